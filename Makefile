@@ -1,0 +1,100 @@
+# Makefile - sluice: build, run, check, bench.
+#
+#   make run     install what is missing, build, open the studio on the shipped model
+#   make check   install what is missing, build, run every test
+#   make         build only          make bench   measure       make install PREFIX=
+#   make asan | tsan                 the tests under a sanitizer
+#   make clean
+#
+# Everything built goes to build/ (build-asan/, build-tsan/). No network is used
+# but by apt-get, and by that only when a package is missing.
+
+CC ?= cc
+PREFIX ?= /usr/local
+B ?= build
+
+PACKAGES := gcc make pkg-config libdnnl-dev libjansson-dev libutf8proc-dev libyaml-dev libpng-dev \
+            libstb-dev libsqlite3-dev libncurses-dev libsixel-dev libcmocka-dev libvterm-dev
+TEST_PACKAGES := tmux xterm xvfb x11-apps xdotool imagemagick xfonts-base
+
+OPT ?= -O3 -g
+WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+SLUICE_CFLAGS := -std=gnu11 $(OPT) $(WARN) -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread \
+                 -fopenmp -I. -D_GNU_SOURCE -DSLUICE_DATADIR='"$(PREFIX)/share/sluice"' $(CFLAGS)
+SLUICE_LDFLAGS := -pthread -fopenmp $(LDFLAGS)
+LIBS := -ldnnl -ljansson -lutf8proc -lpng -lz -lncursesw -ltinfo -lsixel -lm
+
+LIB_SRC := $(wildcard kernels/*.c engine/*.c)
+TUI_SRC := $(wildcard tui/*.c)
+TEST_SRC := $(wildcard tests/test_*.c)
+TEST_HELP := $(filter-out $(TEST_SRC),$(wildcard tests/*.c))
+BENCH_SRC := $(wildcard tests/bench/*.c)
+
+LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
+TUI_OBJ := $(TUI_SRC:%.c=$(B)/%.o)
+TUI_LINK := $(filter-out $(B)/tui/main.o,$(TUI_OBJ))
+HELP_OBJ := $(TEST_HELP:%.c=$(B)/%.o)
+TESTS := $(TEST_SRC:tests/%.c=$(B)/tests/%)
+
+all: $(B)/sluice cuda-note
+
+$(B)/sluice: $(LIB_OBJ) $(TUI_OBJ)
+	$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(SLUICE_CFLAGS) $(FILE_CFLAGS) -MMD -MP -c -o $@ $<
+
+# Sums may be reordered into vector lanes here (never across a NaN or infinity).
+$(B)/kernels/cpu_vec.o: FILE_CFLAGS := -fassociative-math -fno-signed-zeros -ffp-contract=fast
+
+$(B)/tests/test_%: $(B)/tests/test_%.o $(HELP_OBJ) $(LIB_OBJ) $(TUI_LINK)
+	$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka -lvterm -lutil
+
+$(B)/bench: $(BENCH_SRC:%.c=$(B)/%.o) $(LIB_OBJ)
+	$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS)
+
+cuda-note:
+	@command -v nvcc >/dev/null 2>&1 || echo "CUDA device left out: nvcc was not found (the CPU device does everything)"
+
+# --- the two commands ---------------------------------------------------------
+run: setup
+	@$(MAKE) --no-print-directory all
+	$(B)/sluice
+
+check: setup
+	@$(MAKE) --no-print-directory check-built
+
+check-built: all $(TESTS)
+	@sh tests/run.sh $(B)
+
+setup:
+	@sh tests/setup.sh $(PACKAGES) $(TEST_PACKAGES)
+
+bench: all $(B)/bench
+	$(B)/bench
+
+asan:
+	$(MAKE) B=build-asan OPT='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' \
+	    LDFLAGS='-fsanitize=address,undefined' check-built
+
+tsan:
+	$(MAKE) B=build-tsan OPT='-O1 -g -fsanitize=thread' LDFLAGS='-fsanitize=thread' tsan-built
+
+# libgomp is not instrumented: one compute thread, and only what the project's own threads share.
+tsan-built: all $(B)/tests/test_engine
+	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_engine
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/sluice
+	install -m 755 $(B)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
+	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	cp -r assets/demo $(DESTDIR)$(PREFIX)/share/sluice/
+
+clean:
+	rm -rf build build-asan build-tsan
+
+.PHONY: all run check check-built setup bench asan tsan tsan-built install clean cuda-note
+.SECONDARY:
+
+-include $(LIB_OBJ:.o=.d) $(TUI_OBJ:.o=.d) $(HELP_OBJ:.o=.d) $(TESTS:=.d) $(BENCH_SRC:%.c=$(B)/%.d)

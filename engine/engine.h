@@ -1,0 +1,34 @@
+/* engine.h - the engine thread: it owns the model, the device and the weights,
+ * runs jobs one after the other, and tells of them by events.
+ *
+ * All functions are called from one thread (the UI's); none of them blocks for
+ * longer than a lock, except engine_start (reads configs) and engine_stop
+ * (waits until the current block ends). */
+#ifndef SLUICE_ENGINE_H
+#define SLUICE_ENGINE_H
+
+#include "engine/event.h"
+#include "engine/job.h"
+#include "engine/model.h"
+
+struct engine;
+
+/* Opens the model's configs and starts the thread. */
+bool engine_start(struct engine **out, const char *model_path, struct err *e);
+/* Cancels everything, waits for the thread, frees. NULL is fine. */
+void engine_stop(struct engine *g);
+
+const struct model *engine_model(const struct engine *g);
+
+/* Copies the job (already through job_check) into the queue. *id: how events name it. */
+bool engine_submit(struct engine *g, const struct job *j, uint64_t *id, struct err *e);
+/* Stops job id (0: all) at the next block. The partial picture is decoded and
+ * kept (EVENT_CANCELLED); a second cancel while it is being decoded gives that up
+ * too. A job that has not begun is dropped. */
+void engine_cancel(struct engine *g, uint64_t id);
+
+/* Next event into out (the caller owns its image); false: none now. */
+bool engine_poll(struct engine *g, struct event *out);
+int engine_fd(const struct engine *g); /* poll() this for POLLIN */
+
+#endif

@@ -1,0 +1,61 @@
+/* event.h - news from the engine, as values.
+ *
+ * An event is copied by value through the queue; only `image` is owned, and
+ * who takes the event out of the queue owns it (event_clear frees it). */
+#ifndef SLUICE_EVENT_H
+#define SLUICE_EVENT_H
+
+#include "engine/image.h"
+#include "kernels/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum stage { STAGE_LOAD, STAGE_CLIP, STAGE_T5, STAGE_FLUX, STAGE_VAE, STAGE_SAVE, STAGE_COUNT };
+/* For people: "load", "CLIP", "T5", "transformer", "VAE", "save". */
+const char *stage_name(enum stage s);
+
+enum event_kind {
+    EVENT_QUEUED,    /* job accepted: job */
+    EVENT_STARTED,   /* picture `index` of the job begins; steps, width, height, seed */
+    EVENT_STAGE,     /* `stage` begins */
+    EVENT_PROGRESS,  /* stage, step/steps (sampling), block/blocks in it, seconds, eta_seconds */
+    EVENT_PREVIEW,   /* image: x0 in latent size (width/8 x height/8), step; newest wins */
+    EVENT_MEMORY,    /* memory */
+    EVENT_NOTICE,    /* text: something worth saying that is no fault */
+    EVENT_DONE,      /* image (full size), text: path written, seconds, index */
+    EVENT_CANCELLED, /* image: partial picture or NULL, text: its path or "" */
+    EVENT_FAILED,    /* text: the reason by stage; image: finished picture that could not be saved, or NULL */
+    EVENT_IDLE,      /* the engine has nothing left to do */
+    EVENT_KIND_COUNT
+};
+/* "progress", ... as --json spells them. */
+const char *event_kind_name(enum event_kind k);
+
+struct event_memory {
+    size_t arena_bytes;                 /* the one allocation of this job */
+    size_t used_bytes;                  /* of it, now */
+    size_t activations[STAGE_COUNT];    /* planned peak of each stage in the arena */
+    size_t weights[STAGE_COUNT];        /* mapped weights of each stage, 0: unknown yet */
+    size_t rss, rss_anonymous, rss_file; /* of the process, from /proc/self/status; 0: unknown */
+};
+
+struct event {
+    enum event_kind kind;
+    uint64_t job;            /* id that engine_submit gave */
+    int index, count;        /* picture of the batch, 0-based, and how many */
+    enum stage stage;
+    int step, steps;         /* 1-based while sampling; 0 before */
+    int block, blocks;       /* of the current stage or step; blocks 0: unknown */
+    int width, height;
+    uint64_t seed;
+    double seconds;          /* since the picture began */
+    double eta_seconds;      /* to its end; < 0: unknown */
+    struct event_memory memory;
+    struct image *image;     /* owned, or NULL */
+    char text[512];
+};
+
+void event_clear(struct event *ev); /* frees the image, zeroes the rest */
+
+#endif

@@ -1,0 +1,36 @@
+/* queue.h - the one thing two threads share: values in order, with a wake-up.
+ *
+ * Bounded, many producers, one consumer; any thread may push. The readable end is a file descriptor, so the consumer can
+ * poll() it beside the terminal. A push never blocks: when the queue is full
+ * the oldest replaceable item (a preview, a progress or a memory event) is dropped
+ * first. A second preview replaces the one still waiting, so a slow terminal sees
+ * the newest only. */
+#ifndef SLUICE_QUEUE_H
+#define SLUICE_QUEUE_H
+
+#include "engine/event.h"
+#include "engine/job.h"
+
+enum command_kind { COMMAND_GENERATE, COMMAND_CANCEL, COMMAND_QUIT };
+struct command {
+    enum command_kind kind;
+    uint64_t job;       /* GENERATE: its id; CANCEL: which, 0: all */
+    struct job request; /* GENERATE: owned, moves with the command */
+};
+
+struct event_queue;
+bool event_queue_new(struct event_queue **out, struct err *e);
+void event_queue_free(struct event_queue *q); /* clears what is left; NULL is fine */
+/* Takes over ev's image and zeroes ev. False (and ev cleared) only if the queue is full of
+ * events that must not be lost. */
+bool event_push(struct event_queue *q, struct event *ev);
+bool event_pop(struct event_queue *q, struct event *out); /* false: empty */
+int event_queue_fd(const struct event_queue *q);          /* readable while not empty */
+
+struct command_queue;
+bool command_queue_new(struct command_queue **out, struct err *e);
+void command_queue_free(struct command_queue *q);
+bool command_push(struct command_queue *q, struct command *c); /* takes over; false: full */
+void command_wait(struct command_queue *q, struct command *out); /* blocks for the next */
+
+#endif

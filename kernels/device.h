@@ -1,0 +1,174 @@
+/* device.h - the whole of what a model may ask of the machine that computes.
+ *
+ * A device queues work; nothing here returns a value. The first failure (or an
+ * interruption) sticks: later calls do nothing, and device_sync hands it over.
+ * So model code reads like the paper, with no `if` after each line. One thread
+ * owns a device.
+ *
+ * Memory: device_tensor takes from the device's arena (arena.h), used as a
+ * stack by device_mark / device_release. Operations take their own scratch from the same
+ * arena and give it back before they return. Weights are views of mapped files and are used in place, in the dtype they are
+ * stored in (F32, BF16, F16).
+ *
+ * Types: "activation" tensors are F32 or BF16 (device->compute) unless said
+ * otherwise. Norm statistics, softmax and all accumulations are F32 at least;
+ * a result is rounded once, when it is stored. Vectors (weight, bias, scale,
+ * shift, gate) may be of any floating type.
+ *
+ * Aliasing: outputs may not overlap inputs unless an operation says "in place
+ * allowed" (then y and x are the same view exactly). Rows may be strided; the last dimension is dense.
+ *
+ * Devices: cpu (cpu.h), ref (ref.h: naive, double, the truth in tests), count
+ * (count.h: computes nothing, counts bytes and operations). */
+#ifndef SLUICE_DEVICE_H
+#define SLUICE_DEVICE_H
+
+#include "kernels/arena.h"
+#include "kernels/err.h"
+#include "kernels/tensor.h"
+
+enum act {
+    ACT_NONE,
+    ACT_SILU,       /* x * sigmoid(x) */
+    ACT_QUICK_GELU, /* x * sigmoid(1.702 x): CLIP-L */
+    ACT_GELU_TANH,  /* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): FLUX, T5 v1.1 */
+    ACT_GELU_ERF,   /* 0.5 x (1 + erf(x / sqrt 2)) */
+};
+
+struct attention {
+    float scale;         /* of q.k: 1/sqrt(head dim); 1 in T5 */
+    bool causal;         /* row i sees columns <= i; needs lq == lk */
+    struct tensor bias;  /* absent, or F32 [heads, lq + lk - 1]: added to the scaled
+                            product; column (j - i) + lq - 1. T5's relative position bias */
+};
+
+struct conv2d {
+    int stride;                  /* 1 or 2 */
+    int top, left, bottom, right; /* zero padding, px */
+    bool accumulate;             /* y += conv(x): the residual of a VAE block */
+};
+
+struct device;
+
+/* What an implementation provides. Called only through the device_* functions
+ * below, which have checked shapes and state, and took `scratch` (as many
+ * bytes as the matching *_scratch function asked for, ARENA_ALIGN aligned). */
+struct device_ops {
+    const char *name;
+    size_t (*linear_scratch)(struct device *, struct tensor y, struct tensor x, struct tensor w);
+    void (*linear)(struct device *, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
+                   enum act act, void *scratch);
+    size_t (*attention_scratch)(struct device *, struct tensor o, struct tensor q, struct tensor k);
+    void (*attention)(struct device *, struct tensor o, struct tensor q, struct tensor k, struct tensor v,
+                      const struct attention *a, void *scratch);
+    size_t (*conv2d_scratch)(struct device *, struct tensor y, struct tensor x, struct tensor w,
+                             const struct conv2d *c);
+    void (*conv2d)(struct device *, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
+                   const struct conv2d *c, void *scratch);
+    size_t (*group_norm_scratch)(struct device *, struct tensor x, int groups);
+    void (*group_norm)(struct device *, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
+                       int groups, float eps, enum act act, void *scratch);
+    void (*norm_modulate)(struct device *, struct tensor y, struct tensor x, struct tensor scale,
+                          struct tensor shift, float eps);
+    void (*layer_norm)(struct device *, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
+                       float eps);
+    void (*rms_norm)(struct device *, struct tensor y, struct tensor x, struct tensor w, float eps);
+    void (*qk_norm_rope)(struct device *, struct tensor x, struct tensor w, struct tensor rope, float eps);
+    void (*activate)(struct device *, struct tensor y, struct tensor x, enum act act);
+    void (*add)(struct device *, struct tensor y, struct tensor x);
+    void (*multiply)(struct device *, struct tensor y, struct tensor x);
+    void (*gated_add)(struct device *, struct tensor y, struct tensor x, struct tensor gate);
+    void (*embed)(struct device *, struct tensor y, struct tensor table, const int32_t *ids);
+    void (*upsample2x)(struct device *, struct tensor y, struct tensor x);
+    void (*copy)(struct device *, struct tensor y, struct tensor x);
+    void (*upload)(struct device *, struct tensor y, const void *host);
+    void (*download)(struct device *, void *host, struct tensor x);
+    void (*sync)(struct device *); /* waits; puts a late failure into device->err */
+};
+
+struct device {
+    const struct device_ops *ops;
+    enum dtype compute;  /* DT_F32 or DT_BF16: the type of activations */
+    struct arena arena;
+    struct err err;      /* sticky */
+    /* Asked before every operation; true: stop with ERR_CANCELLED. Cheap. May be NULL. */
+    bool (*interrupted)(void *user);
+    void (*tick)(void *user, int done, int total); /* a block of a model ended; may be NULL */
+    void *user;
+};
+
+/* --- control --------------------------------------------------------------- */
+static inline bool device_ok(const struct device *d) { return d->err.kind == ERR_NONE; }
+/* Waits for queued work. False with the sticky failure moved to e (and cleared here). */
+bool device_sync(struct device *d, struct err *e);
+/* Block `done` of `total` has ended: reports it, and stops the device with
+ * ERR_CANCELLED if `interrupted` says so. Models call it after every block. */
+void device_tick(struct device *d, int done, int total);
+
+/* --- memory ------------------------------------------------------------------
+ * On failure the error sticks and an unusable tensor of the right shape comes back. */
+struct tensor device_tensor(struct device *d, enum dtype t, int ndim, const int64_t *shape);
+static inline struct tensor device_vector(struct device *d, enum dtype t, int64_t n)
+{
+    return device_tensor(d, t, 1, (const int64_t[]){ n });
+}
+static inline struct tensor device_matrix(struct device *d, enum dtype t, int64_t rows, int64_t cols)
+{
+    return device_tensor(d, t, 2, (const int64_t[]){ rows, cols });
+}
+static inline struct tensor device_image(struct device *d, enum dtype t, int64_t h, int64_t w, int64_t c)
+{
+    return device_tensor(d, t, 3, (const int64_t[]){ h, w, c });
+}
+static inline size_t device_mark(const struct device *d) { return arena_mark(&d->arena); }
+static inline void device_release(struct device *d, size_t mark) { arena_release(&d->arena, mark); }
+
+/* --- operations --------------------------------------------------------------
+ * Shapes in brackets; m, n, k: rows, outputs, inputs; L: tokens; H, D: heads
+ * and their dimension; pictures are [height, width, channels]. */
+
+/* y[m,n] = act(x[m,k] w[n,k]^T + b[n]); b may be absent. y has x's type, or F32
+ * where x is BF16. w's rows may be strided. */
+void device_linear(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
+                   enum act act);
+/* o[Lq,H,D] = softmax(scale q[Lq,H,D] k[Lk,H,D]^T + bias) v[Lk,H,D] per head. */
+void device_attention(struct device *d, struct tensor o, struct tensor q, struct tensor k, struct tensor v,
+                      const struct attention *a);
+/* y[H',W',O] = conv(x[H,W,I], w[O,I,kh,kw]) + b[O], with H' = (H+top+bottom-kh)/stride+1. */
+void device_conv2d(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
+                   const struct conv2d *c);
+/* y = act(group_norm(x)*w + b), statistics over height, width and the C/groups
+ * channels of a group; biased variance. x, y [H,W,C]; in place allowed. */
+void device_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
+                       int groups, float eps, enum act act);
+/* y = layer_norm(x) * (1 + scale) + shift per row, no affine: AdaLN. x, y [m,n]; in place allowed. */
+void device_norm_modulate(struct device *d, struct tensor y, struct tensor x, struct tensor scale,
+                          struct tensor shift, float eps);
+/* y = layer_norm(x) * w + b per row. In place allowed. */
+void device_layer_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
+                       float eps);
+/* y = x / sqrt(mean(x^2) + eps) * w per row. In place allowed. */
+void device_rms_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, float eps);
+/* In place on x[L,H,D]: RMS norm over D with weight w[D], then rotation of each
+ * pair (x[2i], x[2i+1]) by rope[L, D] (F32; cos at 2i, sin at 2i+1). */
+void device_qk_norm_rope(struct device *d, struct tensor x, struct tensor w, struct tensor rope, float eps);
+/* y = act(x). In place allowed. */
+void device_activate(struct device *d, struct tensor y, struct tensor x, enum act act);
+/* y += x; x of any floating type. */
+void device_add(struct device *d, struct tensor y, struct tensor x);
+/* y *= x. */
+void device_multiply(struct device *d, struct tensor y, struct tensor x);
+/* y[m,n] += gate[n] * x[m,n]. */
+void device_gated_add(struct device *d, struct tensor y, struct tensor x, struct tensor gate);
+/* y[L,n] = table[ids[l], n]; the ids (host memory) are used before the call
+ * returns and must be in range: an id outside the table is an ERR_INPUT. */
+void device_embed(struct device *d, struct tensor y, struct tensor table, const int32_t *ids);
+/* y[2H,2W,C]: every pixel of x[H,W,C] four times (nearest). */
+void device_upsample2x(struct device *d, struct tensor y, struct tensor x);
+/* y = x with conversion between floating types; same shape, any strides. */
+void device_copy(struct device *d, struct tensor y, struct tensor x);
+/* Between host memory (dense, same dtype and shape) and a dense tensor. download waits. */
+void device_upload(struct device *d, struct tensor y, const void *host);
+void device_download(struct device *d, void *host, struct tensor x);
+
+#endif

@@ -1,0 +1,63 @@
+/* err.c - see err.h. */
+#include "kernels/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void clean(char *s)
+{
+    for (; *s; s++)
+        if ((unsigned char)*s < 0x20 || *s == 0x7f)
+            *s = '?';
+}
+
+bool err_set(struct err *e, enum err_kind kind, const char *fmt, ...)
+{
+    if (!e || e->kind != ERR_NONE)
+        return false;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(e->text, sizeof e->text, fmt, ap);
+    va_end(ap);
+    clean(e->text);
+    e->kind = kind;
+    return false;
+}
+
+bool err_errno(struct err *e, int errno_value, const char *fmt, ...)
+{
+    if (!e || e->kind != ERR_NONE)
+        return false;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(e->text, sizeof e->text, fmt, ap);
+    va_end(ap);
+    size_t n = strlen(e->text);
+    snprintf(e->text + n, sizeof e->text - n, ": %s", strerror(errno_value));
+    clean(e->text);
+    e->kind = ERR_IO;
+    return false;
+}
+
+bool err_prefix(struct err *e, const char *fmt, ...)
+{
+    if (!e || e->kind == ERR_NONE)
+        return false;
+    char old[sizeof e->text];
+    memcpy(old, e->text, sizeof old);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(e->text, sizeof e->text, fmt, ap);
+    va_end(ap);
+    size_t n = strlen(e->text);
+    snprintf(e->text + n, sizeof e->text - n, ": %s", old);
+    clean(e->text);
+    return false;
+}
+
+void err_clear(struct err *e)
+{
+    e->kind = ERR_NONE;
+    e->text[0] = '\0';
+}

@@ -1,0 +1,27 @@
+#!/bin/sh
+# run.sh BUILD - runs every test of BUILD/tests from the repository root and sums up.
+# The last line is "N passed, N failed, N skipped"; exit 1 if any failed.
+set -u
+build=$1
+passed=0 failed=0 skipped=0
+export SLUICE_BUILD="$build"
+for t in "$build"/tests/test_* tests/*_check.sh; do
+    case $t in *.o|*.d) continue ;; esac
+    [ -x "$t" ] || continue
+    log="$build/$(basename "$t").log"
+    start=$(date +%s)
+    "$t" >"$log" 2>&1
+    rc=$?
+    seconds=$(( $(date +%s) - start ))
+    # Count whole cases where the runner tells of them, else the file as one.
+    p=$(grep -c '^\[       OK \]' "$log") || p=0
+    f=$(grep -c '^\[  FAILED  \] [a-z_]*$' "$log") || f=0
+    s=$(grep -c '^\[  SKIPPED \] [a-z_]*$' "$log") || s=0
+    if [ "$rc" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
+    if [ "$rc" -eq 0 ] && [ $((p + s)) -eq 0 ]; then p=1; fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    printf '%-24s %4d passed %3d failed %3d skipped %5ds\n' "$(basename "$t")" "$p" "$f" "$s" "$seconds"
+    if [ "$rc" -ne 0 ]; then tail -n 40 "$log"; fi
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
