@@ -1,0 +1,17 @@
+/* cpu.h - the device that computes on the processor.
+ *
+ * GEMM, attention products and convolutions are oneDNN's; the rest is row
+ * loops in cpu_rows.c over the vector primitives of cpu_vec.c. Weights are used
+ * where they lie; only a dtype that the processor cannot multiply directly is
+ * widened, in pieces, into the operation's scratch. */
+#ifndef SLUICE_CPU_H
+#define SLUICE_CPU_H
+
+#include "kernels/device.h"
+
+/* compute: DT_F32 or DT_BF16. threads: 0 for one per core. The arena is empty
+ * (capacity 0): the caller sets d->arena. */
+bool cpu_device_new(struct device **out, enum dtype compute, int threads, struct err *e);
+void cpu_device_free(struct device *d); /* NULL is fine */
+
+#endif

@@ -1,0 +1,234 @@
+/* cpu_device.c - making the cpu device, its operation table, and the cache of
+ * oneDNN primitives (compiling one takes milliseconds; a model needs a few
+ * dozen, again and again). */
+#include "kernels/cpu.h"
+#include "kernels/cpu_internal.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool cpu_check(struct device *d, dnnl_status_t status, const char *what)
+{
+    if (status == dnnl_success)
+        return true;
+    if (status == dnnl_out_of_memory)
+        return err_set(&d->err, ERR_MEMORY, "cpu device: %s: out of memory", what);
+    return err_set(&d->err, ERR_DEVICE, "cpu device: %s: oneDNN failed with status %d", what, (int)status);
+}
+
+static uint64_t key_hash(const struct cpu_key *key)
+{
+    const unsigned char *p = (const unsigned char *)key;
+    uint64_t h = 14695981039346656037u;
+    for (size_t i = 0; i < sizeof *key; i++)
+        h = (h ^ p[i]) * 1099511628211u;
+    return h ^ h >> 29;
+}
+
+static void primitive_drop(struct cpu_primitive *p)
+{
+    dnnl_primitive_destroy(p->primitive);
+    dnnl_primitive_destroy(p->reorder);
+    dnnl_primitive_desc_destroy(p->desc);
+    dnnl_primitive_desc_destroy(p->reorder_desc);
+    memset(p, 0, sizeof *p);
+}
+
+static void cache_clear(struct cpu_device *c)
+{
+    for (int i = 0; i < CPU_CACHE_SLOTS; i++)
+        if (c->cache[i].desc)
+            primitive_drop(&c->cache[i]);
+    c->cached = 0;
+}
+
+static bool act_post_op(dnnl_post_ops_t ops, enum act act)
+{
+    switch (act) {
+    case ACT_NONE: return true;
+    case ACT_SILU: return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_swish, 1, 0) == dnnl_success;
+    case ACT_QUICK_GELU:
+        return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_swish, 1.702f, 0) == dnnl_success;
+    case ACT_GELU_TANH:
+        return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_gelu_tanh, 0, 0) == dnnl_success;
+    case ACT_GELU_ERF:
+        return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_gelu_erf, 0, 0) == dnnl_success;
+    }
+    return false;
+}
+
+static bool matmul_desc(struct cpu_device *c, struct cpu_primitive *p, dnnl_primitive_attr_t attr)
+{
+    const struct cpu_key *k = &p->key;
+    dnnl_memory_desc_t src, weights, bias, dst;
+    dnnl_matmul_desc_t desc;
+    struct device *d = &c->device;
+    return cpu_check(d, dnnl_memory_desc_init_by_strides(&src, 2, (dnnl_dims_t){ k->m, k->k },
+                     (dnnl_data_type_t)k->src, (dnnl_dims_t){ k->src_row, 1 }), "matmul source") &&
+           cpu_check(d, dnnl_memory_desc_init_by_strides(&weights, 2, (dnnl_dims_t){ k->k, k->n },
+                     (dnnl_data_type_t)k->weights, (dnnl_dims_t){ k->weights_col, k->weights_row }), "matmul weights") &&
+           cpu_check(d, dnnl_memory_desc_init_by_strides(&bias, 2, (dnnl_dims_t){ 1, k->n }, dnnl_f32,
+                     (dnnl_dims_t){ k->n, 1 }), "matmul bias") &&
+           cpu_check(d, dnnl_memory_desc_init_by_strides(&dst, 2, (dnnl_dims_t){ k->m, k->n },
+                     (dnnl_data_type_t)k->dst, (dnnl_dims_t){ k->dst_row, 1 }), "matmul result") &&
+           cpu_check(d, dnnl_matmul_desc_init(&desc, &src, &weights, k->bias ? &bias : NULL, &dst), "matmul") &&
+           cpu_check(d, dnnl_primitive_desc_create(&p->desc, &desc, attr, c->engine, NULL), "matmul");
+}
+
+static bool conv_desc(struct cpu_device *c, struct cpu_primitive *p, dnnl_primitive_attr_t attr)
+{
+    const struct cpu_key *k = &p->key;
+    int64_t outputs = k->src_row, kh = k->src_col, kw = k->weights_row, stride = k->weights_col;
+    int64_t h = (k->m + k->top + k->bottom - kh) / stride + 1;
+    int64_t w = (k->n + k->left + k->right - kw) / stride + 1;
+    dnnl_memory_desc_t src, weights, plain, bias, dst;
+    dnnl_convolution_desc_t desc;
+    struct device *d = &c->device;
+    dnnl_dims_t weights_dims = { outputs, k->k, kh, kw };
+    dnnl_data_type_t type = (dnnl_data_type_t)k->src;
+    if (!cpu_check(d, dnnl_memory_desc_init_by_tag(&src, 4, (dnnl_dims_t){ 1, k->k, k->m, k->n }, type, dnnl_nhwc),
+                   "convolution source") ||
+        !cpu_check(d, dnnl_memory_desc_init_by_tag(&weights, 4, weights_dims, type, dnnl_format_tag_any),
+                   "convolution weights") ||
+        !cpu_check(d, dnnl_memory_desc_init_by_tag(&plain, 4, weights_dims, (dnnl_data_type_t)k->weights, dnnl_oihw),
+                   "convolution weights") ||
+        !cpu_check(d, dnnl_memory_desc_init_by_tag(&bias, 1, (dnnl_dims_t){ outputs }, dnnl_f32, dnnl_a),
+                   "convolution bias") ||
+        !cpu_check(d, dnnl_memory_desc_init_by_tag(&dst, 4, (dnnl_dims_t){ 1, outputs, h, w },
+                   (dnnl_data_type_t)k->dst, dnnl_nhwc), "convolution result") ||
+        !cpu_check(d, dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct,
+                   &src, &weights, k->bias ? &bias : NULL, &dst, (dnnl_dims_t){ stride, stride },
+                   (dnnl_dims_t){ k->top, k->left }, (dnnl_dims_t){ k->bottom, k->right }), "convolution") ||
+        !cpu_check(d, dnnl_primitive_desc_create(&p->desc, &desc, attr, c->engine, NULL), "convolution"))
+        return false;
+    const dnnl_memory_desc_t *liked = dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0);
+    p->weights_bytes = dnnl_memory_desc_get_size(liked);
+    return cpu_check(d, dnnl_reorder_primitive_desc_create(&p->reorder_desc, &plain, c->engine, liked, c->engine, NULL),
+                     "convolution weight layout");
+}
+
+struct cpu_primitive *cpu_primitive(struct cpu_device *c, const struct cpu_key *key)
+{
+    uint64_t i = key_hash(key) % CPU_CACHE_SLOTS;
+    for (; c->cache[i].desc; i = (i + 1) % CPU_CACHE_SLOTS)
+        if (!memcmp(&c->cache[i].key, key, sizeof *key))
+            return &c->cache[i];
+    struct cpu_primitive *p = &c->cache[i];
+    p->key = *key;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_post_ops_t ops = NULL;
+    bool ok = cpu_check(&c->device, dnnl_primitive_attr_create(&attr), "attributes") &&
+              cpu_check(&c->device, dnnl_post_ops_create(&ops), "attributes");
+    if (ok) {
+        dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+        if (key->accumulate)
+            ok = cpu_check(&c->device, dnnl_post_ops_append_sum(ops, 1), "sum");
+        if (ok && !act_post_op(ops, (enum act)key->act))
+            ok = err_set(&c->device.err, ERR_DEVICE, "cpu device: oneDNN refused activation %d", (int)key->act);
+        if (ok)
+            ok = cpu_check(&c->device, dnnl_primitive_attr_set_post_ops(attr, ops), "attributes") &&
+                 (key->kind == CPU_MATMUL ? matmul_desc(c, p, attr) : conv_desc(c, p, attr));
+    }
+    dnnl_post_ops_destroy(ops);
+    dnnl_primitive_attr_destroy(attr);
+    if (!ok) {
+        primitive_drop(p);
+        return NULL;
+    }
+    const dnnl_memory_desc_t *pad = dnnl_primitive_desc_query_md(p->desc, dnnl_query_scratchpad_md, 0);
+    p->scratch_bytes = dnnl_memory_desc_get_size(pad);
+    c->cached++;
+    return p;
+}
+
+void cpu_cache_trim(struct cpu_device *c)
+{
+    if (c->cached >= CPU_CACHE_SLOTS / 2)
+        cache_clear(c);
+}
+
+bool cpu_compile(struct cpu_device *c, struct cpu_primitive *p)
+{
+    return (p->primitive || cpu_check(&c->device, dnnl_primitive_create(&p->primitive, p->desc), "compiling")) &&
+           (!p->reorder_desc || p->reorder ||
+            cpu_check(&c->device, dnnl_primitive_create(&p->reorder, p->reorder_desc), "compiling"));
+}
+
+static void cpu_upload(struct device *d, struct tensor y, const void *host)
+{
+    (void)d;
+    memcpy(y.data, host, tensor_bytes(y));
+}
+
+static void cpu_download(struct device *d, void *host, struct tensor x)
+{
+    (void)d;
+    memcpy(host, x.data, tensor_bytes(x));
+}
+
+static void cpu_sync(struct device *d) { (void)d; }
+
+static const struct device_ops cpu_ops = {
+    .name = "cpu",
+    .linear_scratch = cpu_linear_scratch,
+    .linear = cpu_linear,
+    .attention_scratch = cpu_attention_scratch,
+    .attention = cpu_attention,
+    .conv2d_scratch = cpu_conv2d_scratch,
+    .conv2d = cpu_conv2d,
+    .group_norm_scratch = cpu_group_norm_scratch,
+    .group_norm = cpu_group_norm,
+    .norm_modulate = cpu_norm_modulate,
+    .layer_norm = cpu_layer_norm,
+    .rms_norm = cpu_rms_norm,
+    .qk_norm_rope = cpu_qk_norm_rope,
+    .activate = cpu_activate,
+    .add = cpu_add,
+    .multiply = cpu_multiply,
+    .gated_add = cpu_gated_add,
+    .embed = cpu_embed,
+    .upsample2x = cpu_upsample2x,
+    .copy = cpu_copy,
+    .upload = cpu_upload,
+    .download = cpu_download,
+    .sync = cpu_sync,
+};
+
+bool cpu_device_new(struct device **out, enum dtype compute, int threads, struct err *e)
+{
+    *out = NULL;
+    struct cpu_device *c = calloc(1, sizeof *c);
+    struct cpu_primitive *cache = calloc(CPU_CACHE_SLOTS, sizeof *cache);
+    if (!c || !cache) {
+        free(c);
+        free(cache);
+        return err_set(e, ERR_MEMORY, "cpu device: out of memory");
+    }
+    c->cache = cache;
+    c->device.ops = &cpu_ops;
+    c->device.compute = compute;
+    c->threads = threads > 0 ? threads : omp_get_num_procs();
+    omp_set_num_threads(c->threads);
+    bool ok = cpu_check(&c->device, dnnl_engine_create(&c->engine, dnnl_cpu, 0), "engine") &&
+              cpu_check(&c->device, dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags), "stream");
+    if (!ok) {
+        err_set(e, c->device.err.kind, "%s", c->device.err.text);
+        cpu_device_free(&c->device);
+        return false;
+    }
+    *out = &c->device;
+    return true;
+}
+
+void cpu_device_free(struct device *d)
+{
+    if (!d)
+        return;
+    struct cpu_device *c = cpu_of(d);
+    cache_clear(c);
+    dnnl_stream_destroy(c->stream);
+    dnnl_engine_destroy(c->engine);
+    free(c->cache);
+    free(c);
+}

@@ -1,0 +1,222 @@
+/* cpu_vec.c - see cpu_vec.h. Plain loops that the compiler turns into vectors;
+ * the Makefile allows it to reorder sums in this file. */
+#include "kernels/cpu_vec.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+/* Sanitizers start before the resolvers of target_clones may run. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+
+/* Branch-free, so that it can be done sixteen at a time. Exponent 31 is
+ * infinity or NaN; below 2^-14 the multiplication normalises the subnormal. */
+static inline float half_to_float(uint16_t h)
+{
+    float magnitude = f32_from_bits((uint32_t)(h & 0x7fffu) << 13) * 0x1p112f;
+    uint32_t special = (h & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;
+    return f32_from_bits(f32_bits(magnitude) | special | (uint32_t)(h & 0x8000u) << 16);
+}
+
+static inline uint16_t round_bf16(float f)
+{
+    uint32_t u = f32_bits(f);
+    uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    uint32_t quiet = (u >> 16) | 0x40u;
+    return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+}
+
+CLONES static void load_bf16(float *restrict y, const uint16_t *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = f32_from_bits((uint32_t)x[i] << 16);
+}
+
+CLONES static void load_f16(float *restrict y, const uint16_t *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = half_to_float(x[i]);
+}
+
+CLONES static void store_bf16(uint16_t *restrict y, const float *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = round_bf16(x[i]);
+}
+
+void vec_load(float *restrict y, const void *restrict x, enum dtype t, int64_t n)
+{
+    if (t == DT_F32)
+        memcpy(y, x, (size_t)n * sizeof *y);
+    else if (t == DT_BF16)
+        load_bf16(y, x, n);
+    else if (t == DT_F16)
+        load_f16(y, x, n);
+    else
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (float)dtype_load(x, t, i);
+}
+
+void vec_store(void *restrict y, enum dtype t, const float *restrict x, int64_t n)
+{
+    if (t == DT_F32)
+        memcpy(y, x, (size_t)n * sizeof *x);
+    else if (t == DT_BF16)
+        store_bf16(y, x, n);
+    else
+        for (int64_t i = 0; i < n; i++)
+            dtype_store(y, t, i, x[i]);
+}
+
+CLONES float vec_sum(const float *x, int64_t n)
+{
+    float s = 0;
+    for (int64_t i = 0; i < n; i++)
+        s += x[i];
+    return s;
+}
+
+CLONES float vec_sum_square(const float *x, float mean, int64_t n)
+{
+    float s = 0;
+    for (int64_t i = 0; i < n; i++)
+        s += (x[i] - mean) * (x[i] - mean);
+    return s;
+}
+
+CLONES float vec_max(const float *x, int64_t n)
+{
+    float lane[16];
+    uint32_t nan = 0;
+    for (int l = 0; l < 16; l++)
+        lane[l] = -INFINITY;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++) {
+            float v = x[i + l];
+            lane[l] = v > lane[l] ? v : lane[l];
+            nan |= (f32_bits(v) & 0x7fffffffu) > 0x7f800000u;
+        }
+    float m = -INFINITY;
+    for (int l = 0; l < 16; l++)
+        m = lane[l] > m ? lane[l] : m;
+    for (; i < n; i++) {
+        m = x[i] > m ? x[i] : m;
+        nan |= (f32_bits(x[i]) & 0x7fffffffu) > 0x7f800000u;
+    }
+    return nan ? NAN : m;
+}
+
+CLONES void vec_affine(float *x, float a, float b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = a * x[i] + b;
+}
+
+CLONES void vec_add(float *restrict y, const float *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] += x[i];
+}
+
+CLONES void vec_multiply(float *restrict y, const float *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] *= x[i];
+}
+
+CLONES void vec_add_square(float *restrict y, const float *restrict x, const float *restrict c, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] += (x[i] - c[i]) * (x[i] - c[i]);
+}
+
+CLONES void vec_normalise(float *restrict x, float mean, float inv, const float *restrict w,
+                          const float *restrict b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (x[i] - mean) * inv * w[i] + b[i];
+}
+
+/* exp(x) to about 1 unit in the last place: x = k ln 2 + r, |r| <= ln 2 / 2,
+ * and the Taylor series of exp(r) to degree 7. Above 88.7 infinity, below
+ * -87.3 zero (no subnormals), NaN stays NaN. */
+static inline float exp_one(float x)
+{
+    float t = x * 1.44269504f;
+    t = t < 200.0f ? t : 200.0f; /* also NaN: the conversion below must be defined */
+    t = t > -200.0f ? t : -200.0f;
+    int32_t k = (int32_t)(t + (t < 0 ? -0.5f : 0.5f));
+    float kf = (float)k;
+    float r = x - kf * 0.693359375f;
+    r = r - kf * -2.12194440e-4f;
+    float p = 1.0f / 5040.0f;
+    p = p * r + 1.0f / 720.0f;
+    p = p * r + 1.0f / 120.0f;
+    p = p * r + 1.0f / 24.0f;
+    p = p * r + 1.0f / 6.0f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    int32_t half = k >> 1; /* in two steps: 2^128 is no float, e^88.7 is */
+    float y = p * f32_from_bits((uint32_t)(half + 127) << 23) * f32_from_bits((uint32_t)(k - half + 127) << 23);
+    y = x > 88.72283f ? INFINITY : y;
+    y = x < -87.33654f ? 0.0f : y;
+    return x != x ? x : y;
+}
+
+CLONES float vec_exp(float *x, float scale, float max, int64_t n)
+{
+    float s = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float v = exp_one(scale * (x[i] - max));
+        x[i] = v;
+        s += v;
+    }
+    return s;
+}
+
+/* x * sigmoid(a x) without overflow to NaN: exp(-a x) may be infinite, x / inf is -0. */
+CLONES static void act_swish(float *x, float a, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] / (1.0f + exp_one(-a * x[i]));
+}
+
+/* 0.5 (1 + tanh u) is sigmoid(2u). */
+CLONES static void act_gelu_tanh(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float v = x[i];
+        float u = 1.5957691216f * (v + 0.044715f * v * v * v);
+        x[i] = v / (1.0f + exp_one(-u));
+    }
+}
+
+void vec_act(float *x, enum act act, int64_t n)
+{
+    switch (act) {
+    case ACT_NONE: break;
+    case ACT_SILU: act_swish(x, 1.0f, n); break;
+    case ACT_QUICK_GELU: act_swish(x, 1.702f, n); break;
+    case ACT_GELU_TANH: act_gelu_tanh(x, n); break;
+    case ACT_GELU_ERF:
+        for (int64_t i = 0; i < n; i++)
+            x[i] = 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f));
+        break;
+    }
+}
+
+CLONES void vec_rope(float *restrict x, const float *restrict rope, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 2) {
+        float a = x[i], b = x[i + 1], c = rope[i], s = rope[i + 1];
+        x[i] = c * a - s * b;
+        x[i + 1] = s * a + c * b;
+    }
+}
