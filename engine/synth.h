@@ -7,10 +7,15 @@
  *   u    = (bits >> 40) * 2^-24                      in [0, 1)
  *   w    = center + (2u - 1) * half_width, each product and sum in double,
  *          then rounded once to the tensor's dtype
- * with half_width sqrt(3 / fan_in) for matrices and convolutions (unit gain),
- * 0.02 * sqrt(3) for biases and 0.5 for embeddings, and center 1 with
- * half_width 0.1 * sqrt(3) for norm weights. Which is which is decided by the
- * name: synth_law(). */
+ * The law of a tensor, the first that fits (`norm1.linear.weight` is a matrix):
+ *   name ends in ".bias"                     center 0, half_width 0.02 * sqrt(3)
+ *   name ends in "token_embedding.weight", "position_embedding.weight",
+ *     "shared.weight", "embed_tokens.weight" or
+ *     "relative_attention_bias.weight"       center 0, half_width 0.5
+ *   one dimension (norm weights)             center 1, half_width 0.1 * sqrt(3)
+ *   else (unit gain)                         center 0, half_width sqrt(3 / fan_in),
+ *     fan_in = the product of all lengths but the first
+ * Rounded once: to BF16 from the double itself, not by way of F32. */
 #ifndef SLUICE_SYNTH_H
 #define SLUICE_SYNTH_H
 
