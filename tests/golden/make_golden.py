@@ -140,7 +140,7 @@ PIPELINES = {
     ),
     # Odd sizes: 5 heads, an eos that is not the largest id, 37 tokens, a VAE without attention; fp16 weights.
     "odd320": dict(
-        dtype="F16", weight_seed=13, noise_seed=2**40 + 7, width=44, height=68, steps=3, guidance=1.75,
+        dtype="F16", weight_seed=13, noise_seed=2**40 + 7, width=32, height=80, steps=3, guidance=1.75,
         transformer=flux(32, 5, 64, 3, 1, 72, 80, True, [8, 28, 28]),
         vae=vae(8, [48, 72], 2, 24, 0.9, -0.25, **{**FLUX_VAE, "mid_block_add_attention": False}),
         text_encoder=clip(260, 80, 2, 2, 200, 20, "gelu", 250, eps=1e-6),
