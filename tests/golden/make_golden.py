@@ -40,6 +40,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 from transformers.models.t5 import modeling_t5
 from transformers.utils import logging as transformers_logging
 
+import files
 import synth
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -433,9 +434,9 @@ def make(name, p, debug):
     job = {k: str(p[k]) for k in ("width", "height", "steps", "guidance", "noise_seed", "weight_seed")}
     ids = {k: torch.tensor(p[k], dtype=torch.int32) for k in ("clip_ids", "t5_ids")}
     stages = {**ids, **fp32, "encode_in": pipe.picture()}
-    save_file({k: v.contiguous() for k, v in stages.items()}, os.path.join(folder, "stages.safetensors"), job)
-    exact = {k: v.float().contiguous() for k, v in truth.items() if k not in ("sigmas", "latent_00")}
-    save_file(exact, os.path.join(folder, "stages_f64.safetensors"), job)
+    files.save(stages, os.path.join(folder, "stages.safetensors"), job)
+    exact = {k: v.float() for k, v in truth.items() if k not in ("sigmas", "latent_00")}
+    files.save(exact, os.path.join(folder, "stages_f64.safetensors"), job)
     errors = {
         "stage": {k: error(v, truth[k]) for k, v in stage.items()},
         "chain": {k: error(chain[k], truth[k]) for k in truth if k != "sigmas"},

@@ -12,7 +12,8 @@ import sys
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+
+import files
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SEEDS = (0, 1, 42, 2**31, 2**32 + 5, 2**40 + 7, 2**63 - 1, 2**64 - 1)
@@ -56,7 +57,7 @@ def write(path, kinds, **metadata):
                 name, values = f"{kind}/{seed}/{n}", draw(seed, n)
                 tensors[name] = values if n <= 64 else np.concatenate([values[:32], values[-32:]])
                 metadata[name] = fnv1a(values.tobytes())
-    save_file(tensors, os.path.join(HERE, path), metadata)
+    files.save(tensors, os.path.join(HERE, path), metadata)
 
 
 if __name__ == "__main__":
