@@ -29,6 +29,9 @@ struct clip_config {   /* text_encoder/config.json, CLIPTextModel */
     int vocab, tokens /* max_position_embeddings */, width, heads, layers, mlp;
     enum clip_act act;
     float eps;
+    /* As in the config; where that says eos 2, transformers' sign for "pooled
+     * at the highest id" (FLUX.1's own file does): the highest id in
+     * tokenizer/vocab.json (vocab - 1 without it), bos before it, pad the same. */
     int eos_id, bos_id, pad_id;
 };
 
@@ -79,6 +82,8 @@ struct model {
     struct flux_config flux;
     struct vae_config vae;
     struct scheduler_config scheduler;
+    /* sluice.json beside model_index.json, all keys optional: {"defaults":
+     * {"width", "height", "steps", "guidance"}, "examples": ["prompt", ...]} */
     struct model_defaults defaults; /* sluice.json, else dev: 1024x1024, 28, 3.5; schnell: 4 steps, 0 */
     int examples;                /* prompts to show in the studio, from sluice.json */
     char example[MODEL_EXAMPLES_MAX][MODEL_EXAMPLE_BYTES];
@@ -88,6 +93,17 @@ struct model {
  * names the part and the path where it was looked for; without (inspect), it
  * is left with present[part] false. */
 bool model_open(struct model *m, const char *path, bool require_all, struct err *e);
+
+/* True if the parts present fit each other (widths, channels) and make a
+ * text-to-image model; part of model_open with require_all. */
+bool model_consistent(const struct model *m, struct err *e);
+
+/* Where the model `name` is: `name` itself if it is a path (has a '/' or
+ * exists), else sluice/models/<name> under $XDG_DATA_HOME (~/.local/share),
+ * SLUICE_DATADIR/models/<name>, assets/<name> of the source tree that the
+ * program was built in. NULL: the shipped "demo". Says only where; open it to
+ * know whether it is a model. */
+bool model_find(char path[MODEL_PATH_MAX], const char *name, struct err *e);
 
 /* path/part into buf. */
 const char *model_part_dir(const struct model *m, enum model_part p, char buf[MODEL_PATH_MAX]);

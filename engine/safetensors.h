@@ -13,7 +13,9 @@
  * shape, offsets out of range, not matching shape x dtype, or overlapping
  * another tensor's, duplicate names. Holes are allowed. Data need not be
  * aligned in the file; a tensor whose data is not aligned for its type is
- * refused too (it could not be used in place), naming the tensor. */
+ * refused too (it could not be used in place), naming the tensor. A file that
+ * somebody shortens while it is mapped kills the program (SIGBUS), as with any
+ * mapped file; sluice's own writers never shorten a file in place. */
 #ifndef SLUICE_SAFETENSORS_H
 #define SLUICE_SAFETENSORS_H
 
@@ -41,7 +43,9 @@ const char *safetensors_metadata(const struct safetensors *s, const char *key);
 
 /* --- writing ---------------------------------------------------------------
  * Header first (so every tensor is declared before any data), data appended in
- * the same order and in any number of pieces, then committed: the file is
+ * the same order and in any number of pieces, then committed. Data follow each
+ * other without gaps (other readers insist), so an entry that this would leave
+ * unaligned is refused: order entries by width of type. The file is
  * written under a temporary name in the same folder, synced and renamed, so a
  * failure or a kill leaves no half-written file under the final name. */
 struct safetensors_entry {
@@ -53,6 +57,8 @@ struct safetensors_writer;
 bool safetensors_create(struct safetensors_writer **out, const char *path,
                         const struct safetensors_entry *entries, size_t count, struct err *e);
 bool safetensors_append(struct safetensors_writer *w, const void *data, size_t bytes, struct err *e);
+/* As appending that many zeros, but leaves a hole in the file. */
+bool safetensors_skip(struct safetensors_writer *w, uint64_t bytes, struct err *e);
 /* Checks that exactly the declared bytes came; frees w in every case. */
 bool safetensors_commit(struct safetensors_writer *w, struct err *e);
 /* Removes the temporary file and frees w; NULL is fine. */

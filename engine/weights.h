@@ -3,7 +3,11 @@
  * A component ("transformer", "vae", ...) is a single .safetensors file, or
  * shards listed by <stem>.safetensors.index.json ({"weight_map": {tensor name:
  * shard file name}}). Shard names that leave the folder are refused. The views
- * point into the mapped files and live as long as the weights. */
+ * point into the mapped files and live as long as the weights.
+ *
+ * A name starting with "text_model." is also found without that prefix: CLIP's
+ * tensors have it in the files people have, and lack it in what transformers 5
+ * saves. */
 #ifndef SLUICE_WEIGHTS_H
 #define SLUICE_WEIGHTS_H
 
@@ -16,6 +20,8 @@ struct weights;
  * tried for each stem in turn ("diffusion_pytorch_model", "model"); if neither
  * exists, the one *.safetensors file in it. component: the name errors use. */
 bool weights_open_dir(struct weights **out, const char *dir, const char *component, struct err *e);
+/* One file by its own path. */
+bool weights_open_file(struct weights **out, const char *path, const char *component, struct err *e);
 void weights_close(struct weights *w); /* NULL is fine */
 
 const char *weights_component(const struct weights *w);
@@ -25,6 +31,9 @@ struct tensor weights_tensor(const struct weights *w, size_t i);
 bool weights_has(const struct weights *w, const char *name);
 /* Bytes of all tensors' data. */
 size_t weights_bytes(const struct weights *w);
+/* The files behind it. */
+size_t weights_files(const struct weights *w);
+const char *weights_path(const struct weights *w, size_t i);
 
 /* The tensor `name` with exactly this shape (ndim lengths follow, each as int
  * cast to int64_t; -1 accepts any length) and a floating dtype (F32, BF16,
