@@ -1,0 +1,307 @@
+/* image.c - see image.h. */
+#include "engine/image.h"
+
+#include "engine/file.h"
+
+#include <limits.h>
+#include <math.h>
+#include <png.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STBI_NO_STDIO
+#include <stb/stb_image.h>
+
+enum { SIDE_MAX = 16384, FILE_MAX = 1 << 29 };
+
+struct image *image_new(int width, int height, struct err *e)
+{
+    if (width < 1 || height < 1 || width > SIDE_MAX || height > SIDE_MAX) {
+        err_set(e, ERR_INPUT, "an image of %d x %d pixels: expected 1 to %d a side", width, height,
+                SIDE_MAX);
+        return NULL;
+    }
+    struct image *im = calloc(1, sizeof *im + (size_t)width * (size_t)height * 3);
+    if (!im) {
+        err_set(e, ERR_MEMORY, "no memory for an image of %d x %d pixels", width, height);
+        return NULL;
+    }
+    im->width = width;
+    im->height = height;
+    return im;
+}
+
+void image_free(struct image *im) { free(im); }
+
+static size_t image_bytes(const struct image *im)
+{
+    return (size_t)im->width * (size_t)im->height * 3;
+}
+
+struct image *image_copy(const struct image *im, struct err *e)
+{
+    struct image *copy = image_new(im->width, im->height, e);
+    if (copy)
+        memcpy(copy->rgb, im->rgb, image_bytes(im));
+    return copy;
+}
+
+struct image *image_from_tensor(struct tensor hwc, struct err *e)
+{
+    if (hwc.ndim != 3 || hwc.shape[2] != 3 || hwc.dtype != DT_F32 || hwc.shape[0] > SIDE_MAX ||
+        hwc.shape[1] > SIDE_MAX) {
+        char found[128];
+        err_set(e, ERR_INPUT, "an image needs F32 [height, width, 3], found %s",
+                tensor_describe(hwc, found, sizeof found));
+        return NULL;
+    }
+    struct image *im = image_new((int)hwc.shape[1], (int)hwc.shape[0], e);
+    if (!im)
+        return NULL;
+    unsigned char *out = im->rgb;
+    for (int64_t y = 0; y < hwc.shape[0]; y++)
+        for (int64_t x = 0; x < hwc.shape[1]; x++) {
+            const float *p = (const float *)hwc.data + y * hwc.stride[0] + x * hwc.stride[1];
+            for (int c = 0; c < 3; c++) {
+                float v = p[c] / 2 + 0.5f;
+                v = v > 0 ? v : 0; /* NaN too */
+                *out++ = (unsigned char)lrintf((v < 1 ? v : 1) * 255);
+            }
+        }
+    return im;
+}
+
+struct image *image_resize(const struct image *im, int width, int height, struct err *e)
+{
+    struct image *to = image_new(width, height, e);
+    if (!to)
+        return NULL;
+    unsigned char *out = to->rgb;
+    for (int y = 0; y < height; y++) {
+        int64_t y0 = (int64_t)y * im->height / height, y1 = (int64_t)(y + 1) * im->height / height;
+        y1 = y1 > y0 ? y1 : y0 + 1;
+        for (int x = 0; x < width; x++) {
+            int64_t x0 = (int64_t)x * im->width / width, x1 = (int64_t)(x + 1) * im->width / width;
+            x1 = x1 > x0 ? x1 : x0 + 1;
+            uint64_t sum[3] = { 0 }, n = (uint64_t)((x1 - x0) * (y1 - y0));
+            for (int64_t v = y0; v < y1; v++) {
+                const unsigned char *p = im->rgb + (v * im->width + x0) * 3;
+                for (int64_t u = x0; u < x1; u++, p += 3)
+                    for (int c = 0; c < 3; c++)
+                        sum[c] += p[c];
+            }
+            for (int c = 0; c < 3; c++)
+                *out++ = (unsigned char)((sum[c] + n / 2) / n);
+        }
+    }
+    return to;
+}
+
+/* --- PNG -------------------------------------------------------------------- */
+
+/* What libpng's callbacks see: where bytes go or come from, who is told. */
+struct stream {
+    struct file_out out;
+    const char *path;
+    const unsigned char *data;
+    size_t bytes, at;
+    struct err *e;
+};
+
+static void on_error(png_structp png, png_const_charp text)
+{
+    struct stream *s = png_get_error_ptr(png);
+    err_set(s->e, ERR_INPUT, "%s: PNG: %s", s->path, text);
+    png_longjmp(png, 1);
+}
+
+static void on_warning(png_structp png, png_const_charp text)
+{
+    (void)png;
+    (void)text;
+}
+
+static void on_write(png_structp png, png_bytep data, size_t bytes)
+{
+    struct stream *s = png_get_io_ptr(png);
+    if (!file_out_write(&s->out, data, bytes, s->e))
+        png_error(png, "cannot write");
+}
+
+static void on_flush(png_structp png) { (void)png; }
+
+static bool is_ascii(const char *s)
+{
+    for (; *s; s++)
+        if (*s != '\n' && ((unsigned char)*s < 0x20 || (unsigned char)*s > 0x7e))
+            return false;
+    return true;
+}
+
+static bool texts_fit(const struct image_text *texts, size_t count, const char *path, struct err *e)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t n = strlen(texts[i].key);
+        if (n < 1 || n > 79 || !is_ascii(texts[i].key))
+            return err_set(e, ERR_INPUT, "%s: text key \"%.100s\": expected 1 to 79 plain letters",
+                           path, texts[i].key);
+        if (strlen(texts[i].value) > INT_MAX / 2)
+            return err_set(e, ERR_INPUT, "%s: text \"%s\" is too long for a PNG", path,
+                           texts[i].key);
+    }
+    return true;
+}
+
+/* Everything that may longjmp, apart, so that no local of the caller is lost. */
+static bool encode(png_structp png, png_infop info, const struct image *im, png_textp texts,
+                   size_t count)
+{
+    if (setjmp(png_jmpbuf(png)))
+        return false;
+    png_set_compression_buffer_size(png, 1 << 16);
+    png_set_IHDR(png, info, (png_uint_32)im->width, (png_uint_32)im->height, 8, PNG_COLOR_TYPE_RGB,
+                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    if (count)
+        png_set_text(png, info, texts, (int)count);
+    png_write_info(png, info);
+    for (int y = 0; y < im->height; y++)
+        png_write_row(png, im->rgb + (size_t)y * (size_t)im->width * 3);
+    png_write_end(png, NULL);
+    return true;
+}
+
+bool image_write_png(const struct image *im, const char *path, const struct image_text *texts,
+                     size_t count, struct err *e)
+{
+    if (!texts_fit(texts, count, path, e))
+        return false;
+    bool ok = false;
+    struct err own = { 0 };
+    struct stream s = { .path = path, .e = e ? e : &own };
+    png_infop info = NULL;
+    png_textp list = calloc(count + 1, sizeof *list);
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &s, on_error, on_warning);
+    if (png)
+        info = png_create_info_struct(png);
+    if (!list || !info) {
+        err_set(e, ERR_MEMORY, "%s: no memory to write it", path);
+        goto done;
+    }
+    for (size_t i = 0; i < count; i++) {
+        list[i].key = (png_charp)(uintptr_t)texts[i].key;
+        list[i].text = (png_charp)(uintptr_t)texts[i].value;
+        list[i].compression = is_ascii(texts[i].value) ? PNG_TEXT_COMPRESSION_NONE
+                                                       : PNG_ITXT_COMPRESSION_NONE;
+    }
+    if (!file_out_open(&s.out, path, e))
+        goto done;
+    png_set_write_fn(png, &s, on_write, on_flush);
+    ok = encode(png, info, im, list, count);
+    if (ok)
+        ok = file_out_commit(&s.out, e);
+    else
+        file_out_abandon(&s.out);
+done:
+    png_destroy_write_struct(&png, &info);
+    free(list);
+    return ok;
+}
+
+struct image *image_read(const char *path, struct err *e)
+{
+    size_t bytes;
+    struct image *im = NULL;
+    unsigned char *data = (unsigned char *)file_read(path, FILE_MAX, &bytes, e), *pixels = NULL;
+    if (!data)
+        return NULL;
+    int width, height, channels;
+    if (!stbi_info_from_memory(data, (int)bytes, &width, &height, &channels)) {
+        err_set(e, ERR_INPUT, "%s: not a PNG, JPEG or BMP picture (%s)", path, stbi_failure_reason());
+    } else if (width < 1 || height < 1 || width > SIDE_MAX || height > SIDE_MAX) {
+        err_set(e, ERR_INPUT, "%s: %d x %d pixels, expected 1 to %d a side", path, width, height,
+                SIDE_MAX);
+    } else if (!(pixels = stbi_load_from_memory(data, (int)bytes, &width, &height, &channels, 3))) {
+        err_set(e, ERR_INPUT, "%s: damaged picture (%s)", path, stbi_failure_reason());
+    } else if ((im = image_new(width, height, e))) {
+        memcpy(im->rgb, pixels, image_bytes(im));
+    }
+    stbi_image_free(pixels);
+    free(data);
+    return im;
+}
+
+static void on_read(png_structp png, png_bytep to, size_t bytes)
+{
+    struct stream *s = png_get_io_ptr(png);
+    if (bytes > s->bytes - s->at)
+        png_error(png, "the file is truncated");
+    memcpy(to, s->data + s->at, bytes);
+    s->at += bytes;
+}
+
+static char *text_copy(const png_text *t)
+{
+    /* tEXt and zTXt are Latin-1, iTXt is UTF-8 */
+    bool latin = t->compression == PNG_TEXT_COMPRESSION_NONE ||
+                 t->compression == PNG_TEXT_COMPRESSION_zTXt;
+    size_t n = strlen(t->text);
+    unsigned char *copy = malloc(2 * n + 1), *p = copy;
+    for (const char *s = t->text; copy && *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (latin && c >= 0x80) {
+            *p++ = (unsigned char)(0xc0 | c >> 6);
+            c = 0x80 | (c & 0x3f);
+        }
+        *p++ = c;
+    }
+    if (copy)
+        *p = '\0';
+    return (char *)copy;
+}
+
+/* NULL without e set if the key is not there. Longjmps stay inside. */
+static char *text_find(png_structp png, png_infop before, png_infop after, const char *key)
+{
+    if (setjmp(png_jmpbuf(png)))
+        return NULL;
+    png_read_info(png, before);
+    png_read_end(png, after);
+    png_infop const infos[] = { before, after };
+    for (int i = 0; i < 2; i++) {
+        png_textp list;
+        int count = png_get_text(png, infos[i], &list, NULL);
+        for (int t = 0; t < count; t++)
+            if (!strcmp(list[t].key, key) && list[t].text)
+                return text_copy(&list[t]);
+    }
+    return NULL;
+}
+
+char *image_read_text(const char *path, const char *key, struct err *e)
+{
+    struct err own = { 0 };
+    e = e ? e : &own;
+    struct stream s = { .path = path, .e = e };
+    char *text = NULL;
+    unsigned char *data = (unsigned char *)file_read(path, FILE_MAX, &s.bytes, e);
+    if (!data)
+        return NULL;
+    s.data = data;
+    png_infop before = NULL, after = NULL;
+    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &s, on_error, on_warning);
+    if (png) {
+        before = png_create_info_struct(png);
+        after = png_create_info_struct(png);
+    }
+    if (!before || !after) {
+        err_set(e, ERR_MEMORY, "%s: no memory to read it", path);
+    } else {
+        png_set_read_fn(png, &s, on_read);
+        text = text_find(png, before, after, key);
+        if (!text)
+            err_set(e, ERR_INPUT, "%s: no text \"%.79s\" in this PNG", path, key);
+    }
+    png_destroy_read_struct(&png, &before, &after);
+    free(data);
+    return text;
+}
