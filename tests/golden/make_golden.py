@@ -3,9 +3,10 @@
     python make_golden.py [--debug FOLDER] [name ...]
 
 For each pipeline it writes, beside this file, NAME/ as a diffusers folder without data files (config.json and
-header.json per component; synth.py's law fills the weights), and:
+header.json per component; synth.py's law fills the weights; tokenizers that know the letters a to z), and:
   stages.safetensors      diffusers' own fp32 run: ids, encoder outputs, sigmas, every latent and velocity, image;
-                          its metadata holds the job (width, height, steps, guidance, noise_seed, weight_seed)
+                          its metadata holds the job (prompt, width, height, steps, guidance, noise_seed, weight_seed) and
+                          "crc32 COMPONENT", the exclusive or of the CRC-32 of each tensor's name and data
   stages_f64.safetensors  the same chain in double (the truth), rounded to fp32 for storage
   bf16_error.json         how far torch is from the truth: {kind: {tensor: {"rel", "max"}}};
                           rel = ||a-b||2/||b||2, max = max|a-b|. Kinds:
@@ -15,7 +16,7 @@ header.json per component; synth.py's law fills the weights), and:
                                          (3500 becomes 3504), and that weighs more than all the rest
                           "fp32"         stages.safetensors itself
 In double, diffusers' own fp32 constants (rope cos and sin, the sinusoid of the timestep) stay as it computes them.
-Noise is torch's CPU randn in fp32, [C, h, w]. Tokenizers play no part: ids are inputs. Does not make noise goldens
+Noise is torch's CPU randn in fp32, [C, h, w]. Does not make noise goldens
 (make_noise.py).
 """
 
@@ -25,7 +26,9 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import warnings
+import zlib
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 warnings.filterwarnings("ignore")
@@ -36,7 +39,7 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeli
 from diffusers.models.transformers import transformer_flux
 from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel
 from transformers.models.t5 import modeling_t5
 from transformers.utils import logging as transformers_logging
 
@@ -106,16 +109,50 @@ def scheduler(dynamic, shift, **more):
     }
 
 
-def clip_ids(vocab, tokens, words, eos, pad, seed, above=()):
-    """bos, words, `above` (ids larger than eos), eos, padding: what a tokenizer would give."""
-    g = np.random.default_rng(seed)
-    ids = [0, *g.integers(2, vocab - 8, words), *above, eos]
-    return ids + [pad] * (tokens - len(ids))
+def tokenizers(clip, t5, tokens, words, seed, pad="<|endoftext|>", above=()):
+    """Files of tokenizer/ and tokenizer_2/ that give every letter an id, and a prompt of `words` letters.
 
-
-def t5_ids(vocab, tokens, words, seed):
+    Letters a, b, ... get the CLIP ids `above` first (ids larger than that of the end). The other pieces are out of reach.
+    """
     g = np.random.default_rng(seed)
-    return [*g.integers(2, vocab, words), 1] + [0] * (tokens - words - 1)
+    vocab, end = clip["vocab_size"], clip["eos_token_id"]
+    end = vocab - 1 if end == 2 else end
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    ids = [*above, *g.choice(np.arange(2, end), len(letters) - len(above), replace=False)]
+    pieces = [f"{i}!" for i in range(vocab)]
+    pieces[0], pieces[end] = "<|startoftext|>", "<|endoftext|>"
+    if pad != "<|endoftext|>":
+        pieces[clip["pad_token_id"]] = pad
+    for letter, i in zip(letters, ids):
+        pieces[i] = letter + "</w>"
+    t5_pieces = ["<pad>", "</s>", "<unk>"] + [f"{i}!" for i in range(3, t5["vocab_size"])]
+    for letter, i in zip(letters, g.choice(np.arange(3, t5["vocab_size"]), len(letters), replace=False)):
+        t5_pieces[i] = "\u2581" + letter
+    special = [{"id": i, "content": t5_pieces[i], "single_word": False, "lstrip": False, "rstrip": False,
+                "normalized": False, "special": True} for i in range(3)]
+    space = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    sequence = {"Sequence": {"id": "A", "type_id": 0}}
+    end_of_text = {"SpecialToken": {"id": "</s>", "type_id": 0}}
+    return " ".join(["a", "b", *g.choice(list(letters), words - 2)]), {
+        "tokenizer/vocab.json": {piece: i for i, piece in enumerate(pieces)},
+        "tokenizer/merges.txt": "#version: 0.2\n",
+        "tokenizer/tokenizer_config.json": {
+            "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>",
+            "pad_token": pad, "model_max_length": clip["max_position_embeddings"], "tokenizer_class": "CLIPTokenizer"},
+        "tokenizer_2/tokenizer.json": {
+            "version": "1.0", "truncation": None, "padding": None, "added_tokens": special, "normalizer": None,
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, space]},
+            "post_processor": {
+                "type": "TemplateProcessing", "single": [sequence, end_of_text],
+                "pair": [sequence, end_of_text, {"Sequence": {"id": "B", "type_id": 0}}, end_of_text],
+                "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}},
+            "decoder": space,
+            "model": {"type": "Unigram", "unk_id": 2, "byte_fallback": False,
+                      "vocab": [[piece, -1.0] for piece in t5_pieces]}},
+        "tokenizer_2/tokenizer_config.json": {
+            "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>", "extra_ids": 0, "model_max_length": tokens,
+            "tokenizer_class": "T5Tokenizer"},
+    }
 
 
 PIPELINES = {
@@ -127,7 +164,7 @@ PIPELINES = {
         text_encoder=clip(512, 48, 3, 3, 192, 77, "quick_gelu", 2),
         text_encoder_2=t5(384, 56, 3, 16, 3, 120),
         scheduler=scheduler(True, 3.0),
-        clip_ids=clip_ids(512, 77, 9, 511, 511, 1), t5_ids=t5_ids(384, 64, 14, 2),
+        words=14, t5_tokens=64,
     ),
     # schnell in small: no guidance, no shift; factor 4, quant convs (by default: the keys are absent); fp32 weights.
     "schnell128": dict(
@@ -137,7 +174,7 @@ PIPELINES = {
         text_encoder=clip(300, 64, 4, 2, 160, 33, "gelu", 299, pad=299),
         text_encoder_2=t5(200, 64, 4, 16, 2, 160, buckets=16, distance=40, eps=1e-5),
         scheduler=scheduler(False, 1.0),
-        clip_ids=clip_ids(300, 33, 31, 299, 299, 3), t5_ids=t5_ids(200, 96, 50, 4),
+        words=50, t5_tokens=96,
     ),
     # Odd sizes: 5 heads, an eos that is not the largest id, 37 tokens, a VAE without attention; fp16 weights.
     "odd320": dict(
@@ -147,7 +184,7 @@ PIPELINES = {
         text_encoder=clip(260, 80, 2, 2, 200, 20, "gelu", 250, eps=1e-6),
         text_encoder_2=t5(128, 72, 5, 24, 4, 88),
         scheduler=scheduler(True, 3.0, base_shift=0.25, max_shift=1.3),
-        clip_ids=clip_ids(260, 20, 6, 250, 1, 5, above=(255, 259)), t5_ids=t5_ids(128, 37, 36, 6),
+        words=11, t5_tokens=37, pad="<pad>", above=(255, 259),
     ),
     # FLUX's own head (128, axes by default), text beyond T5's longest distance, a fixed shift.
     "wide256": dict(
@@ -157,7 +194,7 @@ PIPELINES = {
         text_encoder=clip(512, 64, 1, 2, 256, 77, "quick_gelu", 2),
         text_encoder_2=t5(384, 96, 2, 32, 2, 256),
         scheduler=scheduler(False, 3.0),
-        clip_ids=clip_ids(512, 77, 75, 511, 511, 7), t5_ids=t5_ids(384, 200, 170, 8),
+        words=180, t5_tokens=200,
     ),
 }
 COMPONENTS = ("transformer", "vae", "text_encoder", "text_encoder_2")
@@ -185,21 +222,23 @@ def file_name(component, name):
 
 
 def load(p, component):
-    """The module in fp32 holding the synthetic weights, and its header."""
+    """The module in fp32 holding the synthetic weights, its header, and the checksum of both."""
     model = build(p, component).eval().requires_grad_(False)
-    header, state = {}, {}
+    header, state, crc = {}, {}, 0
     for name, value in model.state_dict().items():
         stored = file_name(component, name)
         if stored is None:
             continue
         shape = list(value.shape)
         header[stored] = {"dtype": p["dtype"], "shape": shape}
-        state[name] = torch.from_numpy(synth.tensor(stored, p["weight_seed"], shape, p["dtype"]))
+        data = synth.tensor(stored, p["weight_seed"], shape, p["dtype"])
+        state[name] = torch.from_numpy(data)
+        crc ^= zlib.crc32(synth.stored(data, p["dtype"]), zlib.crc32(stored.encode()))
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected and all(n == "encoder.embed_tokens.weight" for n in missing), (missing, unexpected)
     if component == "text_encoder_2":
         assert torch.equal(model.encoder.embed_tokens.weight, model.shared.weight)
-    return model, header
+    return model, header, crc
 
 
 # --- the truth: diffusers' and transformers' casts to fp32 left out -------------------------------------------------
@@ -238,9 +277,12 @@ def exact_time(transformer, timestep, guidance):
 class Pipeline:
     def __init__(self, p):
         self.p = p
-        self.parts, self.headers = {}, {}
+        self.prompt, self.tokenizers = tokenizers(p["text_encoder"], p["text_encoder_2"], p["t5_tokens"], p["words"],
+                                                  p["weight_seed"], p.get("pad", "<|endoftext|>"), p.get("above", ()))
+        self.clip_ids, self.t5_ids = self.tokenize()
+        self.parts, self.headers, self.crc = {}, {}, {}
         for component in COMPONENTS:
-            self.parts[component], self.headers[component] = load(p, component)
+            self.parts[component], self.headers[component], self.crc[component] = load(p, component)
         self.dtype = torch.float32
         self.factor = 2 ** (len(p["vae"]["block_out_channels"]) - 1)
         self.channels = p["vae"]["latent_channels"]
@@ -254,11 +296,24 @@ class Pipeline:
             part.to(dtype)
         return self
 
+    def tokenize(self):
+        """Both ids [1, tokens], by transformers as diffusers calls it."""
+        with tempfile.TemporaryDirectory() as folder:
+            write_tokenizers(folder, self.tokenizers)
+            clip = CLIPTokenizer.from_pretrained(os.path.join(folder, "tokenizer"))
+            t5 = AutoTokenizer.from_pretrained(os.path.join(folder, "tokenizer_2"))
+            how = dict(padding="max_length", truncation=True, return_tensors="pt")
+            ids = (clip(self.prompt, max_length=clip.model_max_length, **how).input_ids,
+                   t5(self.prompt, max_length=self.p["t5_tokens"], **how).input_ids)
+        assert t5.unk_token_id not in ids[1] and t5.model_max_length == ids[1].shape[1] == self.p["t5_tokens"]
+        assert ids[0].shape[1] == self.p["text_encoder"]["max_position_embeddings"]
+        return ids
+
     def clip(self):
-        return self.parts["text_encoder"](torch.tensor([self.p["clip_ids"]])).pooler_output
+        return self.parts["text_encoder"](self.clip_ids).pooler_output
 
     def t5(self):
-        return self.parts["text_encoder_2"](torch.tensor([self.p["t5_ids"]])).last_hidden_state
+        return self.parts["text_encoder_2"](self.t5_ids).last_hidden_state
 
     def pack(self, latent):
         return FluxPipeline._pack_latents(latent[None], 1, self.channels, self.h, self.w)
@@ -432,7 +487,10 @@ def make(name, p, debug):
         write_json(os.path.join(folder, component, "header.json"), pipe.headers[component], rows=True)
     write_json(os.path.join(folder, "scheduler", "scheduler_config.json"), p["scheduler"])
     job = {k: str(p[k]) for k in ("width", "height", "steps", "guidance", "noise_seed", "weight_seed")}
-    ids = {k: torch.tensor(p[k], dtype=torch.int32) for k in ("clip_ids", "t5_ids")}
+    job.update({f"crc32 {c}": f"{pipe.crc[c]:08x}" for c in COMPONENTS})
+    job["prompt"] = pipe.prompt
+    write_tokenizers(folder, pipe.tokenizers)
+    ids = {"clip_ids": pipe.clip_ids[0].int(), "t5_ids": pipe.t5_ids[0].int()}
     stages = {**ids, **fp32, "encode_in": pipe.picture()}
     files.save(stages, os.path.join(folder, "stages.safetensors"), job)
     exact = {k: v.float() for k, v in truth.items() if k not in ("sigmas", "latent_00")}
@@ -444,17 +502,26 @@ def make(name, p, debug):
         "fp32": {k: error(fp32[k], truth[k]) for k in truth if k not in ("sigmas", "latent_00")},
     }
     write_json(os.path.join(folder, "bf16_error.json"), errors, rows=True)
-    print(name, "tokens", pipe.h * pipe.w // 4, "+", len(p["t5_ids"]), {
+    print(name, "tokens", pipe.h * pipe.w // 4, "+", p["t5_tokens"], {
         k: f"rms {truth[k].pow(2).mean().sqrt():.3f} fp32 {errors['fp32'][k]['rel']:.1e} "
            f"stage {errors['stage'].get(k, {}).get('rel', 0):.1e} chain {errors['chain'][k]['rel']:.1e}" for k in exact})
 
 
-def write_json(path, value, rows=False):
+def write_tokenizers(folder, files):
+    for path, value in files.items():
+        if isinstance(value, dict):
+            write_json(os.path.join(folder, path), value, indent=None)
+        else:
+            with open(os.path.join(folder, path), "w", encoding="utf-8") as f:
+                f.write(value)
+
+
+def write_json(path, value, rows=False, indent=2):
     """Indented; with rows, an inner object takes one line."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w") as f:
+    with open(path, "w", encoding="utf-8") as f:
         if not rows:
-            f.write(json.dumps(value, indent=2))
+            f.write(json.dumps(value, indent=indent, ensure_ascii=False))
         elif all("rel" in v or "dtype" in v for v in value.values()):
             f.write("{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()) + "\n}")
         else:

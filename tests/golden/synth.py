@@ -70,6 +70,13 @@ def tensor(name, seed, shape, dtype):
     return rounded(values(name, seed, shape), dtype)
 
 
+def stored(x, dtype):
+    """The bytes of a tensor() in a file."""
+    if dtype == "BF16":
+        return (x.view(np.uint32) >> 16).astype("<u2").tobytes()
+    return x.astype({"F32": "<f4", "F16": "<f2"}[dtype]).tobytes()
+
+
 if __name__ == "__main__":
     name, seed, dtype, *shape = sys.argv[1:]
     print(*(float(v).hex() for v in tensor(name, int(seed), [int(n) for n in shape], dtype).ravel()), sep="\n")
