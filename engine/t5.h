@@ -1,0 +1,27 @@
+/* t5.h - the T5 encoder: token ids to one vector per token.
+ *
+ * As transformers' T5EncoderModel, v1.1: RMS norms, attention without scale and
+ * with a relative position bias learned in block 0 and used in all, gated GELU,
+ * no biases, no mask (FLUX attends to the padding too). */
+#ifndef SLUICE_T5_H
+#define SLUICE_T5_H
+
+#include "engine/model.h"
+#include "engine/weights.h"
+#include "kernels/device.h"
+
+struct t5;
+
+bool t5_open(struct t5 **out, const struct model *m, struct err *e);
+void t5_close(struct t5 *t); /* NULL is fine */
+size_t t5_weight_bytes(const struct t5 *t);
+
+/* ids [n]; hidden [n, width] F32 on the host, valid after device_sync. Both
+ * may be NULL on the count device. */
+void t5_encode(const struct t5 *t, struct device *d, const int32_t *ids, int n, float *hidden);
+
+/* The row of the bias table for the distance key - query: transformers'
+ * bidirectional buckets. */
+int t5_bucket(int distance, int buckets, int max_distance);
+
+#endif
