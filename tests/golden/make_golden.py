@@ -5,16 +5,19 @@
 For each pipeline it writes, beside this file, NAME/ as a diffusers folder without data files (config.json and
 header.json per component; synth.py's law fills the weights; tokenizers that know the letters a to z), and:
   stages.safetensors      diffusers' own fp32 run: ids, encoder outputs, sigmas, every latent and velocity, image;
-                          its metadata holds the job (prompt, width, height, steps, guidance, noise_seed, weight_seed) and
+                          its metadata holds the job (prompt, width, height, steps, guidance, seeds) and
                           "crc32 COMPONENT", the exclusive or of the CRC-32 of each tensor's name and data
   stages_f64.safetensors  the same chain in double (the truth), rounded to fp32 for storage
+  stages_f64_bf16_time.safetensors  the truth again, but timestep and guidance are rounded to bf16 before and after
+                          they are multiplied by 1000, as BFL does in bf16. That alone (3500 becomes 3504) moves a
+                          random-weight model's picture further than all of bf16's other roundings together
   bf16_error.json         how far torch is from the truth: {kind: {tensor: {"rel", "max"}}};
                           rel = ||a-b||2/||b||2, max = max|a-b|. Kinds:
-                          "stage"        each stage alone in bf16 on the truth's inputs rounded to bf16
-                          "chain"        all of it in bf16 from the same noise
-                          "chain_rounded" the same by FluxPipeline, which also rounds timestep and guidance to bf16
-                                         (3500 becomes 3504), and that weighs more than all the rest
-                          "fp32"         stages.safetensors itself
+                          "stage", "chain"       each stage alone in bf16 on the truth's inputs; all of it in bf16 from
+                                                 the same noise; time unrounded, against stages_f64
+                          "stage_bf16_time", "chain_bf16_time"  both with rounded time, against stages_f64_bf16_time
+                          "diffusers"            FluxPipeline in bf16 (which rounds time once more) against stages_f64
+                          "fp32"                 stages.safetensors against stages_f64
 In double, diffusers' own fp32 constants (rope cos and sin, the sinusoid of the timestep) stay as it computes them.
 Noise is torch's CPU randn in fp32, [C, h, w]. Does not make noise goldens
 (make_noise.py).
@@ -112,7 +115,8 @@ def scheduler(dynamic, shift, **more):
 def tokenizers(clip, t5, tokens, words, seed, pad="<|endoftext|>", above=()):
     """Files of tokenizer/ and tokenizer_2/ that give every letter an id, and a prompt of `words` letters.
 
-    Letters a, b, ... get the CLIP ids `above` first (ids larger than that of the end). The other pieces are out of reach.
+    Letters a, b, ... get the CLIP ids `above` first (ids larger than that of the end). The other pieces are out of
+    reach.
     """
     g = np.random.default_rng(seed)
     vocab, end = clip["vocab_size"], clip["eos_token_id"]
@@ -260,14 +264,17 @@ def in_double():
     modeling_t5.T5LayerNorm.forward, transformer_flux.apply_rotary_emb = kept
 
 
+def bf16(x):
+    return torch.tensor(x, dtype=torch.bfloat16)
+
+
 @contextlib.contextmanager
-def exact_time(transformer, timestep, guidance):
-    """Gives time_text_embed its scalars unrounded, whatever the model's dtype."""
+def given_time(transformer, sigma, guidance, rounded):
+    """Gives time_text_embed its scalars whatever the model's dtype: unrounded, or rounded as BFL does in bf16."""
     embed = transformer.time_text_embed
     kept = embed.forward
-    scalars = [torch.tensor([float(timestep) * 1000], dtype=torch.float32)]
-    if guidance is not None:
-        scalars.append(torch.tensor([float(guidance) * 1000], dtype=torch.float32))
+    scalars = [float(s) for s in (sigma, guidance) if s is not None]
+    scalars = [torch.tensor([float(bf16(s) * 1000) if rounded else s * 1000], dtype=torch.float32) for s in scalars]
     embed.forward = lambda *given: kept(*scalars, given[-1])
     yield
     embed.forward = kept
@@ -345,9 +352,15 @@ class Pipeline:
             txt_ids=torch.zeros(hidden.shape[1], 3, dtype=self.dtype), return_dict=False)[0]
         return self.unpack(out)
 
+    def time(self, sigma, rounded):
+        if rounded is None:
+            return contextlib.nullcontext()
+        return given_time(self.parts["transformer"], sigma, self.guidance, rounded)
+
     def decode(self, latent):
         c = self.p["vae"]
-        return self.parts["vae"].decode((latent / c["scaling_factor"] + c["shift_factor"])[None], return_dict=False)[0][0]
+        z = latent / c["scaling_factor"] + c["shift_factor"]
+        return self.parts["vae"].decode(z[None], return_dict=False)[0][0]
 
     def encode(self, image):
         c = self.p["vae"]
@@ -361,15 +374,16 @@ class Pipeline:
         g = torch.Generator().manual_seed(self.p["noise_seed"] + 1)
         return torch.rand(3, self.p["height"], self.p["width"], generator=g) * 2 - 1
 
-    def chain(self, exact=False):
-        """Every stage by hand, each from the one before, in self.dtype; Euler in at least fp32 as the scheduler does."""
+    def chain(self, rounded=None):
+        """Every stage by hand, each from the one before, in self.dtype; Euler in at least fp32 as the scheduler does.
+        rounded: None for time as the model rounds it, else see given_time."""
         out = {"clip_pooled": self.clip(), "t5_hidden": self.t5()}
         sigmas = self.sigmas()
         latent = self.noise().to(self.dtype)
         out["sigmas"], out["latent_00"] = sigmas, latent
         wide = torch.promote_types(self.dtype, torch.float32)
         for i in range(self.p["steps"]):
-            with exact_time(self.parts["transformer"], sigmas[i], self.guidance) if exact else contextlib.nullcontext():
+            with self.time(sigmas[i], rounded):
                 v = self.velocity(latent, sigmas[i] * 1000 / 1000, out["t5_hidden"], out["clip_pooled"])
             latent = (latent.to(wide) + (sigmas[i + 1] - sigmas[i]) * v).to(self.dtype)
             out[f"velocity_{i + 1:02}"], out[f"latent_{i + 1:02}"] = v, latent
@@ -457,28 +471,35 @@ def make(name, p, debug):
 
     with in_double():
         truth = pipe.to(torch.float64).chain()
+        truth_bf16_time = pipe.chain(rounded=True)
     for key in truth:
         e = error(fp32[key], truth[key]) if key not in ("sigmas", "latent_00") else {"rel": 0.0}
         assert e["rel"] < 2e-5, (name, key, e)
 
     pipe.to(torch.bfloat16)
-    rounded, chain = pipe.diffusers(), pipe.chain(exact=True)
-    low = {k: v.to(torch.bfloat16) for k, v in truth.items()}
-    stage = {"clip_pooled": chain["clip_pooled"], "t5_hidden": chain["t5_hidden"]}
-    sigmas = pipe.sigmas()
-    for i in range(p["steps"]):
-        with exact_time(pipe.parts["transformer"], sigmas[i], pipe.guidance):
-            stage[f"velocity_{i + 1:02}"] = pipe.velocity(
-                low[f"latent_{i:02}"], sigmas[i], low["t5_hidden"][None], low["clip_pooled"][None])
-    stage["image"] = pipe.decode(low[f"latent_{p['steps']:02}"])
-    stage["encode_mean"] = chain["encode_mean"]
+    errors = {}
+    for suffix, rounded, exact in (("", False, truth), ("_bf16_time", True, truth_bf16_time)):
+        chain, sigmas = pipe.chain(rounded), pipe.sigmas()
+        low = {k: v.to(torch.bfloat16) for k, v in exact.items()}
+        stage = {k: chain[k] for k in ("clip_pooled", "t5_hidden", "encode_mean")}
+        for i in range(p["steps"]):
+            with pipe.time(sigmas[i], rounded):
+                stage[f"velocity_{i + 1:02}"] = pipe.velocity(
+                    low[f"latent_{i:02}"], sigmas[i], low["t5_hidden"][None], low["clip_pooled"][None])
+        stage["image"] = pipe.decode(low[f"latent_{p['steps']:02}"])
+        errors["stage" + suffix] = {k: error(v, exact[k]) for k, v in stage.items()}
+        errors["chain" + suffix] = {k: error(chain[k], exact[k]) for k in exact if k != "sigmas"}
+    rounded = pipe.diffusers()
+    errors["diffusers"] = {k: error(rounded[k], truth[k]) for k in truth if k != "sigmas"}
+    errors["fp32"] = {k: error(fp32[k], truth[k]) for k in truth if k not in ("sigmas", "latent_00")}
 
     folder = os.path.join(HERE, name)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     write_json(os.path.join(folder, "model_index.json"), {
         "_class_name": "FluxPipeline", "_diffusers_version": "0.30.0.dev0",
-        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
         "text_encoder_2": ["transformers", "T5EncoderModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
         "tokenizer_2": ["transformers", "T5TokenizerFast"], "transformer": ["diffusers", "FluxTransformer2DModel"],
         "vae": ["diffusers", "AutoencoderKL"]})
@@ -493,18 +514,15 @@ def make(name, p, debug):
     ids = {"clip_ids": pipe.clip_ids[0].int(), "t5_ids": pipe.t5_ids[0].int()}
     stages = {**ids, **fp32, "encode_in": pipe.picture()}
     files.save(stages, os.path.join(folder, "stages.safetensors"), job)
-    exact = {k: v.float() for k, v in truth.items() if k not in ("sigmas", "latent_00")}
-    files.save(exact, os.path.join(folder, "stages_f64.safetensors"), job)
-    errors = {
-        "stage": {k: error(v, truth[k]) for k, v in stage.items()},
-        "chain": {k: error(chain[k], truth[k]) for k in truth if k != "sigmas"},
-        "chain_rounded": {k: error(rounded[k], truth[k]) for k in truth if k != "sigmas"},
-        "fp32": {k: error(fp32[k], truth[k]) for k in truth if k not in ("sigmas", "latent_00")},
-    }
+    for suffix, exact in (("", truth), ("_bf16_time", truth_bf16_time)):
+        exact = {k: v.float() for k, v in exact.items() if k not in ("sigmas", "latent_00")}
+        files.save(exact, os.path.join(folder, f"stages_f64{suffix}.safetensors"), job)
     write_json(os.path.join(folder, "bf16_error.json"), errors, rows=True)
     print(name, "tokens", pipe.h * pipe.w // 4, "+", p["t5_tokens"], {
         k: f"rms {truth[k].pow(2).mean().sqrt():.3f} fp32 {errors['fp32'][k]['rel']:.1e} "
-           f"stage {errors['stage'].get(k, {}).get('rel', 0):.1e} chain {errors['chain'][k]['rel']:.1e}" for k in exact})
+           f"stage {errors['stage'].get(k, {}).get('rel', 0):.1e} chain {errors['chain'][k]['rel']:.1e} "
+           f"chain_bf16_time {errors['chain_bf16_time'][k]['rel']:.1e} diffusers {errors['diffusers'][k]['rel']:.1e}"
+        for k in exact})
 
 
 def write_tokenizers(folder, files):
