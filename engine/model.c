@@ -506,7 +506,7 @@ static bool place(int i, const char *name, char buf[MODEL_PATH_MAX])
             n = snprintf(buf, MODEL_PATH_MAX, "%s/.local/share/sluice/models/%s", home, name);
         break;
     case 1:
-        n = snprintf(buf, MODEL_PATH_MAX, "%s/models/%s", SLUICE_DATADIR, name);
+        n = snprintf(buf, MODEL_PATH_MAX, "%s/%s", SLUICE_DATADIR, name);
         break;
     case 2: /* build/sluice in the source tree */
     case 3: /* build/tests/test_x in the source tree */

@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -283,25 +284,42 @@ bool weights_get(const struct weights *w, struct tensor *out, const char *name, 
     return true;
 }
 
-/* Lowest index whose exponent bits are all ones, or INT64_MAX. */
+/* Infinity and NaN are the numbers whose exponent bits are all ones. */
+static bool any32(const uint32_t *p, int64_t n, uint32_t exponent)
+{
+    uint32_t any = 0;
+    for (int64_t i = 0; i < n; i++)
+        any |= (p[i] & exponent) == exponent;
+    return any;
+}
+
+static bool any16(const uint16_t *p, int64_t n, uint16_t exponent)
+{
+    uint16_t any = 0;
+    for (int64_t i = 0; i < n; i++)
+        any |= (p[i] & exponent) == exponent;
+    return any;
+}
+
+/* Index of the first element that is no number, or the count. */
 static int64_t first_not_finite(struct tensor t)
 {
-    int64_t n = tensor_count(t), first = INT64_MAX;
-    if (t.dtype == DT_F32) {
-        const uint32_t *p = t.data;
-#pragma omp parallel for reduction(min : first) schedule(static)
-        for (int64_t i = 0; i < n; i++)
-            if ((p[i] & 0x7f800000u) == 0x7f800000u && i < first)
-                first = i;
-    } else {
-        const uint16_t *p = t.data;
-        uint16_t exponent = t.dtype == DT_BF16 ? 0x7f80 : 0x7c00;
-#pragma omp parallel for reduction(min : first) schedule(static)
-        for (int64_t i = 0; i < n; i++)
-            if ((p[i] & exponent) == exponent && i < first)
-                first = i;
+    enum { BLOCK = 1 << 16 };
+    int64_t n = tensor_count(t), blocks = (n + BLOCK - 1) / BLOCK, bad = blocks;
+    const uint32_t *p32 = t.data;
+    const uint16_t *p16 = t.data;
+    uint16_t exponent = t.dtype == DT_BF16 ? 0x7f80 : 0x7c00;
+#pragma omp parallel for reduction(min : bad) schedule(static)
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t from = b * BLOCK, length = n - from < BLOCK ? n - from : BLOCK;
+        if (b < bad && (t.dtype == DT_F32 ? any32(p32 + from, length, 0x7f800000)
+                                          : any16(p16 + from, length, exponent)))
+            bad = b;
     }
-    return first;
+    int64_t i = bad * BLOCK;
+    while (i < n && isfinite(dtype_load(t.data, t.dtype, i)))
+        i++;
+    return i < n ? i : n;
 }
 
 bool weights_finite(const struct weights *w, const char *name, struct tensor t, struct err *e)
@@ -310,7 +328,7 @@ bool weights_finite(const struct weights *w, const char *name, struct tensor t, 
         return err_set(e, ERR_INPUT, "%s: tensor %.100s: expected F32, BF16 or F16, found %s",
                        w->component, name, dtype_name(t.dtype));
     int64_t i = first_not_finite(t);
-    if (i == INT64_MAX)
+    if (i == tensor_count(t))
         return true;
     struct tensor found;
     const struct safetensors *s = find(w, name, &found);
