@@ -11,6 +11,7 @@
 
 CC ?= cc
 PREFIX ?= /usr/local
+VERSION := 0.1.0
 B ?= build
 
 PACKAGES := gcc make pkg-config libdnnl-dev libjansson-dev libutf8proc-dev libyaml-dev libpng-dev \
@@ -20,7 +21,8 @@ TEST_PACKAGES := tmux xterm xvfb x11-apps xdotool imagemagick xfonts-base
 OPT ?= -O3 -g
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 SLUICE_CFLAGS := -std=gnu11 $(OPT) $(WARN) -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread \
-                 -fopenmp -I. -D_GNU_SOURCE -DSLUICE_DATADIR='"$(PREFIX)/share/sluice"' $(CFLAGS)
+                 -fopenmp -I. -D_GNU_SOURCE -DSLUICE_VERSION='"$(VERSION)"' \
+                 -DSLUICE_DATADIR='"$(PREFIX)/share/sluice"' $(CFLAGS)
 SLUICE_LDFLAGS := -pthread -fopenmp $(LDFLAGS)
 LIBS := -ldnnl -ljansson -lutf8proc -lpng -lz -lncursesw -ltinfo -lsixel -lm
 

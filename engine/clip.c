@@ -64,9 +64,9 @@ void clip_close(struct clip *c)
     free(c);
 }
 
-size_t clip_weight_bytes(const struct clip *c)
+const struct weights *clip_weights(const struct clip *c)
 {
-    return weights_bytes(c->weights);
+    return c->weights;
 }
 
 static void block(const struct clip *c, struct device *d, const struct clip_block *b, struct tensor x)

@@ -15,7 +15,7 @@ struct clip;
 /* Maps the weights and takes every tensor with its shape checked. m must outlive it. */
 bool clip_open(struct clip **out, const struct model *m, struct err *e);
 void clip_close(struct clip *c); /* NULL is fine */
-size_t clip_weight_bytes(const struct clip *c);
+const struct weights *clip_weights(const struct clip *c);
 
 /* ids [config tokens]; pooled [width] on the host, valid after device_sync.
  * ids and pooled may be NULL on the count device. */

@@ -146,9 +146,9 @@ void flux_close(struct flux *f)
     free(f);
 }
 
-size_t flux_weight_bytes(const struct flux *f)
+const struct weights *flux_weights(const struct flux *f)
 {
-    return weights_bytes(f->weights);
+    return f->weights;
 }
 
 int flux_blocks(const struct flux *f)

@@ -19,7 +19,7 @@ struct flux;
 
 bool flux_open(struct flux **out, const struct model *m, struct err *e);
 void flux_close(struct flux *f); /* NULL is fine */
-size_t flux_weight_bytes(const struct flux *f);
+const struct weights *flux_weights(const struct flux *f);
 int flux_blocks(const struct flux *f); /* double + single: ticks of one step */
 
 /* One picture's fixed inputs. Host pointers may be NULL on the count device. */

@@ -1,20 +1,20 @@
 /* queue.h - the one thing two threads share: values in order, with a wake-up.
  *
- * Bounded, many producers, one consumer; any thread may push. The readable end is a file descriptor, so the consumer can
- * poll() it beside the terminal. A push never blocks: when the queue is full
- * the oldest replaceable item (a preview, a progress or a memory event) is dropped
- * first. A second preview replaces the one still waiting, so a slow terminal sees
- * the newest only. */
+ * Bounded, many producers, one consumer; any thread may push. Events wake
+ * through a file descriptor, so that the consumer can poll() it beside the
+ * terminal. A push never blocks. A preview, a progress or a memory event
+ * replaces the one of its kind and job that is still waiting, so a slow
+ * terminal sees the newest only. */
 #ifndef SLUICE_QUEUE_H
 #define SLUICE_QUEUE_H
 
 #include "engine/event.h"
 #include "engine/job.h"
 
-enum command_kind { COMMAND_GENERATE, COMMAND_CANCEL, COMMAND_QUIT };
+enum command_kind { COMMAND_GENERATE, COMMAND_QUIT };
 struct command {
     enum command_kind kind;
-    uint64_t job;       /* GENERATE: its id; CANCEL: which, 0: all */
+    uint64_t job;       /* GENERATE: its id */
     struct job request; /* GENERATE: owned, moves with the command */
 };
 
@@ -32,5 +32,9 @@ bool command_queue_new(struct command_queue **out, struct err *e);
 void command_queue_free(struct command_queue *q);
 bool command_push(struct command_queue *q, struct command *c); /* takes over; false: full */
 void command_wait(struct command_queue *q, struct command *out); /* blocks for the next */
+bool command_empty(struct command_queue *q);
+bool command_full(struct command_queue *q);
+/* Takes a GENERATE of this job (0: the oldest) back before it has begun. */
+bool command_withdraw(struct command_queue *q, uint64_t job, struct command *out);
 
 #endif

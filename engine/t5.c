@@ -67,9 +67,9 @@ void t5_close(struct t5 *t)
     free(t);
 }
 
-size_t t5_weight_bytes(const struct t5 *t)
+const struct weights *t5_weights(const struct t5 *t)
 {
-    return weights_bytes(t->weights);
+    return t->weights;
 }
 
 int t5_bucket(int distance, int buckets, int max_distance)

@@ -14,7 +14,7 @@ struct t5;
 
 bool t5_open(struct t5 **out, const struct model *m, struct err *e);
 void t5_close(struct t5 *t); /* NULL is fine */
-size_t t5_weight_bytes(const struct t5 *t);
+const struct weights *t5_weights(const struct t5 *t);
 
 /* ids [n]; hidden [n, width] F32 on the host, valid after device_sync. Both
  * may be NULL on the count device. */

@@ -164,9 +164,9 @@ void vae_close(struct vae *v)
     free(v);
 }
 
-size_t vae_weight_bytes(const struct vae *v)
+const struct weights *vae_weights(const struct vae *v)
 {
-    return weights_bytes(v->weights);
+    return v->weights;
 }
 
 /* --- the picture while it is worked on -------------------------------------------- */

@@ -15,7 +15,7 @@ struct vae;
 /* The encoder's tensors are taken only with `encoder`. */
 bool vae_open(struct vae **out, const struct model *m, bool encoder, struct err *e);
 void vae_close(struct vae *v); /* NULL is fine */
-size_t vae_weight_bytes(const struct vae *v);
+const struct weights *vae_weights(const struct vae *v);
 
 /* latent [C,h,w] in model space ((z - shift) * scaling), image [8h,8w,3] in
  * about -1..1; both F32 on the host, valid after device_sync; NULL on the

@@ -1,0 +1,143 @@
+/* job.c - see job.h. */
+#include "engine/job.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const precisions[] = { [PRECISION_FP32] = "fp32", [PRECISION_BF16] = "bf16" };
+
+const char *precision_name(enum precision p)
+{
+    return precisions[p];
+}
+
+bool precision_from_name(enum precision *out, const char *name)
+{
+    for (int i = 0; i < 2; i++)
+        if (!strcmp(name, precisions[i])) {
+            *out = (enum precision)i;
+            return true;
+        }
+    return false;
+}
+
+enum dtype precision_dtype(enum precision p)
+{
+    return p == PRECISION_BF16 ? DT_BF16 : DT_F32;
+}
+
+bool job_set_string(char **field, const char *value, struct err *e)
+{
+    char *copy = value ? strdup(value) : NULL;
+    if (value && !copy)
+        return err_set(e, ERR_MEMORY, "out of memory");
+    free(*field);
+    *field = copy;
+    return true;
+}
+
+bool job_init(struct job *j, const struct model *m, struct err *e)
+{
+    *j = (struct job){
+        .width = m->defaults.width,
+        .height = m->defaults.height,
+        .steps = m->defaults.steps,
+        .guidance = m->defaults.guidance,
+        .count = 1,
+        .rng = RNG_TORCH_CPU,
+        .precision = PRECISION_BF16,
+        .preview = true,
+    };
+    return job_set_string(&j->prompt, "", e);
+}
+
+void job_free(struct job *j)
+{
+    free(j->prompt);
+    free(j->out);
+    free(j->init_latents);
+    free(j->dump_stages);
+    memset(j, 0, sizeof *j);
+}
+
+bool job_copy(struct job *to, const struct job *from, struct err *e)
+{
+    *to = *from;
+    to->prompt = to->out = to->init_latents = to->dump_stages = NULL;
+    if (job_set_string(&to->prompt, from->prompt, e) && job_set_string(&to->out, from->out, e) &&
+        job_set_string(&to->init_latents, from->init_latents, e) &&
+        job_set_string(&to->dump_stages, from->dump_stages, e))
+        return true;
+    job_free(to);
+    return false;
+}
+
+static int round_to_step(int px)
+{
+    int rounded = (px + JOB_SIZE_STEP / 2) / JOB_SIZE_STEP * JOB_SIZE_STEP;
+    return rounded < JOB_SIZE_MIN ? JOB_SIZE_MIN : rounded;
+}
+
+static bool in_range(const char *what, long long value, long long low, long long high, struct err *e)
+{
+    if (value >= low && value <= high)
+        return true;
+    return err_set(e, ERR_INPUT, "%s is %lld: give %lld to %lld", what, value, low, high);
+}
+
+bool job_check(struct job *j, char notice[256], struct err *e)
+{
+    notice[0] = '\0';
+    if (!in_range("width", j->width, 1, JOB_SIZE_MAX, e) || !in_range("height", j->height, 1, JOB_SIZE_MAX, e))
+        return err_prefix(e, "size");
+    int width = round_to_step(j->width), height = round_to_step(j->height);
+    if ((long long)width * height > JOB_PIXELS_MAX)
+        return err_set(e, ERR_INPUT, "size %dx%d has more than %lld pixels: choose a smaller one", width, height,
+                       JOB_PIXELS_MAX);
+    if (!in_range("steps", j->steps, 1, JOB_STEPS_MAX, e) || !in_range("count", j->count, 1, JOB_COUNT_MAX, e) ||
+        !in_range("threads", j->threads, 0, JOB_THREADS_MAX, e))
+        return false;
+    if (!(j->guidance >= 0 && j->guidance <= JOB_GUIDANCE_MAX))
+        return err_set(e, ERR_INPUT, "guidance is %g: give 0 to %g", j->guidance, JOB_GUIDANCE_MAX);
+    if (width != j->width || height != j->height)
+        snprintf(notice, 256, "size %dx%d rounded to %dx%d: FLUX.1 works in steps of %d pixels", j->width, j->height,
+                 width, height, JOB_SIZE_STEP);
+    j->width = width;
+    j->height = height;
+    return true;
+}
+
+char *job_out_path(const struct job *j, int index, struct err *e)
+{
+    const char *out = j->out ? j->out : "sluice.png";
+    size_t n = strlen(out);
+    size_t stem = n > 4 && !strcasecmp(out + n - 4, ".png") ? n - 4 : n;
+    char *path = NULL;
+    int rc = index > 0 ? asprintf(&path, "%.*s-%d%s", (int)stem, out, index, stem < n ? out + stem : ".png")
+                       : asprintf(&path, "%s", out);
+    if (rc < 0) {
+        err_set(e, ERR_MEMORY, "out of memory");
+        return NULL;
+    }
+    return path;
+}
+
+bool job_parse_size(const char *text, int *width, int *height, struct err *e)
+{
+    char *end;
+    errno = 0;
+    long w = strtol(text, &end, 10);
+    if (end != text && (*end == 'x' || *end == 'X') && isdigit((unsigned char)end[1])) {
+        long h = strtol(end + 1, &end, 10);
+        if (!*end && !errno && w >= 0 && w <= 1000000 && h <= 1000000) {
+            *width = (int)w;
+            *height = (int)h;
+            return true;
+        }
+    }
+    return err_set(e, ERR_INPUT, "size \"%s\" is not WIDTHxHEIGHT: write it as 1024x768", text);
+}

@@ -1,0 +1,630 @@
+/* pipeline.c - see pipeline.h. */
+#include "engine/pipeline.h"
+
+#include "engine/clip.h"
+#include "engine/file.h"
+#include "engine/flux.h"
+#include "engine/memory.h"
+#include "engine/sampler.h"
+#include "engine/stages.h"
+#include "engine/t5.h"
+#include "engine/tok_clip.h"
+#include "engine/tok_t5.h"
+#include "engine/tok_text.h"
+#include "engine/vae.h"
+#include "kernels/count.h"
+#include "kernels/cpu.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct pipeline {
+    const struct model *model;
+    struct device *device;
+    enum precision precision; /* of the device */
+    int threads;
+    struct tok_clip *tok_clip;
+    struct tok_t5 *tok_t5;
+    struct clip *clip;
+    struct t5 *t5;
+    struct flux *flux;
+    struct vae *vae;
+};
+
+/* One job while it runs. Host buffers, all F32 but the ids. */
+struct run {
+    struct pipeline *p;
+    const struct job *job;
+    const struct pipeline_hooks *hooks;
+    uint64_t id;
+    int index;
+    struct timespec began;    /* this picture */
+    enum stage stage;
+    int step;                 /* 1-based while sampling */
+    double step_seconds;      /* mean of the steps done */
+    double vae_seconds;       /* of an earlier picture; 0: unknown */
+    enum pipeline_stop heed;  /* a stop request at least this strong stops the device */
+    struct event_memory memory;
+    void *arena;
+    struct stages stages;
+    int h, w;                 /* latent */
+    size_t latent_count;
+    int32_t *clip_ids, *t5_ids;
+    float *pooled, *hidden, *sigmas, *latent, *packed, *velocity, *x0, *image;
+};
+
+/* --- news --------------------------------------------------------------------------- */
+
+static double since(const struct timespec *t)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - t->tv_sec) + (double)(now.tv_nsec - t->tv_nsec) * 1e-9;
+}
+
+static struct event news(const struct run *r, enum event_kind kind)
+{
+    return (struct event){ .kind = kind, .job = r->id, .index = r->index, .count = r->job->count, .stage = r->stage,
+                           .step = r->step, .steps = r->job->steps, .width = r->job->width,
+                           .height = r->job->height, .seed = r->job->seed + (uint64_t)r->index,
+                           .seconds = since(&r->began), .eta_seconds = -1 };
+}
+
+static void emit(const struct run *r, struct event *ev)
+{
+    r->hooks->emit(r->hooks->user, ev);
+    event_clear(ev);
+}
+
+static void notice(const struct run *r, const char *text)
+{
+    struct event ev = news(r, EVENT_NOTICE);
+    snprintf(ev.text, sizeof ev.text, "%s", text);
+    emit(r, &ev);
+}
+
+static void tell_memory(struct run *r)
+{
+    struct event ev = news(r, EVENT_MEMORY);
+    struct memory_use use = memory_use();
+    ev.memory = r->memory;
+    ev.memory.used_bytes = r->p->device ? r->p->device->arena.used : 0;
+    ev.memory.rss = use.rss;
+    ev.memory.rss_anonymous = use.anonymous;
+    ev.memory.rss_file = use.file;
+    emit(r, &ev);
+}
+
+static void begin_stage(struct run *r, enum stage s)
+{
+    r->stage = s;
+    if (s != STAGE_FLUX)
+        r->step = s == STAGE_VAE || s == STAGE_SAVE ? r->job->steps : 0;
+    struct event ev = news(r, EVENT_STAGE);
+    emit(r, &ev);
+    tell_memory(r);
+}
+
+static double eta(const struct run *r, double step_done)
+{
+    if (r->stage != STAGE_FLUX || r->step_seconds <= 0)
+        return -1;
+    double left = (double)(r->job->steps - (r->step - 1)) - step_done;
+    return left * r->step_seconds + r->vae_seconds;
+}
+
+static void on_tick(void *user, int done, int total)
+{
+    struct run *r = user;
+    struct event ev = news(r, EVENT_PROGRESS);
+    ev.block = done;
+    ev.blocks = total;
+    ev.eta_seconds = eta(r, (double)done / total);
+    emit(r, &ev);
+}
+
+static bool on_interrupted(void *user)
+{
+    struct run *r = user;
+    return r->hooks->stop && r->hooks->stop(r->hooks->user) >= r->heed;
+}
+
+/* --- loading ------------------------------------------------------------------------- */
+
+bool pipeline_new(struct pipeline **out, const struct model *m, struct err *e)
+{
+    struct pipeline *p = *out = calloc(1, sizeof *p);
+    if (!p)
+        return err_set(e, ERR_MEMORY, "out of memory");
+    p->model = m;
+    return true;
+}
+
+void pipeline_free(struct pipeline *p)
+{
+    if (!p)
+        return;
+    tok_clip_close(p->tok_clip);
+    tok_t5_close(p->tok_t5);
+    clip_close(p->clip);
+    t5_close(p->t5);
+    flux_close(p->flux);
+    vae_close(p->vae);
+    cpu_device_free(p->device);
+    free(p);
+}
+
+static bool fits_table(const char *tokenizer, int ids, const char *encoder, int vocab, struct err *e)
+{
+    if (ids <= vocab)
+        return true;
+    return err_set(e, ERR_INPUT, "%s has ids up to %d, but %s has an embedding of %d rows: they do not belong together",
+                   tokenizer, ids - 1, encoder, vocab);
+}
+
+static bool load(struct pipeline *p, const struct job *j, struct err *e)
+{
+    const struct model *m = p->model;
+    char dir[MODEL_PATH_MAX];
+    if ((!p->tok_clip && !tok_clip_open(&p->tok_clip, model_part_dir(m, MODEL_TOK_CLIP, dir), e)) ||
+        (!p->tok_t5 && !tok_t5_open(&p->tok_t5, model_part_dir(m, MODEL_TOK_T5, dir), e)) ||
+        !fits_table("tokenizer", tok_clip_id_limit(p->tok_clip), "text_encoder", m->clip.vocab, e) ||
+        !fits_table("tokenizer_2", tok_t5_id_limit(p->tok_t5), "text_encoder_2", m->t5.vocab, e) ||
+        (!p->clip && !clip_open(&p->clip, m, e)) || (!p->t5 && !t5_open(&p->t5, m, e)) ||
+        (!p->flux && !flux_open(&p->flux, m, e)) || (!p->vae && !vae_open(&p->vae, m, false, e)))
+        return false;
+    if (p->device && (p->precision != j->precision || p->threads != j->threads)) {
+        cpu_device_free(p->device);
+        p->device = NULL;
+    }
+    p->precision = j->precision;
+    p->threads = j->threads;
+    return p->device || cpu_device_new(&p->device, precision_dtype(j->precision), j->threads, e);
+}
+
+static struct flux_inputs flux_inputs(const struct run *r)
+{
+    return (struct flux_inputs){
+        .text = r->p->model->t5.tokens, .rows = r->h / 2, .cols = r->w / 2, .steps = r->job->steps,
+        .hidden = r->hidden, .pooled = r->pooled, .sigmas = r->sigmas, .guidance = r->job->guidance,
+    };
+}
+
+/* Runs every stage on the count device: r->memory says what each will need. */
+static bool measure(struct run *r, struct err *e)
+{
+    struct pipeline *p = r->p;
+    r->memory.weights[STAGE_CLIP] = weights_bytes(clip_weights(p->clip));
+    r->memory.weights[STAGE_T5] = weights_bytes(t5_weights(p->t5));
+    r->memory.weights[STAGE_FLUX] = weights_bytes(flux_weights(p->flux));
+    r->memory.weights[STAGE_VAE] = weights_bytes(vae_weights(p->vae));
+    r->memory.arena_bytes = 0;
+    for (enum stage s = STAGE_CLIP; s <= STAGE_VAE; s++) {
+        struct count_device c;
+        struct flux_tables t;
+        struct flux_inputs in = flux_inputs(r);
+        count_device_init(&c, p->device);
+        if (s == STAGE_CLIP)
+            clip_encode(p->clip, &c.device, NULL, NULL);
+        else if (s == STAGE_T5)
+            t5_encode(p->t5, &c.device, NULL, p->model->t5.tokens, NULL);
+        else if (s == STAGE_VAE)
+            vae_decode(p->vae, &c.device, r->h, r->w, NULL, NULL);
+        else {
+            flux_begin(p->flux, &c.device, &t, &in);
+            flux_step(p->flux, &c.device, &t, 0, NULL, NULL);
+        }
+        if (!device_sync(&c.device, e) || !device_sync(p->device, e))
+            return err_prefix(e, "%s", stage_name(s));
+        r->memory.activations[s] = c.device.arena.peak;
+        if (c.device.arena.peak > r->memory.arena_bytes)
+            r->memory.arena_bytes = c.device.arena.peak;
+    }
+    return true;
+}
+
+static bool arena_open(struct run *r, struct err *e)
+{
+    if (posix_memalign(&r->arena, 4096, r->memory.arena_bytes)) {
+        r->arena = NULL;
+        return err_set(e, ERR_MEMORY, "%zu MB for the activations of %dx%d were refused: choose a smaller size",
+                       r->memory.arena_bytes >> 20, r->job->width, r->job->height);
+    }
+    r->p->device->arena = arena_over(r->arena, r->memory.arena_bytes);
+    return true;
+}
+
+static bool buffers_open(struct run *r, struct err *e)
+{
+    const struct model *m = r->p->model;
+    size_t channels = (size_t)m->vae.latent_channels;
+    r->h = r->job->height / m->vae.factor;
+    r->w = r->job->width / m->vae.factor;
+    r->latent_count = channels * (size_t)r->h * (size_t)r->w;
+    if (r->h % 2 || r->w % 2 || r->h < 2 || r->w < 2)
+        return err_set(e, ERR_INPUT, "size %dx%d: this model's VAE needs multiples of %d", r->job->width,
+                       r->job->height, 2 * m->vae.factor);
+    r->clip_ids = calloc((size_t)m->clip.tokens, sizeof *r->clip_ids);
+    r->t5_ids = calloc((size_t)m->t5.tokens, sizeof *r->t5_ids);
+    r->pooled = calloc((size_t)m->clip.width, sizeof *r->pooled);
+    r->hidden = calloc((size_t)m->t5.tokens * (size_t)m->t5.width, sizeof *r->hidden);
+    r->sigmas = calloc((size_t)r->job->steps + 1, sizeof *r->sigmas);
+    r->latent = calloc(r->latent_count, sizeof *r->latent);
+    r->packed = calloc(r->latent_count, sizeof *r->packed);
+    r->velocity = calloc(r->latent_count, sizeof *r->velocity);
+    r->x0 = calloc(r->latent_count, sizeof *r->x0);
+    r->image = calloc((size_t)r->job->width * (size_t)r->job->height * 3, sizeof *r->image);
+    if (r->clip_ids && r->t5_ids && r->pooled && r->hidden && r->sigmas && r->latent && r->packed && r->velocity &&
+        r->x0 && r->image)
+        return true;
+    return err_set(e, ERR_MEMORY, "out of memory");
+}
+
+static void run_close(struct run *r)
+{
+    free(r->clip_ids);
+    free(r->t5_ids);
+    free(r->pooled);
+    free(r->hidden);
+    free(r->sigmas);
+    free(r->latent);
+    free(r->packed);
+    free(r->velocity);
+    free(r->x0);
+    free(r->image);
+    free(r->arena);
+    stages_free(&r->stages);
+    struct device *d = r->p->device;
+    if (d) {
+        d->arena = arena_over(NULL, 0);
+        d->interrupted = NULL;
+        d->tick = NULL;
+    }
+}
+
+/* --- stages --------------------------------------------------------------------------- */
+
+/* A NaN or infinity in a result is a broken weight or a type too narrow: say which. */
+static bool all_finite(const struct run *r, const float *x, size_t n, const struct weights *w, struct err *e)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) {
+            for (size_t t = 0; t < weights_count(w); t++)
+                if (!weights_finite(w, weights_name(w, t), weights_tensor(w, t), e))
+                    return err_prefix(e, "%s", stage_name(r->stage));
+            return err_set(e, ERR_INPUT, "%s: the result is not finite%s", stage_name(r->stage),
+                           r->job->precision == PRECISION_BF16 ? ": try --precision fp32" : "");
+        }
+    return true;
+}
+
+static bool encode_text(struct run *r, struct err *e)
+{
+    struct pipeline *p = r->p;
+    const struct model *m = p->model;
+    const char *prompt = r->job->prompt;
+    int used;
+    bool cut_clip, cut_t5;
+    if (!tok_clip_encode(p->tok_clip, prompt, strlen(prompt), r->clip_ids, m->clip.tokens, &used, &cut_clip, e) ||
+        !tok_t5_encode(p->tok_t5, prompt, strlen(prompt), r->t5_ids, m->t5.tokens, &used, &cut_t5, e))
+        return false;
+    if (cut_t5) {
+        char text[128];
+        snprintf(text, sizeof text, "the prompt is longer than the %d tokens T5 takes: its end is left out", m->t5.tokens);
+        notice(r, text);
+    }
+    begin_stage(r, STAGE_CLIP);
+    clip_encode(p->clip, p->device, r->clip_ids, r->pooled);
+    if (!device_sync(p->device, e))
+        return err_prefix(e, "CLIP");
+    if (!all_finite(r, r->pooled, (size_t)m->clip.width, clip_weights(p->clip), e))
+        return false;
+    begin_stage(r, STAGE_T5);
+    t5_encode(p->t5, p->device, r->t5_ids, m->t5.tokens, r->hidden);
+    if (!device_sync(p->device, e))
+        return err_prefix(e, "T5");
+    struct tensor hidden = tensor_2d(r->hidden, DT_F32, m->t5.tokens, m->t5.width);
+    return all_finite(r, r->hidden, (size_t)tensor_count(hidden), t5_weights(p->t5), e) &&
+           stages_add(&r->stages, tensor_1d(r->clip_ids, DT_I32, m->clip.tokens), e, "clip_ids") &&
+           stages_add(&r->stages, tensor_1d(r->t5_ids, DT_I32, m->t5.tokens), e, "t5_ids") &&
+           stages_add(&r->stages, tensor_1d(r->pooled, DT_F32, m->clip.width), e, "clip_pooled") &&
+           stages_add(&r->stages, hidden, e, "t5_hidden");
+}
+
+static bool read_latents(struct run *r, struct err *e)
+{
+    const char *path = r->job->init_latents;
+    struct safetensors *s;
+    if (!safetensors_open(&s, path, e))
+        return false;
+    struct tensor t, want = tensor_3d(NULL, DT_F32, r->p->model->vae.latent_channels, r->h, r->w);
+    char found[96], expected[96];
+    bool ok = true;
+    if (!safetensors_find(s, "latent", &t))
+        ok = err_set(e, ERR_INPUT, "%s: no tensor named \"latent\"", path);
+    else if (t.dtype != DT_F32 || !tensor_same_shape(t, want))
+        ok = err_set(e, ERR_INPUT, "%s: latent is %s, but %dx%d needs %s", path,
+                     tensor_describe(t, found, sizeof found), r->job->width, r->job->height,
+                     tensor_describe(want, expected, sizeof expected));
+    else
+        memcpy(r->latent, t.data, tensor_bytes(t));
+    for (size_t i = 0; ok && i < r->latent_count; i++)
+        if (!isfinite(r->latent[i]))
+            ok = err_set(e, ERR_INPUT, "%s: latent holds a value that is not finite at %zu", path, i);
+    safetensors_close(s);
+    return ok;
+}
+
+static struct tensor latent_tensor(const struct run *r, float *data)
+{
+    return tensor_3d(data, DT_F32, r->p->model->vae.latent_channels, r->h, r->w);
+}
+
+/* x0 through the model's least-squares matrix: one pixel per latent pixel. */
+static void preview(struct run *r)
+{
+    const struct vae_config *c = &r->p->model->vae;
+    if (!r->job->preview || !c->has_rgb)
+        return;
+    struct event ev = news(r, EVENT_PREVIEW);
+    ev.image = image_new(r->w, r->h, NULL);
+    if (!ev.image)
+        return;
+    size_t n = (size_t)r->h * (size_t)r->w;
+    for (size_t i = 0; i < n; i++)
+        for (int k = 0; k < 3; k++) {
+            float v = c->rgb_bias[k];
+            for (int ch = 0; ch < c->latent_channels; ch++)
+                v += c->rgb[ch][k] * r->x0[(size_t)ch * n + i];
+            float byte = (v + 1) * 127.5f;
+            ev.image->rgb[3 * i + (size_t)k] = (unsigned char)(byte > 0 ? byte < 255 ? byte + 0.5f : 255 : 0);
+        }
+    emit(r, &ev);
+}
+
+/* Noise to latent. On a stop, r->step - 1 whole steps are done and r->x0 is of
+ * the last of them. */
+static bool sample(struct run *r, struct err *e)
+{
+    struct pipeline *p = r->p;
+    struct device *d = p->device;
+    int channels = p->model->vae.latent_channels, steps = r->job->steps;
+    begin_stage(r, STAGE_FLUX);
+    r->step = 1;
+    r->step_seconds = 0;
+    sampler_sigmas(&p->model->scheduler, r->h / 2 * (r->w / 2), steps, r->sigmas);
+    if (!r->job->init_latents)
+        rng_normal(r->job->rng, r->job->seed + (uint64_t)r->index, r->latent, r->latent_count);
+    else if (!read_latents(r, e))
+        return false;
+    if (!stages_add(&r->stages, tensor_1d(r->sigmas, DT_F32, steps + 1), e, "sigmas") ||
+        !stages_add(&r->stages, latent_tensor(r, r->latent), e, "latent_00"))
+        return false;
+    struct flux_inputs in = flux_inputs(r);
+    struct flux_tables tables;
+    size_t mark = device_mark(d);
+    flux_begin(p->flux, d, &tables, &in);
+    bool ok = device_sync(d, e);
+    if (ok)
+        tell_memory(r);
+    struct timespec began;
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    for (r->step = 1; ok && r->step <= steps; r->step++) {
+        int i = r->step - 1;
+        flux_pack(r->packed, r->latent, channels, r->h, r->w);
+        flux_step(p->flux, d, &tables, i, r->packed, r->packed);
+        ok = device_sync(d, e) && all_finite(r, r->packed, r->latent_count, flux_weights(p->flux), e);
+        if (!ok)
+            break;
+        flux_unpack(r->velocity, r->packed, channels, r->h, r->w);
+        sampler_x0(r->x0, r->latent, r->velocity, r->sigmas[i], r->latent_count);
+        sampler_euler(r->latent, r->velocity, r->sigmas[i], r->sigmas[i + 1], r->latent_count);
+        r->step_seconds = since(&began) / r->step;
+        preview(r);
+        ok = stages_add(&r->stages, latent_tensor(r, r->velocity), e, "velocity_%02d", r->step) &&
+             stages_add(&r->stages, latent_tensor(r, r->latent), e, "latent_%02d", r->step);
+    }
+    device_release(d, mark);
+    return ok ? true : err_prefix(e, "transformer, step %d of %d", r->step, steps);
+}
+
+static bool decode(struct run *r, const float *latent, struct err *e)
+{
+    struct device *d = r->p->device;
+    struct timespec began;
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    begin_stage(r, STAGE_VAE);
+    vae_decode(r->p->vae, d, r->h, r->w, latent, r->image);
+    if (!device_sync(d, e))
+        return err_prefix(e, "VAE");
+    r->vae_seconds = since(&began);
+    size_t pixels = (size_t)r->job->width * (size_t)r->job->height;
+    if (!all_finite(r, r->image, 3 * pixels, vae_weights(r->p->vae), e))
+        return false;
+    if (!r->stages.open)
+        return true;
+    float *planes = malloc(3 * pixels * sizeof *planes);
+    if (!planes)
+        return err_set(e, ERR_MEMORY, "recording the stages: out of memory");
+    for (size_t i = 0; i < pixels; i++)
+        for (size_t c = 0; c < 3; c++)
+            planes[c * pixels + i] = r->image[3 * i + c];
+    bool ok = stages_add(&r->stages, tensor_3d(planes, DT_F32, 3, r->job->height, r->job->width), e, "image");
+    free(planes);
+    return ok;
+}
+
+/* --- the file --------------------------------------------------------------------------- */
+
+/* Every setting, so that the picture can be made again: JSON under "sluice",
+ * and the line that A1111 and its readers know under "parameters". */
+static bool save(const struct run *r, const struct image *im, const char *path, int steps_done, struct err *e)
+{
+    const struct job *j = r->job;
+    unsigned long long seed = j->seed + (uint64_t)r->index;
+    struct tok_buf clean = { 0 };
+    const char *prompt = tok_text_clean(&clean, j->prompt, strlen(j->prompt)) && tok_buf_add(&clean, "", 1) ? clean.data : NULL;
+    json_t *all = !prompt ? NULL : json_pack(
+        "{s:s, s:s, s:s, s:i, s:i, s:i, s:f, s:s, s:s, s:s, s:s}", "program", "sluice " SLUICE_VERSION, "model",
+        r->p->model->name, "prompt", prompt, "width", j->width, "height", j->height, "steps", j->steps, "guidance",
+        (double)j->guidance, "sampler", "euler", "schedule", "simple", "rng", rng_name(j->rng), "precision",
+        precision_name(j->precision));
+    /* Seeds go to 2^64 - 1, JSON's integers here to 2^63 - 1. */
+    char digits[32];
+    snprintf(digits, sizeof digits, "%llu", seed);
+    bool ok = all && !json_object_set_new(all, "seed", seed <= INT64_MAX ? json_integer((json_int_t)seed) : json_string(digits));
+    if (ok && steps_done < j->steps)
+        ok = !json_object_set_new(all, "steps_done", json_integer(steps_done));
+    if (ok && j->init_latents)
+        ok = !json_object_set_new(all, "init_latents", json_string(j->init_latents));
+    char *json = ok ? json_dumps(all, JSON_COMPACT) : NULL, *parameters = NULL;
+    if (json && asprintf(&parameters, "%s\nSteps: %d, Sampler: Euler, Schedule type: Simple, CFG scale: 1, "
+                         "Distilled CFG Scale: %g, Seed: %llu, Size: %dx%d, Model: %s, RNG: %s, Version: sluice " SLUICE_VERSION,
+                         prompt, j->steps, (double)j->guidance, seed, j->width, j->height, r->p->model->name,
+                         rng_name(j->rng)) < 0)
+        parameters = NULL;
+    if (parameters) {
+        struct image_text texts[] = { { "parameters", parameters }, { "sluice", json } };
+        ok = image_write_png(im, path, texts, 2, e);
+    } else {
+        ok = err_set(e, ERR_MEMORY, "%s: out of memory", path);
+    }
+    free(parameters);
+    free(json);
+    json_decref(all);
+    tok_buf_free(&clean);
+    return ok;
+}
+
+static bool finish(struct run *r, struct err *e)
+{
+    begin_stage(r, STAGE_SAVE);
+    struct event ev = news(r, EVENT_DONE);
+    char *path = job_out_path(r->job, r->index, e);
+    ev.image = image_from_tensor(tensor_3d(r->image, DT_F32, r->job->height, r->job->width, 3), e);
+    bool ok = path && ev.image && save(r, ev.image, path, r->job->steps, e) &&
+              stages_write(&r->stages, r->job->dump_stages, e);
+    ev.seconds = since(&r->began);
+    ev.eta_seconds = 0;
+    if (!ok)
+        ev.kind = EVENT_FAILED;
+    snprintf(ev.text, sizeof ev.text, "%s", ok ? path : e->text);
+    emit(r, &ev);
+    free(path);
+    return ok;
+}
+
+/* "dir/name.png" -> "dir/name-partial.png" */
+static char *partial_path(const struct run *r, struct err *e)
+{
+    char *path = job_out_path(r->job, r->index, e), *partial = NULL;
+    size_t n = path ? strlen(path) : 0, stem = n > 4 && !strcasecmp(path + n - 4, ".png") ? n - 4 : n;
+    if (path && asprintf(&partial, "%.*s-partial.png", (int)stem, path) < 0) {
+        partial = NULL;
+        err_set(e, ERR_MEMORY, "out of memory");
+    }
+    free(path);
+    return partial;
+}
+
+/* After a cancel: what the last whole step promised is decoded and kept. */
+static void keep_partial(struct run *r, int steps_done)
+{
+    struct err ignored = { 0 };
+    struct event ev = news(r, EVENT_CANCELLED);
+    r->heed = PIPELINE_ABANDON;
+    r->stages.open = false;
+    char *path = NULL;
+    if (steps_done > 0 && !on_interrupted(r) && decode(r, r->x0, &ignored) && (path = partial_path(r, &ignored))) {
+        ev.image = image_from_tensor(tensor_3d(r->image, DT_F32, r->job->height, r->job->width, 3), &ignored);
+        if (ev.image && save(r, ev.image, path, steps_done, &ignored))
+            snprintf(ev.text, sizeof ev.text, "%s", path);
+    }
+    ev.step = steps_done;
+    ev.seconds = since(&r->began);
+    if (ignored.kind != ERR_NONE && ignored.kind != ERR_CANCELLED)
+        notice(r, ignored.text);
+    emit(r, &ev);
+    free(path);
+}
+
+/* Better to hear it now than after the last step. */
+static bool writable(const char *path, struct err *e)
+{
+    char dir[FILE_PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    if (strlen(path) >= sizeof dir)
+        return err_set(e, ERR_INPUT, "%.64s...: the path is too long", path);
+    snprintf(dir, sizeof dir, "%.*s", slash == path ? 1 : slash ? (int)(slash - path) : 1, slash ? path : ".");
+    if (folder_exists(path))
+        return err_set(e, ERR_INPUT, "%s is a folder: give the name of a file", path);
+    if (!folder_exists(dir))
+        return err_set(e, ERR_INPUT, "%s: there is no folder %s", path, dir);
+    if (access(dir, W_OK) && access(path, W_OK))
+        return err_errno(e, errno, "%s cannot be written", path);
+    return true;
+}
+
+static bool picture(struct run *r, struct err *e)
+{
+    clock_gettime(CLOCK_MONOTONIC, &r->began);
+    r->stage = STAGE_LOAD;
+    r->step = 0;
+    r->heed = PIPELINE_CANCEL;
+    struct event ev = news(r, EVENT_STARTED);
+    emit(r, &ev);
+    /* A batch has one prompt: its text is encoded once. */
+    if ((r->index == 0 && !encode_text(r, e)) || !sample(r, e))
+        return false;
+    /* A cancel from here on changes nothing: decoding is what it would ask for. */
+    r->heed = PIPELINE_ABANDON;
+    return decode(r, r->latent, e) && finish(r, e);
+}
+
+bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const struct pipeline_hooks *hooks,
+                  struct err *e)
+{
+    struct run r = { .p = p, .job = j, .hooks = hooks, .id = id, .heed = PIPELINE_CANCEL,
+                     .stages = { .open = j->dump_stages != NULL } };
+    clock_gettime(CLOCK_MONOTONIC, &r.began);
+    char *out = job_out_path(j, 0, e);
+    bool ok = out && writable(out, e) && (!j->dump_stages || writable(j->dump_stages, e));
+    free(out);
+    if (ok) {
+        begin_stage(&r, STAGE_LOAD);
+        ok = load(p, j, e) && buffers_open(&r, e) && measure(&r, e) && arena_open(&r, e);
+    }
+    if (ok) {
+        p->device->interrupted = on_interrupted;
+        p->device->tick = on_tick;
+        p->device->user = &r;
+        if (!p->model->flux.guidance && j->guidance > 0)
+            notice(&r, "this model has no guidance embedding: guidance is ignored");
+    }
+    for (int i = 0; ok && i < j->count; i++) {
+        r.index = i;
+        r.stages.open = r.stages.open && i == 0; /* only the first picture's stages */
+        ok = picture(&r, e);
+        if (!ok)
+            break;
+        if (i + 1 < j->count && hooks->stop && hooks->stop(hooks->user) != PIPELINE_GO) {
+            ok = err_set(e, ERR_CANCELLED, "cancelled after %d of %d pictures", i + 1, j->count);
+            r.stage = STAGE_LOAD;
+        }
+    }
+    if (!ok && e->kind == ERR_CANCELLED) {
+        keep_partial(&r, r.stage == STAGE_FLUX ? r.step - 1 : r.stage > STAGE_FLUX ? j->steps : 0);
+    } else if (!ok && r.stage != STAGE_SAVE) {
+        struct event ev = news(&r, EVENT_FAILED);
+        snprintf(ev.text, sizeof ev.text, "%s", e->text);
+        emit(&r, &ev);
+    }
+    run_close(&r);
+    return ok;
+}

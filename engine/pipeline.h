@@ -1,0 +1,39 @@
+/* pipeline.h - the stages in order: text to ids, CLIP, T5, the transformer's
+ * steps, the VAE, the file.
+ *
+ * A pipeline keeps what is worth keeping between jobs: mapped weights,
+ * tokenizers, the device. Everything else of a job lives in one arena, whose
+ * size is known before the job begins: the same stage code is first run on
+ * the count device. One thread. */
+#ifndef SLUICE_PIPELINE_H
+#define SLUICE_PIPELINE_H
+
+#include "engine/event.h"
+#include "engine/job.h"
+
+enum pipeline_stop {
+    PIPELINE_GO,
+    PIPELINE_CANCEL, /* stop sampling at once; decode and keep what there is */
+    PIPELINE_ABANDON /* stop at once, decode nothing */
+};
+
+/* How the pipeline speaks and is spoken to. */
+struct pipeline_hooks {
+    void (*emit)(void *user, struct event *ev);   /* takes over ev's image */
+    enum pipeline_stop (*stop)(void *user);       /* asked before every device operation: cheap; may be NULL */
+    void *user;
+};
+
+struct pipeline;
+/* m must outlive the pipeline. Opens nothing yet. */
+bool pipeline_new(struct pipeline **out, const struct model *m, struct err *e);
+void pipeline_free(struct pipeline *p); /* NULL is fine */
+
+/* Runs a checked job, all its pictures. Emits STARTED, STAGE, PROGRESS,
+ * PREVIEW, MEMORY, NOTICE and one DONE per picture. False: e says why;
+ * ERR_CANCELLED when stopped, and then CANCELLED was emitted; else FAILED was
+ * emitted (with the picture, if it was finished but could not be written). */
+bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const struct pipeline_hooks *hooks,
+                  struct err *e);
+
+#endif

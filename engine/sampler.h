@@ -1,0 +1,21 @@
+/* sampler.h - the flow-matching schedule and Euler's step, on host floats. */
+#ifndef SLUICE_SAMPLER_H
+#define SLUICE_SAMPLER_H
+
+#include "engine/model.h"
+
+#include <stddef.h>
+
+/* sigmas[steps + 1], from 1 down to 0, as diffusers' FluxPipeline with
+ * FlowMatchEulerDiscreteScheduler: linspace(1, 1/steps, steps), shifted by mu,
+ * linear in the number of image tokens (dev), or by the constant `shift`
+ * (schnell: 1, none), then 0. */
+void sampler_sigmas(const struct scheduler_config *c, int image_tokens, int steps, float *sigmas);
+
+/* x += (next - sigma) * v */
+void sampler_euler(float *x, const float *v, float sigma, float next, size_t n);
+
+/* x0 = x - sigma * v: where the straight line from x ends. */
+void sampler_x0(float *x0, const float *x, const float *v, float sigma, size_t n);
+
+#endif
