@@ -1,0 +1,496 @@
+/* cmd_studio.c - `sluice` alone: the studio.
+ *
+ * One thread, one poll() on the terminal, the engine and the signals. The view
+ * says what is wished for; here it is done. Saving a picture a second time
+ * happens on a thread of its own, because a disk may be slow. */
+#include "tui/cmd.h"
+#include "tui/studio.h"
+#include "tui/term.h"
+#include "tui/view.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <locale.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 4096, FRAME_MS = 33, TICK_MS = 250 };
+
+/* --- signals ---------------------------------------------------------------------- */
+
+static const int signals[] = { SIGWINCH, SIGTSTP, SIGCONT, SIGHUP, SIGTERM, SIGINT };
+enum { SIGNALS = sizeof signals / sizeof *signals };
+static int signal_pipe[2] = { -1, -1 };
+
+static void on_signal(int sig)
+{
+    int saved = errno;
+    unsigned char c = (unsigned char)sig;
+
+    if (write(signal_pipe[1], &c, 1) < 0) {} /* full: enough are waiting */
+    errno = saved;
+}
+
+static bool catch_signals(struct err *e)
+{
+    struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+
+    if (pipe2(signal_pipe, O_NONBLOCK | O_CLOEXEC)) return err_errno(e, errno, "cannot make a pipe");
+    sigemptyset(&sa.sa_mask);
+    for (int i = 0; i < SIGNALS; i++) sigaction(signals[i], &sa, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return true;
+}
+
+static void release_signals(void)
+{
+    for (int i = 0; i < SIGNALS; i++) signal(signals[i], SIG_DFL);
+    for (int i = 0; i < 2; i++) {
+        if (signal_pipe[i] >= 0) close(signal_pipe[i]);
+        signal_pipe[i] = -1;
+    }
+}
+
+/* --- the state of the loop ----------------------------------------------------------- */
+
+struct saving {
+    pthread_t thread;
+    bool running;
+    int done_pipe[2]; /* the thread writes one byte when it is ready */
+    struct image *image;
+    char path[PATH_BYTES], seed[24], size[32], steps[16], guidance[24];
+    char *prompt;     /* owned, or NULL */
+    bool ok;
+    struct err e;
+};
+
+struct studio {
+    struct term *term;
+    struct view *view;
+    struct engine *engine;
+    const struct studio_engine *calls;
+    struct grid grid;
+    char out_dir[PATH_BYTES], stamp[32];
+    int stamp_used;   /* names given out with this stamp */
+    struct saving saving;
+    bool dirty, quit, gone;
+    int signal; /* that ended the loop, or 0 */
+    int64_t painted_ms;
+};
+
+static void say(struct studio *s, enum view_mood mood, const struct err *e)
+{
+    view_say(s->view, mood, e->text);
+}
+
+/* --- files ------------------------------------------------------------------------- */
+
+/* Every folder of path, as mkdir -p. */
+static bool make_folder(const char *path, struct err *e)
+{
+    char part[PATH_BYTES];
+    struct stat st;
+
+    snprintf(part, sizeof part, "%s", path);
+    for (char *slash = part + 1; (slash = strchr(slash, '/')); slash++) {
+        *slash = 0;
+        mkdir(part, 0777);
+        *slash = '/';
+    }
+    if (mkdir(part, 0777) && errno != EEXIST) return err_errno(e, errno, "cannot make the folder %s", path);
+    if (stat(path, &st)) return err_errno(e, errno, "cannot use the folder %s", path);
+    if (!S_ISDIR(st.st_mode)) return err_set(e, ERR_IO, "%s is not a folder: choose another with --out-dir", path);
+    return true;
+}
+
+/* A name nobody has: the time, the seed, and a number if that is not enough.
+ * Jobs of one second that still wait are counted, too. The file itself is not
+ * made here: a cancelled job would leave an empty one behind. */
+static bool choose_name(struct studio *s, struct job *j, struct err *e)
+{
+    char path[PATH_BYTES + 128], stamp[32];
+    time_t now = time(NULL);
+    struct tm tm;
+
+    if (!make_folder(s->out_dir, e)) return false;
+    if (access(s->out_dir, W_OK)) return err_errno(e, errno, "cannot write to the folder %s", s->out_dir);
+    localtime_r(&now, &tm);
+    strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &tm);
+    if (strcmp(stamp, s->stamp)) s->stamp_used = 0;
+    snprintf(s->stamp, sizeof s->stamp, "%s", stamp);
+    for (; s->stamp_used < 10000; s->stamp_used++) {
+        char more[16] = "";
+        if (s->stamp_used) snprintf(more, sizeof more, "_%d", s->stamp_used + 1);
+        snprintf(path, sizeof path, "%s/%s-%" PRIu64 "%s.png", s->out_dir, stamp, j->seed, more);
+        if (access(path, F_OK) == 0) continue;
+        s->stamp_used++;
+        return job_set_string(&j->out, path, e);
+    }
+    return err_set(e, ERR_IO, "no free name for a picture in %s", s->out_dir);
+}
+
+static void *save_thread(void *of)
+{
+    struct saving *s = of;
+    struct image_text texts[6];
+    size_t n = 0;
+
+    texts[n++] = (struct image_text){ "Software", "sluice" };
+    texts[n++] = (struct image_text){ "seed", s->seed };
+    if (s->prompt) {
+        texts[n++] = (struct image_text){ "prompt", s->prompt };
+        texts[n++] = (struct image_text){ "size", s->size };
+        texts[n++] = (struct image_text){ "steps", s->steps };
+        texts[n++] = (struct image_text){ "guidance", s->guidance };
+    }
+    s->ok = image_write_png(s->image, s->path, texts, n, &s->e);
+    if (write(s->done_pipe[1], "", 1) < 0) {}
+    return NULL;
+}
+
+static void start_saving(struct studio *s, const char *path)
+{
+    struct saving *v = &s->saving;
+    const struct job *j = NULL;
+    uint64_t seed = 0;
+    const struct image *im = view_result(s->view, &j, &seed);
+    struct err e = { 0 };
+
+    if (!im) {
+        view_saved(s->view, false, "there is no picture");
+        return;
+    }
+    if (v->running) {
+        view_saved(s->view, false, "the one before is still being written");
+        return;
+    }
+    /* image_write_png renames over what is there. */
+    if (access(path, F_OK) == 0) {
+        char text[PATH_BYTES + 64];
+        snprintf(text, sizeof text, "%s is there already: choose another name", path);
+        view_saved(s->view, false, text);
+        return;
+    }
+    snprintf(v->path, sizeof v->path, "%s", path);
+    snprintf(v->seed, sizeof v->seed, "%" PRIu64, seed);
+    free(v->prompt);
+    v->prompt = NULL;
+    if (j) {
+        v->prompt = strdup(j->prompt);
+        snprintf(v->size, sizeof v->size, "%dx%d", j->width, j->height);
+        snprintf(v->steps, sizeof v->steps, "%d", j->steps);
+        snprintf(v->guidance, sizeof v->guidance, "%g", (double)j->guidance);
+    }
+    v->ok = false;
+    err_clear(&v->e);
+    v->image = image_copy(im, &e);
+    if (!v->image) {
+        view_saved(s->view, false, e.text);
+        return;
+    }
+    if (pthread_create(&v->thread, NULL, save_thread, v)) {
+        image_free(v->image);
+        v->image = NULL;
+        view_saved(s->view, false, "no thread could be started");
+        return;
+    }
+    v->running = true;
+}
+
+static void end_saving(struct studio *s, bool tell)
+{
+    struct saving *v = &s->saving;
+    char c;
+
+    if (!v->running) return;
+    pthread_join(v->thread, NULL);
+    if (read(v->done_pipe[0], &c, 1) < 0) {}
+    v->running = false;
+    image_free(v->image);
+    v->image = NULL;
+    if (tell) view_saved(s->view, v->ok, v->ok ? v->path : v->e.text);
+}
+
+/* --- what the view wishes ------------------------------------------------------------- */
+
+static void generate(struct studio *s)
+{
+    struct job j = { 0 };
+    struct err e = { 0 };
+    bool random_seed = false;
+    uint64_t id = 0;
+    uint32_t seed;
+
+    if (!view_request(s->view, &j, &random_seed, &e)) {
+        view_refused(s->view, e.text);
+        return;
+    }
+    if (random_seed) {
+        /* 32 bits: enough to never meet again, short enough to copy by hand. */
+        if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = (uint32_t)time(NULL);
+        j.seed = seed;
+    }
+    if (!choose_name(s, &j, &e)) {
+        view_refused(s->view, e.text);
+    } else if (!s->calls->submit(s->engine, &j, &id, &e)) {
+        view_refused(s->view, e.text);
+    } else {
+        view_submitted(s->view, id, &j);
+    }
+    job_free(&j);
+}
+
+static void suspend(struct studio *s)
+{
+    sigset_t set;
+
+    term_suspend(s->term);
+    signal(SIGTSTP, SIG_DFL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTSTP);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    raise(SIGTSTP);
+    /* Here again after SIGCONT. */
+    sigaction(SIGTSTP, &(struct sigaction){ .sa_handler = on_signal, .sa_flags = SA_RESTART }, NULL);
+    term_resume(s->term);
+    s->dirty = true;
+}
+
+static void grant(struct studio *s, struct wish w)
+{
+    switch (w.kind) {
+    case WISH_GENERATE: generate(s); break;
+    case WISH_CANCEL: s->calls->cancel(s->engine, w.job); break;
+    case WISH_SAVE: start_saving(s, w.path); break;
+    case WISH_SUSPEND: suspend(s); break;
+    case WISH_REDRAW: term_redraw(s->term); break;
+    case WISH_QUIT: s->quit = true; break;
+    case WISH_NONE: break;
+    }
+}
+
+/* --- the loop ---------------------------------------------------------------------------- */
+
+static void take_size(struct studio *s)
+{
+    struct term_size z = term_size(s->term);
+
+    view_resize(s->view, (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h });
+}
+
+static void take_signals(struct studio *s)
+{
+    unsigned char c;
+
+    while (read(signal_pipe[0], &c, 1) == 1) switch (c) {
+        case SIGWINCH:
+            term_resized(s->term);
+            take_size(s);
+            break;
+        case SIGTSTP: suspend(s); break;
+        case SIGCONT: term_resume(s->term); break; /* stopped by SIGSTOP: the shell has been at the screen */
+        case SIGHUP: s->gone = true; /* fall through */
+        default: s->quit = true; s->signal = c; break;
+        }
+    s->dirty = true;
+}
+
+static void take_keys(struct studio *s)
+{
+    struct key k;
+
+    while (!s->quit && term_read(s->term, &k)) {
+        view_tick(s->view, term_now_ms());
+        grant(s, view_key(s->view, &k));
+        s->dirty = true;
+        s->painted_ms = 0; /* what was typed is shown at once */
+    }
+    if (term_wants_paint(s->term)) {
+        take_size(s);
+        s->dirty = true;
+    }
+}
+
+static void take_events(struct studio *s)
+{
+    struct event ev;
+
+    view_tick(s->view, term_now_ms());
+    while (s->calls->poll(s->engine, &ev)) {
+        view_event(s->view, &ev);
+        s->dirty = true;
+    }
+}
+
+static void paint(struct studio *s)
+{
+    struct err e = { 0 };
+
+    view_tick(s->view, term_now_ms());
+    if (!view_draw(s->view, &s->grid, &e)) { /* memory: keep the last screen */
+        say(s, VIEW_BAD, &e);
+        return;
+    }
+    term_paint(s->term, &s->grid);
+    s->dirty = false;
+    s->painted_ms = term_now_ms();
+}
+
+/* How long poll may sleep. */
+static int patience(const struct studio *s)
+{
+    int ms = term_timeout(s->term), more = -1;
+
+    if (s->dirty) {
+        int64_t wait = s->painted_ms + FRAME_MS - term_now_ms();
+        more = wait < 0 ? 0 : (int)wait;
+    } else if (view_busy(s->view)) {
+        more = TICK_MS;
+    }
+    return ms < 0 ? more : more < 0 || ms < more ? ms : more;
+}
+
+static void loop(struct studio *s)
+{
+    s->dirty = true;
+    while (!s->quit) {
+        bool clear = term_flush(s->term); /* half a picture is out: nothing may come between */
+        struct pollfd p[4];
+        int wait;
+
+        if (clear && s->dirty && term_now_ms() - s->painted_ms >= FRAME_MS) paint(s);
+        p[0] = (struct pollfd){ .fd = term_fd(s->term), .events = term_poll_events(s->term) };
+        p[1] = (struct pollfd){ .fd = s->calls->fd(s->engine), .events = POLLIN };
+        p[2] = (struct pollfd){ .fd = signal_pipe[0], .events = POLLIN };
+        p[3] = (struct pollfd){ .fd = s->saving.done_pipe[0], .events = POLLIN };
+        wait = patience(s);
+        if (s->dirty && p[0].events & POLLOUT && wait < FRAME_MS) wait = FRAME_MS;
+        if (poll(p, 4, wait) == 0 && view_busy(s->view)) s->dirty = true;
+        if (p[2].revents & POLLIN) take_signals(s);
+        take_keys(s);
+        if (p[1].revents & POLLIN) take_events(s);
+        if (p[3].revents & POLLIN) {
+            end_saving(s, true);
+            s->dirty = true;
+        }
+        if (term_gone(s->term)) s->quit = s->gone = true;
+    }
+}
+
+static void default_folder(char buf[PATH_BYTES])
+{
+    const char *home = getenv("HOME"), *pictures = getenv("XDG_PICTURES_DIR");
+
+    if (pictures && pictures[0] == '/') snprintf(buf, PATH_BYTES, "%s/sluice", pictures);
+    else if (home && home[0] == '/') snprintf(buf, PATH_BYTES, "%s/Pictures/sluice", home);
+    else snprintf(buf, PATH_BYTES, "sluice-pictures");
+}
+
+int studio_run(const struct studio_options *o, struct engine *g, const struct studio_engine *calls)
+{
+    struct studio s = { .engine = g, .calls = calls, .saving.done_pipe = { -1, -1 } };
+    struct err e = { 0 };
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    struct view_options vo = {
+        .device = "cpu",
+        .threads = o->threads ? o->threads : cores > 0 ? (int)cores : 0,
+        .job_threads = o->threads,
+        .home = getenv("HOME"),
+        .pictures = o->graphics != GRAPHICS_NONE,
+        .out_dir = s.out_dir,
+    };
+    int status = 1;
+
+    if (o->out_dir) snprintf(s.out_dir, sizeof s.out_dir, "%s", o->out_dir);
+    else default_folder(s.out_dir);
+    if (!view_new(&s.view, calls->model(g), &vo, &e)) goto done;
+    if (pipe2(s.saving.done_pipe, O_CLOEXEC)) {
+        err_errno(&e, errno, "cannot make a pipe");
+        goto done;
+    }
+    if (!term_open(&s.term, o->graphics, &e) || !catch_signals(&e)) goto done;
+    take_size(&s);
+    loop(&s);
+    status = 0;
+done:
+    /* The terminal first: the engine may need a moment to reach its next block. */
+    term_close(s.term);
+    release_signals();
+    calls->stop(g);
+    end_saving(&s, false);
+    if (s.saving.prompt) free(s.saving.prompt);
+    for (int i = 0; i < 2; i++)
+        if (s.saving.done_pipe[i] >= 0) close(s.saving.done_pipe[i]);
+    view_free(s.view);
+    grid_free(&s.grid);
+    if (e.kind) return cmd_fail(&e);
+    if (s.signal) { /* so that whoever sent it sees it */
+        signal(s.signal, SIG_DFL);
+        raise(s.signal);
+    }
+    return status;
+}
+
+/* --- the command ------------------------------------------------------------------------- */
+
+static const char help[] =
+    "usage: sluice [OPTION...]\n"
+    "\n"
+    "Opens the studio: type a prompt, press Enter, watch the picture form.\n"
+    "\n"
+    "  -m, --model MODEL    a folder in the diffusers layout, or the name of an installed\n"
+    "                       model (default: the shipped demo)\n"
+    "      --graphics=KIND  auto, sixel, kitty, blocks or none (default: auto)\n"
+    "      --out-dir DIR    where pictures go (default: ~/Pictures/sluice)\n"
+    "      --threads N      processor threads (default: all cores)\n"
+    "      --help\n"
+    "\n"
+    "Keys: Enter generate, Esc cancel, ^G help, ^Q quit. Without a terminal: sluice generate.\n";
+
+int cmd_studio(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "model", required_argument, NULL, 'm' },   { "graphics", required_argument, NULL, 'g' },
+        { "out-dir", required_argument, NULL, 'o' }, { "threads", required_argument, NULL, 't' },
+        { "help", no_argument, NULL, 'h' },          { NULL, 0, NULL, 0 },
+    };
+    static const struct studio_engine calls = { engine_stop, engine_model, engine_submit, engine_cancel, engine_poll,
+                                                engine_fd };
+    struct studio_options o = { 0 };
+    const char *model = NULL;
+    char path[MODEL_PATH_MAX];
+    struct engine *g = NULL;
+    struct err e = { 0 };
+    int64_t n;
+    int c;
+
+    optind = 1;
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, ":m:h", options, NULL)) != -1) switch (c) {
+        case 'm': model = optarg; break;
+        case 'g':
+            if (!graphics_from_name(&o.graphics, optarg))
+                return cmd_usage("studio", "--graphics \"%s\" is none of auto, sixel, kitty, blocks, none", optarg);
+            break;
+        case 'o': o.out_dir = optarg; break;
+        case 't':
+            if (!cmd_number(optarg, 1, JOB_THREADS_MAX, &n))
+                return cmd_usage("studio", "--threads \"%s\" is not a number from 1 to %d", optarg, JOB_THREADS_MAX);
+            o.threads = (int)n;
+            break;
+        case 'h': fputs(help, stdout); return 0;
+        case ':': return cmd_usage("studio", "%s needs a value", argv[optind - 1]);
+        default: return cmd_usage("studio", "there is no option %s", argv[optind - 1]);
+        }
+    if (optind < argc) return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
+    if (!model_find(path, model, &e) || !engine_start(&g, path, &e)) return cmd_fail(&e);
+    return studio_run(&o, g, &calls);
+}

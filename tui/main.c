@@ -1,0 +1,69 @@
+/* main.c - which command was asked for. Everything else is the commands'. */
+#include "tui/cmd.h"
+
+#include <locale.h>
+#include <string.h>
+
+#ifndef SLUICE_VERSION
+#define SLUICE_VERSION "0.1.0"
+#endif
+
+static const struct {
+    const char *name, *what;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    { "studio", "the studio (the same as sluice alone)", cmd_studio },
+    { "generate", "a picture from a prompt, without the studio", cmd_generate },
+    { "inspect", "what a model is", cmd_inspect },
+    { "synth", "a model with random weights, for tests and benchmarks", cmd_synth },
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(FILE *f)
+{
+    fputs("usage: sluice [OPTION...]            opens the studio\n"
+          "       sluice COMMAND [OPTION...]\n"
+          "\n"
+          "Runs FLUX.1 models: prompt in, picture out, in a plain terminal.\n"
+          "\n"
+          "commands:\n",
+          f);
+    for (int i = 0; i < COMMANDS; i++) fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].what);
+    fputs("  help       this text; help COMMAND: that of a command\n"
+          "\n"
+          "studio options: -m MODEL, --graphics=auto|sixel|kitty|blocks|none, --out-dir DIR, --threads N\n"
+          "others: --help, --version. The manual: man sluice\n",
+          f);
+}
+
+static int run(const char *name, int argc, char **argv)
+{
+    for (int i = 0; i < COMMANDS; i++)
+        if (!strcmp(commands[i].name, name)) return commands[i].run(argc, argv);
+    fputs("sluice: there is no command \"", stderr);
+    cmd_print(stderr, name);
+    fputs("\"; see sluice --help\n", stderr);
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    /* Characters only: numbers are written and read the same way everywhere. */
+    setlocale(LC_CTYPE, "");
+    if (argc < 2) return cmd_studio(argc, argv);
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+        puts("sluice " SLUICE_VERSION);
+        return 0;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || (!strcmp(argv[1], "help") && argc == 2)) {
+        print_help(stdout);
+        return 0;
+    }
+    if (!strcmp(argv[1], "help")) {
+        char help[] = "--help";
+        char *of[] = { argv[2], help, NULL };
+        return run(argv[2], 2, of);
+    }
+    if (argv[1][0] == '-') return cmd_studio(argc, argv);
+    return run(argv[1], argc - 1, argv + 1);
+}

@@ -1,0 +1,32 @@
+/* studio.h - the loop between the terminal, the view and an engine.
+ *
+ * The engine is given as its six calls, so that the tests run the whole studio
+ * in a pseudo-terminal with an engine whose timing they know. */
+#ifndef SLUICE_STUDIO_H
+#define SLUICE_STUDIO_H
+
+#include "engine/engine.h"
+#include "tui/graphics.h"
+
+/* As engine/engine.h has them. */
+struct studio_engine {
+    void (*stop)(struct engine *g);
+    const struct model *(*model)(const struct engine *g);
+    bool (*submit)(struct engine *g, const struct job *j, uint64_t *id, struct err *e);
+    void (*cancel)(struct engine *g, uint64_t id);
+    bool (*poll)(struct engine *g, struct event *out);
+    int (*fd)(const struct engine *g);
+};
+
+struct studio_options {
+    enum graphics graphics;
+    int threads;          /* 0: all cores */
+    const char *out_dir;  /* NULL: the pictures folder of the user, /sluice in it */
+};
+
+/* Runs until the user leaves, then stops g (which it owns from the start, also
+ * on failure). The exit status; a failure is said on stderr, after the terminal
+ * has been put back. */
+int studio_run(const struct studio_options *o, struct engine *g, const struct studio_engine *calls);
+
+#endif

@@ -1,0 +1,836 @@
+/* term.c - see term.h.
+ *
+ * Two ways out to one tty: curses (blocking, small writes: cells) and `fd`
+ * (non-blocking, our own open file description: queries and pictures). Their
+ * order is kept by never letting curses write while `out` holds bytes. */
+#include "tui/term.h"
+#include "tui/input.h"
+
+#include <curses.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <langinfo.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+#include <wchar.h>
+
+enum depth { DEPTH_MONO, DEPTH_8, DEPTH_256 };
+enum { ANSWER_LATE_MS = 2000, SIXEL_MAX_PX = 1000, TMUX_SIXEL_BYTES = 1000 * 1000 };
+
+struct term {
+    SCREEN *screen;
+    int fd;
+    struct termios saved;
+    bool open, gone, utf8, in_tmux, strings_safe;
+    enum depth depth;
+    bool truecolour, light;
+
+    enum graphics wanted;
+    bool has_sixel, has_kitty, known; /* known: DA1 has answered */
+    bool sixel_asked;
+    int sixel_colours, sixel_restore; /* registers now; how many there were, 0: untouched */
+    int sixel_w, sixel_h;
+    int cell_w, cell_h;
+    bool cell_told;
+    int cols, rows;
+
+    struct input input;
+    unsigned char chunk[4096];
+    const unsigned char *at;
+    size_t left;
+    int64_t last_byte_ms;
+    int escape_ms;
+
+    struct bytes out;
+    size_t out_done;
+    bool awaiting;      /* a picture is out and its answer is not in */
+    int64_t sent_ms, not_before_ms;
+    int round_trip_ms;
+    bool paint_again, deferred;
+
+    bool force;         /* the next picture is sent whatever was sent before */
+    uint64_t serial;
+    struct rect at_rect;
+    bool picture_up, kitty_up, fine_up;
+    struct cell *held;  /* picture cells as last painted, for a preview that must wait */
+    int held_cols, held_rows;
+};
+
+int64_t term_now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* --- when things go wrong ------------------------------------------------------ */
+
+static char crash_text[512];
+static size_t crash_bytes;
+static int crash_fd = -1;
+static struct termios crash_termios;
+static volatile sig_atomic_t crash_armed;
+static const int crash_signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
+
+/* Only what is allowed in a signal handler: write and tcsetattr. */
+static void restore_screen(void)
+{
+    if (!crash_armed) return;
+    crash_armed = 0;
+    for (size_t n = 0; n < crash_bytes;) {
+        ssize_t w = write(crash_fd, crash_text + n, crash_bytes - n);
+        if (w <= 0) break;
+        n += (size_t)w;
+    }
+    tcsetattr(crash_fd, TCSANOW, &crash_termios);
+}
+
+static void on_crash(int sig)
+{
+    static const char said[] = "sluice: crashed; the terminal was put back. Finished pictures are files already.\r\n";
+    bool armed = crash_armed;
+
+    restore_screen();
+    if (armed && write(STDERR_FILENO, said, sizeof said - 1) < 0) _exit(128 + sig);
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static void arm_crash(struct term *t)
+{
+    static bool at_exit;
+    static char stack[64 * 1024];
+    const char *leave = tigetstr("rmcup"), *plain = tigetstr("sgr0"), *cursor = tigetstr("cnorm");
+    struct sigaction sa = { .sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_RESETHAND };
+    int n;
+
+    if (!leave || leave == (char *)-1) leave = "\r\n";
+    if (!plain || plain == (char *)-1) plain = "";
+    if (!cursor || cursor == (char *)-1) cursor = "";
+    /* ST first: the crash may have come in the middle of a picture. */
+    n = snprintf(crash_text, sizeof crash_text, "%s\033[?2026l\033[?2004l%s%s%s", t->strings_safe ? "\033\\" : "", plain,
+                 cursor, leave);
+    crash_bytes = n > 0 && (size_t)n < sizeof crash_text ? (size_t)n : 0;
+    crash_fd = STDOUT_FILENO;
+    crash_termios = t->saved;
+    crash_armed = 1;
+    sigaltstack(&(stack_t){ .ss_sp = stack, .ss_size = sizeof stack }, NULL);
+    sigemptyset(&sa.sa_mask);
+    for (size_t i = 0; i < sizeof crash_signals / sizeof *crash_signals; i++) sigaction(crash_signals[i], &sa, NULL);
+    if (!at_exit) at_exit = atexit(restore_screen) == 0;
+}
+
+static void disarm_crash(void)
+{
+    crash_armed = 0;
+    for (size_t i = 0; i < sizeof crash_signals / sizeof *crash_signals; i++) signal(crash_signals[i], SIG_DFL);
+}
+
+/* --- colours --------------------------------------------------------------------- */
+
+struct look { short colour; attr_t attr; };
+
+/* Roles in 256 colours on a dark and a light ground, and in the user's own 8.
+ * Text is always the terminal's own colour. */
+static const short dark_256[COLOUR_COUNT] = { -1, 246, 240, 110, 114, 179, 203, 110, 60, 238 };
+static const short light_256[COLOUR_COUNT] = { -1, 242, 249, 25, 28, 130, 160, 67, 146, 252 };
+static const struct look look_8[COLOUR_COUNT] = {
+    { -1, 0 }, { -1, A_DIM }, { -1, A_DIM }, { COLOR_CYAN, 0 }, { COLOR_GREEN, 0 }, { COLOR_YELLOW, 0 },
+    { COLOR_RED, A_BOLD }, { COLOR_CYAN, 0 }, { COLOR_BLUE, 0 }, { -1, A_DIM },
+};
+static const attr_t look_mono[COLOUR_COUNT] = { 0, A_DIM, 0, A_BOLD, A_BOLD, A_BOLD, A_BOLD, 0, 0, A_DIM };
+
+static struct look look_of(const struct term *t, enum colour c)
+{
+    if (t->depth == DEPTH_MONO) return (struct look){ -1, look_mono[c] };
+    if (t->depth == DEPTH_8) return look_8[c];
+    return (struct look){ (t->light ? light_256 : dark_256)[c], 0 };
+}
+
+static int nearest_256(uint32_t rgb)
+{
+    static const int level[6] = { 0, 95, 135, 175, 215, 255 };
+    int v[3] = { (int)(rgb >> 16), (int)(rgb >> 8 & 255), (int)(rgb & 255) }, i[3], cube = 0, grey_off = 0;
+    int mean = (v[0] + v[1] + v[2]) / 3, g = mean < 4 ? 0 : mean > 242 ? 23 : (mean - 3) / 10;
+
+    for (int k = 0; k < 3; k++) {
+        i[k] = v[k] < 48 ? 0 : v[k] < 115 ? 1 : (v[k] - 35) / 40;
+        cube += (v[k] - level[i[k]]) * (v[k] - level[i[k]]);
+        grey_off += (v[k] - (8 + 10 * g)) * (v[k] - (8 + 10 * g));
+    }
+    return grey_off < cube ? 232 + g : 16 + 36 * i[0] + 6 * i[1] + i[2];
+}
+
+static int nearest_8(uint32_t rgb)
+{
+    return (rgb >> 23 & 1) | (rgb >> 15 & 1) << 1 | (rgb >> 7 & 1) << 2;
+}
+
+/* Without colour a picture is shades. Never a plain blank: curses would clear
+ * it together with the pixels above. */
+static const wchar_t *shade(const struct term *t, const struct cell *c)
+{
+    static const wchar_t *const blocks[] = { L"\u00a0", L"░", L"▒", L"▓", L"█" };
+    static const wchar_t *const ascii[] = { L".", L":", L"+", L"*", L"#" };
+    uint32_t sum = 0;
+    int i;
+
+    for (int s = 0; s <= 16; s += 8) {
+        static const uint32_t weight[3] = { 2, 5, 3 }; /* blue, green, red; tenths, of two pixels */
+        sum += weight[s / 8] * ((c->top >> s & 255) + (c->bottom >> s & 255)) / 2;
+    }
+    i = (int)(sum * 5 / 2551);
+    return (t->utf8 ? blocks : ascii)[i > 4 ? 4 : i];
+}
+
+/* --- cells ------------------------------------------------------------------------ */
+
+/* What box and block characters become where UTF-8 is not spoken. */
+static wchar_t plain(wchar_t c)
+{
+    static const struct { wchar_t from, to; } map[] = {
+        { L'─', '-' }, { L'│', '|' }, { L'╭', '+' }, { L'╮', '+' }, { L'╰', '+' }, { L'╯', '+' }, { L'╌', '.' },
+        { L'█', '#' }, { L'▓', '=' }, { L'▸', '>' }, { L'✓', '*' }, { L'·', ' ' }, { L'›', '>' }, { L'…', '~' },
+    };
+
+    if (c < 128) return c;
+    for (size_t i = 0; i < sizeof map / sizeof *map; i++)
+        if (map[i].from == c) return map[i].to;
+    return c >= L'▉' && c <= L'▏' ? '#' : '?';
+}
+
+static void put_cell(const struct term *t, int y, int x, const struct cell *c)
+{
+    wchar_t text[CCHARW_MAX + 1] = L" ";
+    struct look look = look_of(t, (enum colour)c->colour);
+    attr_t attr = look.attr;
+    int pair = 0;
+    cchar_t cc;
+
+    if (c->attr & CELL_PICTURE) {
+        if (t->depth == DEPTH_MONO || !t->utf8) {
+            wcscpy(text, shade(t, c));
+            attr = 0;
+        } else {
+            int (*nearest)(uint32_t) = t->depth == DEPTH_256 ? nearest_256 : nearest_8;
+            wcscpy(text, L"▀");
+            pair = alloc_pair(nearest(c->top), nearest(c->bottom));
+        }
+    } else {
+        if (c->text[0]) {
+            mbstate_t state = { 0 };
+            const char *s = c->text;
+            size_t n = mbsrtowcs(text, &s, CCHARW_MAX, &state);
+            if (n == (size_t)-1 || n == 0) wcscpy(text, L"?");
+            else text[n < CCHARW_MAX ? n : CCHARW_MAX] = 0;
+            if (!t->utf8) text[0] = plain(text[0]);
+        }
+        if (look.colour >= 0) pair = alloc_pair(look.colour, -1);
+        if (c->attr & CELL_BOLD) attr |= A_BOLD;
+        if (c->attr & CELL_REVERSE) attr |= A_REVERSE;
+        if (c->attr & CELL_UNDERLINE) attr |= A_UNDERLINE;
+    }
+    if (pair < 0) pair = 0;
+    if (setcchar(&cc, text, attr, 0, &pair) == ERR) setcchar(&cc, L"?", attr, 0, &pair);
+    mvadd_wch(y, x, &cc); /* ERR in the last corner means only that the cursor cannot go on */
+}
+
+/* --- out --------------------------------------------------------------------------- */
+
+bool term_flush(struct term *t)
+{
+    while (t->out_done < t->out.count && !t->gone) {
+        ssize_t n = write(t->fd, t->out.data + t->out_done, t->out.count - t->out_done);
+        if (n > 0) {
+            t->out_done += (size_t)n;
+        } else if (n < 0 && errno == EAGAIN) {
+            return false;
+        } else if (n < 0 && errno != EINTR) {
+            t->gone = true;
+        }
+    }
+    t->out.count = t->out_done = 0;
+    t->out.lost = false;
+    return true;
+}
+
+/* For the few bytes of a mode switch, while pictures are not in flight. */
+static void send_now(struct term *t, const char *text)
+{
+    struct pollfd p = { .fd = t->fd, .events = POLLOUT };
+
+    bytes_text(&t->out, text);
+    for (int tries = 0; !term_flush(t) && tries < 20; tries++) poll(&p, 1, 50);
+}
+
+static void ask_size(struct term *t)
+{
+    send_now(t, "\033[16t\033[14t");
+}
+
+enum graphics term_graphics(const struct term *t)
+{
+    if (t->wanted == GRAPHICS_AUTO) {
+        if (t->has_kitty) return GRAPHICS_KITTY;
+        return t->has_sixel ? GRAPHICS_SIXEL : GRAPHICS_BLOCKS;
+    }
+    return t->wanted;
+}
+
+struct term_size term_size(const struct term *t)
+{
+    struct term_size s = { .cols = t->cols, .rows = t->rows, .cell_w = t->cell_w, .cell_h = t->cell_h };
+
+    if (term_graphics(t) == GRAPHICS_SIXEL) {
+        s.picture_w = t->sixel_w > 0 && t->sixel_w < SIXEL_MAX_PX ? t->sixel_w : SIXEL_MAX_PX;
+        s.picture_h = t->sixel_h > 0 && t->sixel_h < SIXEL_MAX_PX ? t->sixel_h : SIXEL_MAX_PX;
+    }
+    return s;
+}
+
+bool term_wants_paint(struct term *t)
+{
+    bool again = t->paint_again;
+
+    t->paint_again = false;
+    return again;
+}
+
+bool term_gone(const struct term *t)
+{
+    return t->gone;
+}
+
+int term_fd(const struct term *t)
+{
+    return t->fd;
+}
+
+short term_poll_events(const struct term *t)
+{
+    return t->out_done < t->out.count ? POLLIN | POLLOUT : POLLIN;
+}
+
+static int until(int64_t when)
+{
+    int64_t ms = when - term_now_ms();
+
+    return ms < 1 ? 1 : ms > 60000 ? 60000 : (int)ms;
+}
+
+static int sooner(int a, int b)
+{
+    return a < 0 ? b : b < 0 || a < b ? a : b;
+}
+
+/* An ESC may be the start of an answer that is still on its way. */
+static int patience(const struct term *t)
+{
+    bool expecting = !t->known || t->awaiting;
+
+    return input_patience(&t->input, expecting && t->escape_ms < 250 ? 250 : t->escape_ms);
+}
+
+int term_timeout(const struct term *t)
+{
+    int ms = -1;
+
+    if (t->left) return 0;
+    if (input_waiting(&t->input)) ms = sooner(ms, until(t->last_byte_ms + patience(t)));
+    if (t->deferred) ms = sooner(ms, until(t->awaiting ? t->sent_ms + ANSWER_LATE_MS : t->not_before_ms));
+    return ms;
+}
+
+static bool may_send_picture(const struct term *t)
+{
+    int64_t now = term_now_ms();
+
+    if (t->awaiting) return now - t->sent_ms >= ANSWER_LATE_MS;
+    return now >= t->not_before_ms;
+}
+
+/* Pixels over the picture cells of g. True when something was added. */
+static bool add_picture(struct term *t, const struct grid *g)
+{
+    enum graphics kind = term_graphics(t);
+    struct rect r = g->picture_at;
+    size_t start = t->out.count;
+    int cell_w = t->cell_w ? t->cell_w : 10, cell_h = t->cell_h ? t->cell_h : 20;
+    bool ok = true;
+
+    if (kind == GRAPHICS_NONE || (kind == GRAPHICS_BLOCKS && !(t->truecolour && t->depth != DEPTH_MONO && t->utf8)))
+        return false;
+    bytes_text(&t->out, "\0337");
+    if (kind == GRAPHICS_BLOCKS) {
+        graphics_blocks(&t->out, g, r);
+    } else {
+        bytes_format(&t->out, "\033[%d;%dH", r.y + 1, r.x + 1);
+        if (kind == GRAPHICS_SIXEL)
+            ok = graphics_sixel(&t->out, g->picture, r.w * cell_w, r.h * cell_h, t->sixel_colours, g->picture_fine,
+                                t->in_tmux ? TMUX_SIXEL_BYTES : 0, NULL);
+        else
+            ok = graphics_kitty(&t->out, g->picture, r.w, r.h, g->picture_fine ? 1536 : 512, NULL);
+    }
+    bytes_text(&t->out, "\0338");
+    if (!ok || t->out.lost) { /* the cells show it, too */
+        t->out.count = start;
+        t->out.lost = false;
+        return false;
+    }
+    if (kind == GRAPHICS_KITTY) t->kitty_up = true;
+    return true;
+}
+
+static bool same_rect(struct rect a, struct rect b)
+{
+    return a.x == b.x && a.y == b.y && a.w == b.w && a.h == b.h;
+}
+
+/* Remembers the picture cells painted, so that they can stay while a newer
+ * preview waits for its turn. */
+static void hold(struct term *t, const struct grid *g)
+{
+    size_t n = (size_t)g->cols * (size_t)g->rows * sizeof *g->cells;
+
+    if (t->held_cols != g->cols || t->held_rows != g->rows) {
+        free(t->held);
+        t->held = malloc(n);
+        t->held_cols = g->cols;
+        t->held_rows = g->rows;
+    }
+    if (t->held) memcpy(t->held, g->cells, n);
+    else t->held_cols = t->held_rows = 0;
+}
+
+void term_paint(struct term *t, const struct grid *g)
+{
+    bool fresh = g->picture && (t->force || !t->picture_up || g->picture_serial != t->serial ||
+                                !same_rect(g->picture_at, t->at_rect) || g->picture_fine != t->fine_up);
+    bool keep = false, sent = false;
+
+    if (t->gone || !term_flush(t)) return;
+    if (fresh && !may_send_picture(t)) {
+        keep = t->picture_up && !t->force && t->held && t->held_cols == g->cols && t->held_rows == g->rows &&
+               same_rect(g->picture_at, t->at_rect);
+        fresh = !keep && !t->awaiting; /* shown as cells only, until the terminal has answered */
+        t->deferred = true;
+    } else {
+        t->deferred = false;
+    }
+    if (t->force) clearok(curscr, TRUE);
+    for (int y = 0; y < g->rows && y < t->rows; y++)
+        for (int x = 0; x < g->cols && x < t->cols; x++) {
+            const struct cell *c = &g->cells[y * g->cols + x];
+            if (keep && c->attr & CELL_PICTURE && t->held[y * g->cols + x].attr & CELL_PICTURE)
+                c = &t->held[y * g->cols + x];
+            if (c->width) put_cell(t, y, x, c);
+        }
+    if (!keep) hold(t, g);
+    if (t->kitty_up && !g->picture) { /* it lies above the cells: take it off */
+        graphics_kitty_clear(&t->out);
+        t->kitty_up = false;
+    }
+    if (fresh) bytes_text(&t->out, "\033[?2026h");
+    term_flush(t);
+    curs_set(g->cursor_shown ? 1 : 0);
+    move(g->cursor_shown ? g->cursor_y : g->rows - 1, g->cursor_shown ? g->cursor_x : 0);
+    wnoutrefresh(stdscr);
+    doupdate();
+    if (fresh) {
+        sent = add_picture(t, g);
+        bytes_text(&t->out, "\033[?2026l");
+        if (sent) {
+            bytes_text(&t->out, "\033[5n");
+            t->awaiting = true;
+            t->sent_ms = term_now_ms();
+        }
+        t->serial = g->picture_serial;
+        t->at_rect = g->picture_at;
+        t->fine_up = g->picture_fine;
+        term_flush(t);
+    }
+    t->picture_up = g->picture && !(t->deferred && !keep);
+    if (fresh || !g->picture || keep) t->force = false;
+}
+
+/* --- answers ----------------------------------------------------------------------- */
+
+/* tmux says "4" for itself, whatever the terminal outside can do. */
+static bool tmux_has_sixel(void)
+{
+    int pipe_fd[2], status;
+    char text[512];
+    size_t n = 0;
+    pid_t pid;
+
+    if (pipe2(pipe_fd, O_CLOEXEC)) return false;
+    pid = fork();
+    if (pid == 0) {
+        int null = open("/dev/null", O_RDWR);
+        dup2(null, 0);
+        dup2(pipe_fd[1], 1);
+        dup2(null, 2);
+        execlp("tmux", "tmux", "display-message", "-p", "#{client_termfeatures}", (char *)NULL);
+        _exit(127);
+    }
+    close(pipe_fd[1]);
+    while (pid > 0 && n < sizeof text - 1) {
+        struct pollfd p = { .fd = pipe_fd[0], .events = POLLIN };
+        ssize_t got = poll(&p, 1, 300) > 0 ? read(pipe_fd[0], text + n, sizeof text - 1 - n) : 0;
+        if (got <= 0) break;
+        n += (size_t)got;
+    }
+    text[n] = 0;
+    close(pipe_fd[0]);
+    if (pid > 0) {
+        kill(pid, SIGKILL); /* it has answered or hangs */
+        waitpid(pid, &status, 0);
+    }
+    return strstr(text, "sixel") != NULL;
+}
+
+static int numbers(const char *s, int *n, int max)
+{
+    int count = 0;
+
+    while (count < max) {
+        char *end;
+        n[count++] = (int)strtol(s, &end, 10);
+        if (*end != ';') break;
+        s = end + 1;
+    }
+    return count;
+}
+
+static bool sane_cell(int w, int h)
+{
+    return w >= 4 && w <= 64 && h >= 6 && h <= 128;
+}
+
+static void set_cell(struct term *t, int w, int h, bool told)
+{
+    if (!sane_cell(w, h) || (t->cell_told && !told)) return;
+    if (w != t->cell_w || h != t->cell_h) t->paint_again = true;
+    t->cell_w = w;
+    t->cell_h = h;
+    t->cell_told = told;
+}
+
+static void answered_da1(struct term *t, const char *s)
+{
+    int n[32], count = numbers(s, n, 32);
+
+    t->known = true;
+    for (int i = 1; i < count; i++)
+        if (n[i] == 4) t->has_sixel = true;
+    if (t->has_sixel && t->in_tmux && t->wanted == GRAPHICS_AUTO && !tmux_has_sixel()) t->has_sixel = false;
+    if ((t->has_sixel || t->wanted == GRAPHICS_SIXEL) && !t->sixel_asked && !t->in_tmux) {
+        /* How many colour registers, and how large a picture. */
+        t->sixel_asked = true;
+        send_now(t, "\033[?1;1;0S\033[?2;1;0S");
+    }
+    t->paint_again = true;
+}
+
+/* CSI ? item ; status ; value(s) S */
+static void answered_graphics(struct term *t, const char *s)
+{
+    int n[4], count = numbers(s, n, 4);
+
+    if (count < 3 || n[1] != 0) return;
+    if (n[0] == 1 && n[2] > 1) {
+        if (n[2] < 256 && !t->sixel_restore) {
+            t->sixel_restore = n[2];
+            t->sixel_colours = n[2];
+            send_now(t, "\033[?1;3;256S"); /* an emulated VT340 has 16, but xterm gives more when asked */
+        } else {
+            t->sixel_colours = n[2] > 256 ? 256 : n[2];
+        }
+    } else if (n[0] == 2 && count == 4 && n[2] >= 64 && n[3] >= 64) {
+        t->sixel_w = n[2];
+        t->sixel_h = n[3];
+    }
+    t->force = t->paint_again = true;
+}
+
+static void answered(struct term *t)
+{
+    const char *s = t->input.reply;
+    char final = t->input.reply_bytes ? s[t->input.reply_bytes - 1] : 0;
+    int n[3];
+    unsigned r, g, b;
+
+    if (t->input.kind == '[') {
+        if (s[0] == '?' && final == 'c') {
+            answered_da1(t, s + 1);
+        } else if (s[0] == '?' && final == 'S') {
+            answered_graphics(t, s + 1);
+        } else if (final == 't' && numbers(s, n, 3) == 3) {
+            if (n[0] == 6) set_cell(t, n[2], n[1], true);
+            else if (n[0] == 4 && n[1] != 480 && t->cols > 0 && t->rows > 0)
+                set_cell(t, n[2] / t->cols, n[1] / t->rows, false);
+        } else if (final == 'n' && s[0] == '0' && t->awaiting) {
+            t->awaiting = false;
+            t->round_trip_ms = (int)(term_now_ms() - t->sent_ms);
+            /* At most a third of the time goes into pictures. */
+            t->not_before_ms = term_now_ms() + (t->round_trip_ms > 15 ? 2 * t->round_trip_ms : 30);
+            if (t->deferred) t->paint_again = true;
+        }
+    } else if (t->input.kind == ']') {
+        if (sscanf(s, "11;rgb:%x/%x/%x", &r, &g, &b) == 3) {
+            /* One to four hex digits each; compare the first of them. */
+            const char *first = strchr(s, ':') + 1;
+            int digits = (int)strcspn(first, "/");
+            unsigned top = digits < 1 || digits > 4 ? 255 : (1u << (4 * digits)) - 1;
+            bool light = 3 * r + 6 * g + b > top * 5;
+            if (light != t->light) {
+                t->light = light;
+                t->paint_again = true;
+            }
+        }
+    } else if (t->input.kind == '_') {
+        if (!strncmp(s, "Gi=31;OK", 8)) {
+            t->has_kitty = true;
+            t->paint_again = true;
+        }
+    }
+}
+
+bool term_read(struct term *t, struct key *k)
+{
+    for (;;) {
+        enum input_got got = INPUT_NONE;
+
+        if (!t->left) {
+            ssize_t n = read(t->fd, t->chunk, sizeof t->chunk);
+            if (n > 0) {
+                t->at = t->chunk;
+                t->left = (size_t)n;
+                t->last_byte_ms = term_now_ms();
+            } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+                t->gone = true;
+                return false;
+            } else if (input_waiting(&t->input) && term_now_ms() - t->last_byte_ms >= patience(t)) {
+                t->last_byte_ms = term_now_ms();
+                got = input_pause(&t->input, k);
+                if (got == INPUT_NONE) return false;
+            } else {
+                return false;
+            }
+        }
+        if (got == INPUT_NONE) got = input_feed(&t->input, &t->at, &t->left, k);
+        if (got == INPUT_KEY) return true;
+        if (got == INPUT_REPLY) answered(t);
+    }
+}
+
+/* --- open and close ------------------------------------------------------------------ */
+
+static void learn_size(struct term *t)
+{
+    struct winsize w = { 0 };
+
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col && w.ws_row) {
+        t->cols = w.ws_col;
+        t->rows = w.ws_row;
+        if (w.ws_xpixel && w.ws_ypixel && !(w.ws_xpixel == 640 && w.ws_ypixel == 480))
+            set_cell(t, w.ws_xpixel / w.ws_col, w.ws_ypixel / w.ws_row, false);
+    } else {
+        t->cols = COLS;
+        t->rows = LINES;
+    }
+}
+
+static void ask_all(struct term *t)
+{
+    /* DA1 last: what has not answered before it will not. */
+    if (t->strings_safe) send_now(t, "\033]11;?\033\\");
+    if (t->strings_safe && !t->in_tmux && (t->wanted == GRAPHICS_AUTO || t->wanted == GRAPHICS_KITTY))
+        send_now(t, "\033_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\033\\");
+    send_now(t, "\033[?2004h\033[16t\033[14t\033[c");
+}
+
+/* UTF-8 where the user says so or says nothing; their own locale otherwise. */
+static bool choose_locale(void)
+{
+    const char *said = getenv("LC_ALL");
+
+    if (!said || !*said) said = getenv("LC_CTYPE");
+    if (!said || !*said) said = getenv("LANG");
+    setlocale(LC_CTYPE, "");
+    if (!strcmp(nl_langinfo(CODESET), "UTF-8")) return true;
+    /* A locale that is named but not installed says UTF-8 all the same. */
+    if (!said || !*said || strcasestr(said, "utf-8") || strcasestr(said, "utf8"))
+        return setlocale(LC_CTYPE, "C.UTF-8") != NULL;
+    return false;
+}
+
+static enum depth choose_depth(void)
+{
+    const char *no = getenv("NO_COLOR");
+
+    if ((no && *no) || !has_colors() || COLORS < 8) return DEPTH_MONO;
+    return COLORS >= 256 && COLOR_PAIRS > 256 ? DEPTH_256 : DEPTH_8;
+}
+
+bool term_open(struct term **out, enum graphics wanted, struct err *e)
+{
+    const char *name = getenv("TERM"), *colour = getenv("COLORTERM"), *delay = getenv("ESCDELAY"), *tmux = getenv("TMUX");
+    struct term *t = calloc(1, sizeof *t);
+
+    *out = NULL;
+    if (!t) return err_set(e, ERR_MEMORY, "no memory for the terminal");
+    t->fd = -1;
+    if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) {
+        err_set(e, ERR_INPUT, "the studio needs a terminal on standard input and output (sluice generate works without)");
+        goto failed;
+    }
+    if (!name || !*name || !strcmp(name, "dumb")) {
+        err_set(e, ERR_INPUT, "the studio needs a terminal that can place the cursor; TERM is \"%s\"", name ? name : "");
+        goto failed;
+    }
+    if (tcgetattr(STDIN_FILENO, &t->saved)) {
+        err_errno(e, errno, "cannot read the terminal's settings");
+        goto failed;
+    }
+    /* Its own open file: O_NONBLOCK here must not reach curses or the shell. */
+    t->fd = open("/dev/tty", O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (t->fd < 0 && ttyname(STDOUT_FILENO)) t->fd = open(ttyname(STDOUT_FILENO), O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (t->fd < 0) {
+        err_errno(e, errno, "cannot open the terminal /dev/tty");
+        goto failed;
+    }
+    t->utf8 = choose_locale();
+    t->wanted = wanted;
+    t->in_tmux = tmux && *tmux;
+    /* Old hardware-like consoles print what they do not understand. */
+    t->strings_safe = strncmp(name, "linux", 5) && strncmp(name, "vt", 2) && strncmp(name, "cons25", 6);
+    t->truecolour = colour && (!strcmp(colour, "truecolor") || !strcmp(colour, "24bit"));
+    t->sixel_colours = 256;
+    t->escape_ms = delay && atoi(delay) > 0 ? atoi(delay) : 50;
+    input_init(&t->input);
+    t->screen = newterm(NULL, stdout, stdin);
+    if (!t->screen) {
+        err_set(e, ERR_INPUT, "curses does not know the terminal \"%s\"; is TERM right?", name);
+        goto failed;
+    }
+    t->open = true;
+    raw();
+    noecho();
+    nonl();
+    typeahead(-1);
+    if (has_colors()) {
+        start_color();
+        use_default_colors();
+    }
+    t->depth = choose_depth();
+    arm_crash(t);
+    learn_size(t);
+    resizeterm(t->rows, t->cols);
+    clear();
+    refresh();
+    ask_all(t);
+    t->force = true;
+    *out = t;
+    return true;
+failed:
+    if (t->fd >= 0) close(t->fd);
+    free(t);
+    return false;
+}
+
+static void put_back(struct term *t)
+{
+    struct bytes text = { 0 };
+
+    if (t->kitty_up) graphics_kitty_clear(&text);
+    if (t->sixel_restore) bytes_format(&text, "\033[?1;3;%dS", t->sixel_restore);
+    bytes_text(&text, "\033[?2004l");
+    bytes_add(&text, "", 1);
+    if (!t->gone && !text.lost) send_now(t, text.data);
+    bytes_free(&text);
+    t->kitty_up = t->picture_up = false;
+}
+
+/* Answers that come after the end would be typed into the shell. */
+static void drain(struct term *t)
+{
+    struct pollfd p = { .fd = t->fd, .events = POLLIN };
+    int64_t end = term_now_ms() + 300;
+    struct key k;
+
+    if (t->sixel_restore) send_now(t, "\033[c"), t->known = false; /* the restore answers, too */
+    while ((!t->known || t->awaiting) && !t->gone && term_now_ms() < end) {
+        poll(&p, 1, until(end));
+        while (term_read(t, &k)) {}
+    }
+}
+
+void term_close(struct term *t)
+{
+    if (!t) return;
+    if (!t->gone) {
+        struct pollfd p = { .fd = t->fd, .events = POLLOUT };
+        for (int i = 0; i < 40 && !term_flush(t); i++) poll(&p, 1, 50); /* half a picture is no end */
+        t->out.count = t->out_done = 0;
+        put_back(t);
+        drain(t);
+        move(t->rows - 1, 0);
+        endwin();
+    }
+    disarm_crash();
+    if (!t->gone) tcsetattr(STDIN_FILENO, TCSAFLUSH, &t->saved);
+    delscreen(t->screen);
+    close(t->fd);
+    input_free(&t->input);
+    bytes_free(&t->out);
+    free(t->held);
+    free(t);
+}
+
+void term_resized(struct term *t)
+{
+    learn_size(t);
+    resizeterm(t->rows, t->cols);
+    t->cell_told = false;
+    t->force = true;
+    ask_size(t);
+}
+
+void term_redraw(struct term *t)
+{
+    t->force = true;
+    t->awaiting = false;
+}
+
+void term_suspend(struct term *t)
+{
+    struct pollfd p = { .fd = t->fd, .events = POLLOUT };
+
+    for (int i = 0; i < 40 && !term_flush(t); i++) poll(&p, 1, 50);
+    t->out.count = t->out_done = 0;
+    put_back(t);
+    t->sixel_restore = 0;
+    endwin();
+    crash_armed = 0;
+}
+
+void term_resume(struct term *t)
+{
+    crash_armed = 1;
+    reset_prog_mode();
+    refresh();
+    term_resized(t);
+    t->known = t->sixel_asked = t->awaiting = false;
+    ask_all(t);
+    t->force = true;
+}

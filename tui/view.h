@@ -1,0 +1,82 @@
+/* view.h - the studio's screen as a value: keys and events in, cells and wishes out.
+ *
+ * No I/O, no clock, no curses, no engine: every screen can be tested as text.
+ * What the user wants done comes back as a `struct wish`; who owns the engine
+ * and the disk does it and tells the view how it went. One table of actions in
+ * view.c makes the key dispatch, the hint bar and the help screen.
+ *
+ * All functions are for one thread, and none blocks. A refusal of memory while
+ * drawing or typing costs what was being drawn or typed, never the program. */
+#ifndef SLUICE_VIEW_H
+#define SLUICE_VIEW_H
+
+#include "engine/event.h"
+#include "engine/job.h"
+#include "engine/model.h"
+#include "tui/draw.h"
+#include "tui/key.h"
+
+enum { VIEW_PROMPT_MAX = 256 * 1024 };
+
+enum wish_kind {
+    WISH_NONE,
+    WISH_GENERATE, /* take it by view_request, then view_submitted or view_refused */
+    WISH_CANCEL,   /* job (0: all) */
+    WISH_SAVE,     /* the picture shown, to `path`; then view_saved */
+    WISH_SUSPEND,  /* ^Z */
+    WISH_REDRAW,   /* ^L: the terminal may show anything */
+    WISH_QUIT,
+};
+struct wish {
+    enum wish_kind kind;
+    uint64_t job;
+    const char *path; /* borrowed until the next call */
+};
+
+struct view_options {
+    const char *device;   /* "cpu" */
+    int threads;          /* as shown; 0: unknown */
+    int job_threads;      /* goes into each job; 0: all cores */
+    const char *out_dir;  /* where results go, shown and offered for saving */
+    const char *home;     /* shown as ~; NULL: none */
+    bool pictures;        /* false: --graphics=none */
+};
+
+struct view;
+
+/* Copies what it needs of m and o. */
+bool view_new(struct view **out, const struct model *m, const struct view_options *o, struct err *e);
+void view_free(struct view *v); /* NULL is fine */
+
+/* Cells; px of one cell, for a picture's proportions (0: unknown, 10x20 is
+ * assumed); px of the largest picture the terminal draws (0: no limit). */
+struct view_screen { int cols, rows, cell_w, cell_h, picture_w, picture_h; };
+void view_resize(struct view *v, struct view_screen s);
+/* Tells the time (monotonic). While view_busy, call it a few times a second. */
+void view_tick(struct view *v, int64_t now_ms);
+bool view_busy(const struct view *v); /* a job runs or waits */
+
+struct wish view_key(struct view *v, const struct key *k);
+
+/* Takes over ev's image and zeroes ev. */
+void view_event(struct view *v, struct event *ev);
+
+/* After WISH_GENERATE: the job as typed, checked, into *out (which the caller
+ * frees) but for `out` and, when *random_seed, `seed`, which are the caller's to
+ * choose. */
+bool view_request(struct view *v, struct job *out, bool *random_seed, struct err *e);
+void view_submitted(struct view *v, uint64_t id, const struct job *j);
+void view_refused(struct view *v, const char *text);
+
+/* The picture on screen if it is a result (not a preview), else NULL, and the
+ * job it came from, or NULL when that is unknown. *seed is of this picture. */
+const struct image *view_result(const struct view *v, const struct job **job, uint64_t *seed);
+void view_saved(struct view *v, bool ok, const char *path_or_reason);
+
+enum view_mood { VIEW_INFO, VIEW_GOOD, VIEW_WARN, VIEW_BAD };
+void view_say(struct view *v, enum view_mood mood, const char *text);
+
+/* Draws into g, resizing it. False only when memory is refused. */
+bool view_draw(struct view *v, struct grid *g, struct err *e);
+
+#endif
