@@ -1,0 +1,689 @@
+/* test_golden.c - every stage computes what diffusers and transformers compute.
+ *
+ * For each pipeline of tests/golden (see make_golden.py there) the model folder
+ * is made in a temporary place (configs copied, weights filled by
+ * synth_from_header), then the stages run on the cpu device:
+ *   - each stage alone on the golden's own inputs, in exactly as much arena as
+ *     the count device says that it needs;
+ *   - all of them by pipeline_run from the golden's prompt and seed, to the PNG;
+ * in fp32 within 1e-4 of diffusers' fp32, and in bf16 no further from the fp64
+ * truth than 1.5 times what torch's bf16 is. GOLDEN_VERBOSE=1 prints every
+ * error beside its bound. Does not test single operations (test_ops), speed, or
+ * full-size models. */
+#include "engine/clip.h"
+#include "engine/config.h"
+#include "engine/file.h"
+#include "engine/flux.h"
+#include "engine/image.h"
+#include "engine/job.h"
+#include "engine/model.h"
+#include "engine/pipeline.h"
+#include "engine/rng.h"
+#include "engine/safetensors.h"
+#include "engine/synth.h"
+#include "engine/t5.h"
+#include "engine/tok_clip.h"
+#include "engine/tok_t5.h"
+#include "engine/vae.h"
+#include "kernels/count.h"
+#include "kernels/cpu.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <cmocka.h>
+
+#ifndef GOLDEN_DIR
+#define GOLDEN_DIR "tests/golden"
+#endif
+
+/* ||a-b||2 <= 1e-4 ||b||2. If the error is spread like a Gaussian's, its
+ * largest of 100,000 values is some 4.5 times its root mean square, and max|b|
+ * is above b's, so 4 times the bound on max|b| is what fits the first bound. */
+static const double FP32_REL = 1e-4, FP32_MAX_FACTOR = 4;
+/* Times torch's own bf16 error: 1.5 as the geometric mean over a stage's
+ * tensors, more for a single one, whose error is luck besides: over 24 prompts
+ * torch's T5 in dev96 is off by 0.013 (the golden's own prompt) to 0.044, ours
+ * by 0.012 to 0.033. Largest elements scatter more than root mean squares. */
+static const double BF16_MEAN_FACTOR = 1.5, BF16_REL_FACTOR = 2, BF16_MAX_FACTOR = 3;
+
+static const char *const golden_names[] = { "dev96", "schnell128", "odd320", "wide256" };
+enum { GOLDEN_COUNT = sizeof golden_names / sizeof golden_names[0], PATH_SIZE = FILE_PATH_MAX };
+
+struct golden {
+    const char *name;
+    char dir[PATH_SIZE];         /* the model folder made for this run */
+    struct model model;
+    struct safetensors *stages;  /* diffusers in fp32 */
+    struct safetensors *exact;   /* the truth; time rounded as the engine rounds it in bf16 */
+    json_t *errors;
+    const char *prompt;
+    int width, height, steps;
+    float guidance;
+    uint64_t weight_seed, noise_seed;
+};
+
+static char work[PATH_SIZE];
+static struct golden goldens[GOLDEN_COUNT];
+
+/* --- the model folder --------------------------------------------------------- */
+static const char *path_in(const char *dir, const char *name, char buf[PATH_SIZE])
+{
+    struct err e = { 0 };
+    if (!file_join(buf, dir, name, &e))
+        fail_msg("%s", e.text);
+    return buf;
+}
+
+static void make_folder(const char *path)
+{
+    if (mkdir(path, 0777) != 0 && errno != EEXIST)
+        fail_msg("%s: %s", path, strerror(errno));
+}
+
+static void copy_file(const char *from_dir, const char *to_dir, const char *name)
+{
+    char from[PATH_SIZE], to[PATH_SIZE];
+    struct err e = { 0 };
+    size_t bytes;
+    char *data = file_read(path_in(from_dir, name, from), 1 << 20, &bytes, &e);
+    if (!data || !file_write(path_in(to_dir, name, to), data, bytes, &e))
+        fail_msg("%s", e.text);
+    free(data);
+}
+
+/* The golden's folder with data files in it. */
+static void make_model(const char *from, const char *to, uint64_t seed)
+{
+    static const struct { const char *folder, *files[4], *weights; } part[] = {
+        { ".", { "model_index.json" }, NULL },
+        { "scheduler", { "scheduler_config.json" }, NULL },
+        { "tokenizer", { "vocab.json", "merges.txt", "tokenizer_config.json" }, NULL },
+        { "tokenizer_2", { "tokenizer.json", "tokenizer_config.json" }, NULL },
+        { "transformer", { "config.json" }, "diffusion_pytorch_model.safetensors" },
+        { "vae", { "config.json" }, "diffusion_pytorch_model.safetensors" },
+        { "text_encoder", { "config.json" }, "model.safetensors" },
+        { "text_encoder_2", { "config.json" }, "model.safetensors" },
+    };
+    make_folder(to);
+    for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
+        char source[PATH_SIZE], target[PATH_SIZE], header[PATH_SIZE], weights[PATH_SIZE];
+        path_in(from, part[i].folder, source);
+        make_folder(path_in(to, part[i].folder, target));
+        for (int f = 0; f < 4 && part[i].files[f]; f++)
+            copy_file(source, target, part[i].files[f]);
+        struct err e = { 0 };
+        if (part[i].weights && !synth_from_header(path_in(source, "header.json", header),
+                                                  path_in(target, part[i].weights, weights), seed, &e))
+            fail_msg("%s", e.text);
+    }
+}
+
+static struct safetensors *open_tensors(const char *dir, const char *name)
+{
+    char path[PATH_SIZE];
+    struct err e = { 0 };
+    struct safetensors *s;
+    if (!safetensors_open(&s, path_in(dir, name, path), &e))
+        fail_msg("%s", e.text);
+    return s;
+}
+
+static const char *meta(const struct golden *g, const char *key)
+{
+    const char *value = safetensors_metadata(g->stages, key);
+    if (!value)
+        fail_msg("%s: stages.safetensors has no metadata \"%s\"", g->name, key);
+    return value;
+}
+
+static int make_goldens(void **state)
+{
+    (void)state;
+    const char *tmp = getenv("TMPDIR");
+    snprintf(work, sizeof work, "%s/sluice-golden-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    if (!mkdtemp(work))
+        return -1;
+    for (int i = 0; i < GOLDEN_COUNT; i++) {
+        struct golden *g = &goldens[i];
+        char from[PATH_SIZE], path[PATH_SIZE];
+        struct err e = { 0 };
+        g->name = golden_names[i];
+        path_in(GOLDEN_DIR, g->name, from);
+        g->stages = open_tensors(from, "stages.safetensors");
+        g->exact = open_tensors(from, "stages_f64_bf16_time.safetensors");
+        g->errors = config_read(path_in(from, "bf16_error.json", path), 1 << 20, 0, &e);
+        if (!g->errors)
+            fail_msg("%s", e.text);
+        g->prompt = meta(g, "prompt");
+        g->width = atoi(meta(g, "width"));
+        g->height = atoi(meta(g, "height"));
+        g->steps = atoi(meta(g, "steps"));
+        g->guidance = strtof(meta(g, "guidance"), NULL);
+        g->weight_seed = strtoull(meta(g, "weight_seed"), NULL, 10);
+        g->noise_seed = strtoull(meta(g, "noise_seed"), NULL, 10);
+        make_model(from, path_in(work, g->name, g->dir), g->weight_seed);
+        if (!model_open(&g->model, g->dir, true, &e))
+            fail_msg("%s", e.text);
+    }
+    return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *s, int flag, struct FTW *f)
+{
+    (void)s, (void)flag, (void)f;
+    return remove(path);
+}
+
+static int remove_goldens(void **state)
+{
+    (void)state;
+    for (int i = 0; i < GOLDEN_COUNT; i++) {
+        safetensors_close(goldens[i].stages);
+        safetensors_close(goldens[i].exact);
+        json_decref(goldens[i].errors);
+    }
+    return *work ? nftw(work, remove_entry, 16, FTW_DEPTH | FTW_PHYS) : 0;
+}
+
+/* --- comparing ------------------------------------------------------------------ */
+static struct tensor take(const struct golden *g, const struct safetensors *s, const char *name)
+{
+    struct tensor t;
+    if (!safetensors_find(s, name, &t))
+        fail_msg("%s: the golden has no tensor %s", g->name, name);
+    return t;
+}
+
+struct diff {
+    double rel, max;   /* ||a-b||2 / ||b||2; max |a-b| */
+    double largest;    /* max |b| */
+    size_t at;         /* of max */
+};
+
+static struct diff measure(const float *a, const float *b, size_t n)
+{
+    struct diff d = { 0 };
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        double off = fabs((double)a[i] - (double)b[i]);
+        error += off * off;
+        norm += (double)b[i] * (double)b[i];
+        if (!(off <= d.max)) { /* a NaN stays */
+            d.max = off;
+            d.at = i;
+        }
+        d.largest = fmax(d.largest, fabs((double)b[i]));
+    }
+    d.rel = sqrt(error / norm);
+    return d;
+}
+
+static bool within(struct diff d, double rel, double max)
+{
+    return d.rel <= rel && d.max <= max;
+}
+
+/* Of the bf16 tensors checked since for_all began. */
+static struct { double log_ratio; int n; } bf16_checked;
+
+/* a against the golden tensor `name`: of fp32 diffusers, or of the truth. */
+static void check(const struct golden *g, enum dtype compute, const char *stage, const char *name, const float *a)
+{
+    struct tensor want = take(g, compute == DT_F32 ? g->stages : g->exact, name);
+    assert_int_equal(want.dtype, DT_F32);
+    struct diff d = measure(a, want.data, (size_t)tensor_count(want));
+    double rel = FP32_REL, max = FP32_REL * FP32_MAX_FACTOR * d.largest;
+    if (compute != DT_F32) {
+        json_t *kind = json_object_get(g->errors, stage), *torch = json_object_get(kind, name);
+        json_t *torch_rel = json_object_get(torch, "rel"), *torch_max = json_object_get(torch, "max");
+        if (!json_is_number(torch_rel) || !json_is_number(torch_max))
+            fail_msg("%s: bf16_error.json has no %s of %s", g->name, stage, name);
+        rel = BF16_REL_FACTOR * json_number_value(torch_rel);
+        max = BF16_MAX_FACTOR * json_number_value(torch_max);
+        bf16_checked.log_ratio += log(d.rel / json_number_value(torch_rel));
+        bf16_checked.n++;
+    }
+    if (getenv("GOLDEN_VERBOSE"))
+        print_message("%-10s %-4s %-12s error %.2e of %.2e, largest %.2e of %.2e\n", g->name,
+                      compute == DT_F32 ? "fp32" : "bf16", name, d.rel, rel, d.max, max);
+    if (!within(d, rel, max))
+        fail_msg("%s, %s, %s: relative error %.3g (bound %.3g), largest error %.3g (bound %.3g) at element %zu: "
+                 "%.7g instead of %.7g",
+                 g->name, compute == DT_F32 ? "fp32" : "bf16", name, d.rel, rel, d.max, max, d.at, (double)a[d.at],
+                 (double)((const float *)want.data)[d.at]);
+}
+
+/* --- a stage on the cpu device ----------------------------------------------------- */
+/* What a stage is given and gives; each stage uses its own few fields. */
+struct call {
+    const struct golden *g;
+    struct clip *clip;
+    struct t5 *t5;
+    struct flux *flux;
+    struct vae *vae;
+    const int32_t *ids;
+    int n, rows, cols;
+    const float *in;
+    struct flux_inputs inputs;
+    float *out;
+    void (*run)(struct device *d, const struct call *c);
+};
+
+static void run_call(enum dtype compute, const struct call *c)
+{
+    struct err e = { 0 };
+    struct device *d;
+    if (!cpu_device_new(&d, compute, 0, &e))
+        fail_msg("%s", e.text);
+    struct count_device count;
+    count_device_init(&count, d);
+    c->run(&count.device, c);
+    if (!device_sync(&count.device, &e))
+        fail_msg("%s: counting: %s", c->g->name, e.text);
+    size_t bytes = (count.device.arena.peak + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    void *memory = aligned_alloc(ARENA_ALIGN, bytes);
+    assert_non_null(memory);
+    memset(memory, 0xff, bytes); /* NaN: nothing may be read before it is written */
+    d->arena = arena_over(memory, bytes);
+    c->run(d, c);
+    if (!device_sync(d, &e))
+        fail_msg("%s: %s", c->g->name, e.text);
+    assert_int_equal(d->arena.peak, count.device.arena.peak);
+    assert_int_equal(d->arena.used, 0);
+    cpu_device_free(d);
+    free(memory);
+}
+
+static float *values(size_t n)
+{
+    float *v = malloc(n * sizeof *v);
+    assert_non_null(v);
+    for (size_t i = 0; i < n; i++)
+        v[i] = NAN;
+    return v;
+}
+
+static void run_clip(struct device *d, const struct call *c)
+{
+    clip_encode(c->clip, d, c->ids, c->out);
+}
+
+static void clip_once(const struct golden *g, enum dtype compute)
+{
+    struct err e = { 0 };
+    struct tensor ids = take(g, g->stages, "clip_ids");
+    struct call c = { .g = g, .ids = ids.data, .run = run_clip };
+    assert_int_equal(tensor_count(ids), g->model.clip.tokens);
+    if (!clip_open(&c.clip, &g->model, &e))
+        fail_msg("%s", e.text);
+    c.out = values((size_t)g->model.clip.width);
+    run_call(compute, &c);
+    check(g, compute, "stage_bf16_time", "clip_pooled", c.out);
+    free(c.out);
+    clip_close(c.clip);
+}
+
+static void run_t5(struct device *d, const struct call *c)
+{
+    t5_encode(c->t5, d, c->ids, c->n, c->out);
+}
+
+static void t5_once(const struct golden *g, enum dtype compute)
+{
+    struct err e = { 0 };
+    struct tensor ids = take(g, g->stages, "t5_ids");
+    struct call c = { .g = g, .ids = ids.data, .n = (int)tensor_count(ids), .run = run_t5 };
+    assert_int_equal(tensor_count(ids), g->model.t5.tokens);
+    if (!t5_open(&c.t5, &g->model, &e))
+        fail_msg("%s", e.text);
+    c.out = values((size_t)c.n * (size_t)g->model.t5.width);
+    run_call(compute, &c);
+    check(g, compute, "stage_bf16_time", "t5_hidden", c.out);
+    free(c.out);
+    t5_close(c.t5);
+}
+
+/* All steps, each from the golden's latent and not from the step before. */
+static void run_flux(struct device *d, const struct call *c)
+{
+    struct flux_tables tables;
+    size_t mark = device_mark(d), size = (size_t)c->rows * (size_t)c->cols * (size_t)c->g->model.flux.in_channels;
+    flux_begin(c->flux, d, &tables, &c->inputs);
+    for (int i = 0; i < c->inputs.steps; i++)
+        flux_step(c->flux, d, &tables, i, c->in + (size_t)i * size, c->out + (size_t)i * size);
+    device_release(d, mark);
+}
+
+static void flux_once(const struct golden *g, enum dtype compute)
+{
+    struct err e = { 0 };
+    const struct safetensors *from = compute == DT_F32 ? g->stages : g->exact;
+    int channels = g->model.vae.latent_channels, h = g->height / g->model.vae.factor, w = g->width / g->model.vae.factor;
+    size_t size = (size_t)channels * (size_t)h * (size_t)w;
+    float *packed = values(size * (size_t)g->steps), *unpacked = values(size);
+    for (int i = 0; i < g->steps; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "latent_%02d", i);
+        /* The truth's latent_00 is the same noise and is not stored again. */
+        struct tensor latent = take(g, i == 0 ? g->stages : from, name);
+        assert_int_equal(tensor_count(latent), size);
+        flux_pack(packed + (size_t)i * size, latent.data, channels, h, w);
+    }
+    struct call c = {
+        .g = g, .rows = h / 2, .cols = w / 2, .in = packed, .out = values(size * (size_t)g->steps), .run = run_flux,
+        .inputs = { .text = g->model.t5.tokens, .rows = h / 2, .cols = w / 2, .steps = g->steps,
+                    .hidden = take(g, from, "t5_hidden").data, .pooled = take(g, from, "clip_pooled").data,
+                    .sigmas = take(g, g->stages, "sigmas").data, .guidance = g->guidance },
+    };
+    if (!flux_open(&c.flux, &g->model, &e))
+        fail_msg("%s", e.text);
+    run_call(compute, &c);
+    for (int i = 0; i < g->steps; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "velocity_%02d", i + 1);
+        flux_unpack(unpacked, c.out + (size_t)i * size, channels, h, w);
+        check(g, compute, "stage_bf16_time", name, unpacked);
+    }
+    flux_close(c.flux);
+    free(c.out);
+    free(packed);
+    free(unpacked);
+}
+
+/* [H,W,3] <-> [3,H,W] */
+static void planes_from_pixels(float *planes, const float *pixels, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t c = 0; c < 3; c++)
+            planes[c * count + i] = pixels[i * 3 + c];
+}
+
+static void pixels_from_planes(float *pixels, const float *planes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t c = 0; c < 3; c++)
+            pixels[i * 3 + c] = planes[c * count + i];
+}
+
+static void run_decode(struct device *d, const struct call *c)
+{
+    vae_decode(c->vae, d, c->rows, c->cols, c->in, c->out);
+}
+
+static void decode_once(const struct golden *g, enum dtype compute)
+{
+    struct err e = { 0 };
+    size_t pixels = (size_t)g->width * (size_t)g->height;
+    char last[32];
+    snprintf(last, sizeof last, "latent_%02d", g->steps);
+    struct call c = { .g = g, .rows = g->height / g->model.vae.factor, .cols = g->width / g->model.vae.factor,
+                      .in = take(g, compute == DT_F32 ? g->stages : g->exact, last).data, .out = values(pixels * 3),
+                      .run = run_decode };
+    if (!vae_open(&c.vae, &g->model, false, &e))
+        fail_msg("%s", e.text);
+    run_call(compute, &c);
+    float *planes = values(pixels * 3);
+    planes_from_pixels(planes, c.out, pixels);
+    check(g, compute, "stage_bf16_time", "image", planes);
+    free(planes);
+    free(c.out);
+    vae_close(c.vae);
+}
+
+static void run_encode(struct device *d, const struct call *c)
+{
+    vae_encode(c->vae, d, c->rows, c->cols, c->in, c->out);
+}
+
+static void encode_once(const struct golden *g, enum dtype compute)
+{
+    struct err e = { 0 };
+    size_t pixels = (size_t)g->width * (size_t)g->height, factor = (size_t)g->model.vae.factor;
+    float *in = values(pixels * 3);
+    pixels_from_planes(in, take(g, g->stages, "encode_in").data, pixels);
+    struct call c = { .g = g, .rows = g->height, .cols = g->width, .in = in, .run = run_encode,
+                      .out = values(pixels / factor / factor * (size_t)g->model.vae.latent_channels) };
+    if (!vae_open(&c.vae, &g->model, true, &e))
+        fail_msg("%s", e.text);
+    run_call(compute, &c);
+    check(g, compute, "stage_bf16_time", "encode_mean", c.out);
+    free(c.out);
+    free(in);
+    vae_close(c.vae);
+}
+
+/* --- all stages --------------------------------------------------------------------- */
+static void ignore(void *user, struct event *ev)
+{
+    (void)user, (void)ev;
+}
+
+static void set(char **field, const char *value)
+{
+    struct err e = { 0 };
+    if (!job_set_string(field, value, &e))
+        fail_msg("%s", e.text);
+}
+
+/* The PNG is diffusers' picture: half a level of rounding decides a few bytes. */
+static void check_picture(const struct golden *g, const char *path)
+{
+    struct err e = { 0 };
+    struct image *im = image_read(path, &e);
+    if (!im)
+        fail_msg("%s", e.text);
+    assert_int_equal(im->width, g->width);
+    assert_int_equal(im->height, g->height);
+    const float *want = take(g, g->stages, "image").data;
+    size_t pixels = (size_t)g->width * (size_t)g->height, other = 0;
+    for (size_t i = 0; i < pixels * 3; i++) {
+        double x = fmin(fmax((double)want[i % 3 * pixels + i / 3] / 2 + 0.5, 0), 1) * 255;
+        if (!(fabs(x - im->rgb[i]) <= 0.51))
+            fail_msg("%s: %s: byte %zu is %d, diffusers' is %.3f", g->name, path, i, im->rgb[i], x);
+        other += im->rgb[i] != (unsigned char)nearbyint(x);
+    }
+    assert_true(other <= pixels * 3 / 500);
+    image_free(im);
+}
+
+static void pipeline_once(const struct golden *g, enum dtype compute)
+{
+    struct err e = { 0 };
+    char dump[PATH_SIZE], png[PATH_SIZE], notice[256];
+    struct job j;
+    struct pipeline *p;
+    if (!job_init(&j, &g->model, &e))
+        fail_msg("%s", e.text);
+    set(&j.prompt, g->prompt);
+    set(&j.out, path_in(g->dir, "picture.png", png));
+    set(&j.dump_stages, path_in(g->dir, "dump.safetensors", dump));
+    j.width = g->width;
+    j.height = g->height;
+    j.steps = g->steps;
+    j.guidance = g->guidance;
+    j.seed = g->noise_seed;
+    j.rng = RNG_TORCH_CPU;
+    j.precision = compute == DT_F32 ? PRECISION_FP32 : PRECISION_BF16;
+    if (!job_check(&j, notice, &e) || !pipeline_new(&p, &g->model, &e) ||
+        !pipeline_run(p, &j, 1, &(struct pipeline_hooks){ .emit = ignore }, &e))
+        fail_msg("%s: %s", g->name, e.text);
+    assert_string_equal(notice, "");
+    pipeline_free(p);
+    job_free(&j);
+
+    struct safetensors *got = open_tensors(g->dir, "dump.safetensors");
+    int compared = 0;
+    for (size_t i = 0; i < safetensors_count(g->stages); i++) {
+        const char *name = safetensors_name(g->stages, i);
+        struct tensor want = safetensors_tensor(g->stages, i), t;
+        char a[64], b[64];
+        if (strncmp(name, "encode_", 7) == 0)
+            continue;
+        if (!safetensors_find(got, name, &t))
+            fail_msg("%s: the dump has no tensor %s", g->name, name);
+        assert_string_equal(tensor_describe(t, a, sizeof a), tensor_describe(want, b, sizeof b));
+        compared++;
+        if (want.dtype == DT_I32 || strcmp(name, "latent_00") == 0)
+            assert_memory_equal(t.data, want.data, tensor_bytes(want));
+        else if (strcmp(name, "sigmas") == 0)
+            assert_true(within(measure(t.data, want.data, (size_t)tensor_count(want)), 1e-6, 1e-6));
+        else
+            check(g, compute, "chain_bf16_time", name, t.data);
+    }
+    /* Ids, pooled, hidden, sigmas, image; the noise; velocity and latent of each step. */
+    assert_int_equal(compared, 6 + 1 + 2 * g->steps);
+    safetensors_close(got);
+    if (compute == DT_F32)
+        check_picture(g, png);
+}
+
+static void for_all(void (*once)(const struct golden *, enum dtype), enum dtype compute)
+{
+    bf16_checked.log_ratio = bf16_checked.n = 0;
+    for (int i = 0; i < GOLDEN_COUNT; i++)
+        once(&goldens[i], compute);
+    if (compute == DT_F32)
+        return;
+    double mean = exp(bf16_checked.log_ratio / bf16_checked.n);
+    if (getenv("GOLDEN_VERBOSE"))
+        print_message("bf16 error: %.2f of torch's\n", mean);
+    if (!(mean <= BF16_MEAN_FACTOR))
+        fail_msg("bf16 error is %.2f times torch's in the mean of %d tensors", mean, bf16_checked.n);
+}
+
+/* --- tests ---------------------------------------------------------------------- */
+/* A difference here would make every later one; it says that synth.c and synth.py disagree. */
+static void weights_are_as_python_makes_them(void **state)
+{
+    (void)state;
+    static const enum model_part parts[] = { MODEL_CLIP, MODEL_T5, MODEL_FLUX, MODEL_VAE };
+    for (int i = 0; i < GOLDEN_COUNT; i++) {
+        for (size_t p = 0; p < sizeof parts / sizeof parts[0]; p++) {
+            struct err e = { 0 };
+            struct weights *w;
+            char dir[MODEL_PATH_MAX], key[64];
+            const char *part = model_part_name(parts[p]);
+            if (!weights_open_dir(&w, model_part_dir(&goldens[i].model, parts[p], dir), part, &e))
+                fail_msg("%s", e.text);
+            uLong sum = 0;
+            for (size_t t = 0; t < weights_count(w); t++) {
+                const char *name = weights_name(w, t);
+                struct tensor x = weights_tensor(w, t);
+                sum ^= crc32(crc32(0, (const Bytef *)name, (uInt)strlen(name)), x.data, (uInt)tensor_bytes(x));
+            }
+            weights_close(w);
+            snprintf(key, sizeof key, "crc32 %s", part);
+            assert_int_equal(sum, strtoul(meta(&goldens[i], key), NULL, 16));
+        }
+    }
+}
+
+static void prompts_give_the_ids(void **state)
+{
+    (void)state;
+    for (int i = 0; i < GOLDEN_COUNT; i++) {
+        const struct golden *g = &goldens[i];
+        struct err e = { 0 };
+        char dir[MODEL_PATH_MAX];
+        struct tensor want_clip = take(g, g->stages, "clip_ids"), want_t5 = take(g, g->stages, "t5_ids");
+        int32_t ids[512];
+        int used;
+        bool truncated;
+        struct tok_clip *clip;
+        if (!tok_clip_open(&clip, model_part_dir(&g->model, MODEL_TOK_CLIP, dir), &e) ||
+            !tok_clip_encode(clip, g->prompt, strlen(g->prompt), ids, g->model.clip.tokens, &used, &truncated, &e))
+            fail_msg("%s", e.text);
+        assert_memory_equal(ids, want_clip.data, tensor_bytes(want_clip));
+        tok_clip_close(clip);
+        struct tok_t5 *t5;
+        if (!tok_t5_open(&t5, model_part_dir(&g->model, MODEL_TOK_T5, dir), &e) ||
+            !tok_t5_encode(t5, g->prompt, strlen(g->prompt), ids, g->model.t5.tokens, &used, &truncated, &e))
+            fail_msg("%s", e.text);
+        assert_memory_equal(ids, want_t5.data, tensor_bytes(want_t5));
+        tok_t5_close(t5);
+    }
+}
+
+static void noise_is_the_same(void **state)
+{
+    (void)state;
+    for (int i = 0; i < GOLDEN_COUNT; i++) {
+        struct tensor want = take(&goldens[i], goldens[i].stages, "latent_00");
+        float *got = values((size_t)tensor_count(want));
+        rng_normal(RNG_TORCH_CPU, goldens[i].noise_seed, got, (size_t)tensor_count(want));
+        assert_memory_equal(got, want.data, tensor_bytes(want));
+        free(got);
+    }
+}
+
+static void clip_in_fp(void **state) { (void)state; for_all(clip_once, DT_F32); }
+static void clip_in_bf(void **state) { (void)state; for_all(clip_once, DT_BF16); }
+static void tfive_in_fp(void **state) { (void)state; for_all(t5_once, DT_F32); }
+static void tfive_in_bf(void **state) { (void)state; for_all(t5_once, DT_BF16); }
+static void flux_in_fp(void **state) { (void)state; for_all(flux_once, DT_F32); }
+static void flux_in_bf(void **state) { (void)state; for_all(flux_once, DT_BF16); }
+static void decode_in_fp(void **state) { (void)state; for_all(decode_once, DT_F32); }
+static void decode_in_bf(void **state) { (void)state; for_all(decode_once, DT_BF16); }
+static void encode_in_fp(void **state) { (void)state; for_all(encode_once, DT_F32); }
+static void encode_in_bf(void **state) { (void)state; for_all(encode_once, DT_BF16); }
+static void pipeline_in_fp(void **state) { (void)state; for_all(pipeline_once, DT_F32); }
+static void pipeline_in_bf(void **state) { (void)state; for_all(pipeline_once, DT_BF16); }
+
+/* The comparison itself: a check that lets NaN or one wrong element pass proves nothing. */
+static void wrong_numbers_are_seen(void **state)
+{
+    (void)state;
+    enum { N = 4096 };
+    float *a = values(N), *b = values(N);
+    rng_normal(RNG_TORCH_CPU, 1, b, N);
+    memcpy(a, b, N * sizeof *a);
+    double max = FP32_REL * FP32_MAX_FACTOR * measure(a, b, N).largest;
+    assert_true(within(measure(a, b, N), FP32_REL, max));
+    a[N - 1] += 0.01f;
+    assert_false(within(measure(a, b, N), FP32_REL, max));
+    a[N - 1] = b[N - 1];
+    a[7] = NAN;
+    assert_false(within(measure(a, b, N), FP32_REL, max));
+    a[7] = INFINITY;
+    assert_false(within(measure(a, b, N), FP32_REL, max));
+    for (int i = 0; i < N; i++)
+        a[i] = b[i] * 1.0002f;
+    assert_false(within(measure(a, b, N), FP32_REL, max));
+    memset(b, 0, N * sizeof *b);
+    assert_false(within(measure(b, b, N), FP32_REL, max)); /* a golden of zeros would prove nothing */
+    free(a);
+    free(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(wrong_numbers_are_seen),
+        cmocka_unit_test(weights_are_as_python_makes_them),
+        cmocka_unit_test(prompts_give_the_ids),
+        cmocka_unit_test(noise_is_the_same),
+        cmocka_unit_test(clip_in_fp),
+        cmocka_unit_test(clip_in_bf),
+        cmocka_unit_test(tfive_in_fp),
+        cmocka_unit_test(tfive_in_bf),
+        cmocka_unit_test(flux_in_fp),
+        cmocka_unit_test(flux_in_bf),
+        cmocka_unit_test(decode_in_fp),
+        cmocka_unit_test(decode_in_bf),
+        cmocka_unit_test(encode_in_fp),
+        cmocka_unit_test(encode_in_bf),
+        cmocka_unit_test(pipeline_in_fp),
+        cmocka_unit_test(pipeline_in_bf),
+    };
+    return cmocka_run_group_tests_name("golden", tests, make_goldens, remove_goldens);
+}
