@@ -14,4 +14,12 @@
 bool cpu_device_new(struct device **out, enum dtype compute, int threads, struct err *e);
 void cpu_device_free(struct device *d); /* NULL is fine */
 
+/* First thing in main: makes compute threads sleep while they wait for each
+ * other, instead of spinning. Spinning costs a picture up to sixty times its
+ * time when anything else wants a core (tests/bench/NOTES.md). The threads'
+ * library reads OMP_WAIT_POLICY as it is loaded, so the program is started
+ * again in place with it set; a value set by the user is kept. Returns if
+ * nothing was to do or the restart failed (then it is only slower). */
+void cpu_quiet_threads(char **argv);
+
 #endif
