@@ -4,7 +4,7 @@
 set -u
 build=$1
 passed=0 failed=0 skipped=0
-export SLUICE_BUILD="$build"
+export SLUICE_BUILD="$build" OMP_WAIT_POLICY=passive
 for t in "$build"/tests/test_* tests/*_check.sh; do
     case $t in *.o|*.d) continue ;; esac
     [ -x "$t" ] || continue
