@@ -1,4 +1,5 @@
 /* main.c - which command was asked for. Everything else is the commands'. */
+#include "kernels/cpu.h"
 #include "tui/cmd.h"
 
 #include <locale.h>
@@ -48,6 +49,7 @@ static int run(const char *name, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    cpu_quiet_threads(argv);
     /* Characters only: numbers are written and read the same way everywhere. */
     setlocale(LC_CTYPE, "");
     if (argc < 2) return cmd_studio(argc, argv);
