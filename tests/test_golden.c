@@ -501,7 +501,7 @@ static void pipeline_once(const struct golden *g, enum dtype compute)
     struct err e = { 0 };
     char dump[PATH_SIZE], png[PATH_SIZE], notice[256];
     struct job j;
-    struct pipeline *p;
+    struct pipeline *p = NULL;
     if (!job_init(&j, &g->model, &e))
         fail_msg("%s", e.text);
     set(&j.prompt, g->prompt);
