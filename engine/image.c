@@ -8,11 +8,12 @@
 #include <png.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 #define STBI_NO_STDIO
 #include <stb/stb_image.h>
 
-enum { SIDE_MAX = 16384, FILE_MAX = 1 << 29 };
+enum { SIDE_MAX = 16384, FILE_MAX = 1 << 29, TEXT_MAX = 64 << 20 };
 
 struct image *image_new(int width, int height, struct err *e)
 {
@@ -99,12 +100,10 @@ struct image *image_resize(const struct image *im, int width, int height, struct
 
 /* --- PNG -------------------------------------------------------------------- */
 
-/* What libpng's callbacks see: where bytes go or come from, who is told. */
+/* What libpng's callbacks see: where bytes go, who is told. */
 struct stream {
     struct file_out out;
     const char *path;
-    const unsigned char *data;
-    size_t bytes, at;
     struct err *e;
 };
 
@@ -230,78 +229,112 @@ struct image *image_read(const char *path, struct err *e)
     return im;
 }
 
-static void on_read(png_structp png, png_bytep to, size_t bytes)
+/* Text read here, chunk by chunk, and not by libpng, which gives the chunks after
+ * the pixels only to those who decode them. */
+
+/* Decompressed, malloc'd; NULL with e set. */
+static unsigned char *text_inflate(const unsigned char *p, size_t bytes, size_t *length,
+                                   const char *path, struct err *e)
 {
-    struct stream *s = png_get_io_ptr(png);
-    if (bytes > s->bytes - s->at)
-        png_error(png, "the file is truncated");
-    memcpy(to, s->data + s->at, bytes);
-    s->at += bytes;
+    z_stream z = { .next_in = (unsigned char *)(uintptr_t)p, .avail_in = (uInt)bytes };
+    size_t room = 4 * bytes + 1024;
+    unsigned char *out = NULL, *more;
+    int rc = inflateInit(&z);
+    while (rc == Z_OK && z.total_out < TEXT_MAX && (more = realloc(out, room))) {
+        out = more;
+        z.next_out = out + z.total_out;
+        z.avail_out = (uInt)(room - z.total_out);
+        rc = inflate(&z, Z_NO_FLUSH);
+        room *= 2;
+    }
+    *length = z.total_out;
+    inflateEnd(&z);
+    if (rc == Z_STREAM_END)
+        return out;
+    free(out);
+    err_set(e, ERR_INPUT, "%s: PNG: a compressed text is damaged or longer than 64 MB", path);
+    return NULL;
 }
 
-static char *text_copy(const png_text *t)
+static char *text_copy(const unsigned char *p, size_t bytes, bool latin, const char *path,
+                       struct err *e)
 {
-    /* tEXt and zTXt are Latin-1, iTXt is UTF-8 */
-    bool latin = t->compression == PNG_TEXT_COMPRESSION_NONE ||
-                 t->compression == PNG_TEXT_COMPRESSION_zTXt;
-    size_t n = strlen(t->text);
-    unsigned char *copy = malloc(2 * n + 1), *p = copy;
-    for (const char *s = t->text; copy && *s; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (latin && c >= 0x80) {
-            *p++ = (unsigned char)(0xc0 | c >> 6);
-            c = 0x80 | (c & 0x3f);
-        }
-        *p++ = c;
+    unsigned char *copy = malloc(2 * bytes + 1), *to = copy;
+    if (!copy) {
+        err_set(e, ERR_MEMORY, "%s: no memory for its text", path);
+        return NULL;
     }
-    if (copy)
-        *p = '\0';
+    for (; bytes && *p; p++, bytes--) {
+        if (latin && *p >= 0x80) {
+            *to++ = (unsigned char)(0xc0 | *p >> 6);
+            *to++ = 0x80 | (*p & 0x3f);
+        } else {
+            *to++ = *p;
+        }
+    }
+    *to = '\0';
     return (char *)copy;
 }
 
-/* NULL without e set if the key is not there. Longjmps stay inside. */
-static char *text_find(png_structp png, png_infop before, png_infop after, const char *key)
+/* After the next 0 byte of the chunk, or NULL. */
+static const unsigned char *after_zero(const unsigned char *p, const unsigned char *end)
 {
-    if (setjmp(png_jmpbuf(png)))
+    p = p ? memchr(p, 0, (size_t)(end - p)) : NULL;
+    return p ? p + 1 : NULL;
+}
+
+/* The text of one chunk if it is of key; NULL, with e set if it is damaged. */
+static char *chunk_text(const unsigned char *chunk, size_t bytes, const char *key, const char *path,
+                        struct err *e)
+{
+    const unsigned char *p = chunk + 8, *end = p + bytes, *text = after_zero(p, end);
+    bool plain = !memcmp(chunk + 4, "tEXt", 4), packed = !memcmp(chunk + 4, "zTXt", 4);
+    bool unicode = !memcmp(chunk + 4, "iTXt", 4);
+    if (!(plain || packed || unicode) || !text || strcmp((const char *)p, key))
         return NULL;
-    png_read_info(png, before);
-    png_read_end(png, after);
-    png_infop const infos[] = { before, after };
-    for (int i = 0; i < 2; i++) {
-        png_textp list;
-        int count = png_get_text(png, infos[i], &list, NULL);
-        for (int t = 0; t < count; t++)
-            if (!strcmp(list[t].key, key) && list[t].text)
-                return text_copy(&list[t]);
+    if (packed) {
+        text = end - text >= 1 ? text + 1 : NULL; /* method */
+    } else if (unicode && end - text >= 2) {
+        packed = text[0] != 0;
+        text = after_zero(after_zero(text + 2, end), end); /* language, translated key */
+    } else if (unicode) {
+        text = NULL;
     }
-    return NULL;
+    if (!text) {
+        err_set(e, ERR_INPUT, "%s: PNG: the text \"%.79s\" is damaged", path, key);
+        return NULL;
+    }
+    if (!packed)
+        return text_copy(text, (size_t)(end - text), plain, path, e);
+    size_t length;
+    unsigned char *whole = text_inflate(text, (size_t)(end - text), &length, path, e);
+    char *copy = whole ? text_copy(whole, length, !unicode, path, e) : NULL;
+    free(whole);
+    return copy;
 }
 
 char *image_read_text(const char *path, const char *key, struct err *e)
 {
     struct err own = { 0 };
     e = e ? e : &own;
-    struct stream s = { .path = path, .e = e };
+    size_t bytes;
     char *text = NULL;
-    unsigned char *data = (unsigned char *)file_read(path, FILE_MAX, &s.bytes, e);
+    unsigned char *data = (unsigned char *)file_read(path, FILE_MAX, &bytes, e);
     if (!data)
         return NULL;
-    s.data = data;
-    png_infop before = NULL, after = NULL;
-    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &s, on_error, on_warning);
-    if (png) {
-        before = png_create_info_struct(png);
-        after = png_create_info_struct(png);
+    if (bytes < 8 || memcmp(data, "\x89PNG\r\n\x1a\n", 8))
+        err_set(e, ERR_INPUT, "%s: not a PNG picture", path);
+    for (size_t at = 8; !text && !e->kind && bytes - at >= 12;) {
+        const unsigned char *c = data + at; /* length, type, data, CRC of type and data */
+        size_t n = (size_t)png_get_uint_32(c);
+        if (n > bytes - at - 12 || crc32(0, c + 4, (uInt)n + 4) != png_get_uint_32(c + 8 + n))
+            err_set(e, ERR_INPUT, "%s: PNG: damaged or truncated after %zu bytes", path, at);
+        else
+            text = chunk_text(c, n, key, path, e);
+        at += 12 + n;
     }
-    if (!before || !after) {
-        err_set(e, ERR_MEMORY, "%s: no memory to read it", path);
-    } else {
-        png_set_read_fn(png, &s, on_read);
-        text = text_find(png, before, after, key);
-        if (!text)
-            err_set(e, ERR_INPUT, "%s: no text \"%.79s\" in this PNG", path, key);
-    }
-    png_destroy_read_struct(&png, &before, &after);
+    if (!text)
+        err_set(e, ERR_INPUT, "%s: no text \"%.79s\" in this PNG", path, key);
     free(data);
     return text;
 }
