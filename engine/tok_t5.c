@@ -207,7 +207,8 @@ static size_t replace_match(const struct replace *r, const char *text, size_t by
     return bytes >= r->what_bytes && !memcmp(text, r->what, r->what_bytes) ? r->what_bytes : 0;
 }
 
-static bool replace(const struct replace *r, struct tok_buf *out, const char *text, size_t bytes)
+static bool replace(const struct replace *r, struct tok_buf *out, const char *text, size_t bytes,
+                    bool *stripped)
 {
     for (size_t i = 0; i < bytes;) {
         size_t count = 0, end = i, n;
@@ -218,6 +219,7 @@ static bool replace(const struct replace *r, struct tok_buf *out, const char *te
         bool ok;
         if (count && count >= r->least) {
             ok = tok_buf_add(out, r->by, r->by_bytes);
+            *stripped = *stripped || (!i && !r->by_bytes);
         } else {
             end = count ? end : i + 1; /* what matches begins with a whole character */
             ok = tok_buf_add(out, text + i, end - i);
@@ -235,7 +237,7 @@ static bool normal_apply(const struct normal_step *s, struct tok_buf *out, const
     switch (s->kind) {
     case PRECOMPILED: return charsmap_apply(&s->map, out, text, bytes);
     case STRIP: return strip(s, out, text, bytes, stripped);
-    case REPLACE: return replace(&s->replace, out, text, bytes);
+    case REPLACE: return replace(&s->replace, out, text, bytes, stripped);
     case NFC: return tok_text_nfc(out, text, bytes);
     case LOWERCASE: return tok_text_lower(out, text, bytes);
     }

@@ -10,7 +10,9 @@
  *     byte_fallback); normalizers Precompiled, Strip, Replace (a text, or one
  *     character or \s with + or {n,}), NFC, Lowercase, Sequence; pre-tokenizers
  *     WhitespaceSplit, Metaspace, Sequence; post-processor TemplateProcessing.
- *     Any other part is refused by name;
+ *     Any other part is refused by name. (T5Tokenizer of transformers 5 takes
+ *     only pieces and map of this file and does the rest as for spiece.model.
+ *     With a file like FLUX.1's the two differ only for U+0085.)
  *   or else spiece.model: pieces, scores, types and the character map are
  *     taken; what T5Tokenizer fixes is fixed here too: white space separates
  *     words, each begins with U+2581, no byte fall-back, 100 tokens
