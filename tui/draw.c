@@ -231,7 +231,7 @@ void draw_box(struct grid *g, struct rect r, const char *title, const char *note
     if (title && r.w > 6) {
         int x = r.x + 2;
         x += draw_text(g, all, x, r.y, c, 0, " ");
-        x += draw_fit(g, all, x, r.y, r.w - 6, c, focused ? CELL_BOLD : 0, title, false);
+        x += draw_fit(g, all, x, r.y, r.w - 6, focused ? COLOUR_ACCENT : COLOUR_TEXT, focused ? CELL_BOLD : 0, title, false);
         x += draw_text(g, all, x, r.y, c, 0, " ");
         taken = x - r.x;
     }
@@ -254,13 +254,14 @@ void draw_bar(struct grid *g, struct rect clip, int x, int y, int width, double 
     if (!(also >= 0)) also = 0;
     if (part + also > 1) also = 1 - part;
     eighth = (int)(part * width * 8 + 0.5);
-    full = also > 0 ? (eighth + 4) / 8 : eighth / 8;
+    full = also > 0 ? (int)(part * width + 0.5) : eighth / 8;
     rest = also > 0 ? 0 : eighth % 8; /* two colours cannot share a cell */
+    if (also > 0 && full == width) full--; /* there is some: show some */
     for (int i = 0; i < full; i++) draw_text(g, clip, x + i, y, COLOUR_BAR, 0, "█");
     if (rest) draw_text(g, clip, x + full++, y, COLOUR_BAR, 0, eighths[rest]);
     if (also > 0) {
         int end = (int)((part + also) * width + 0.5);
-        if (end <= full && full < width) end = full + 1; /* there is some: show some */
+        if (end <= full) end = full + 1;
         for (; full < end; full++) draw_text(g, clip, x + full, y, COLOUR_BAR_ALSO, 0, "▓");
     }
     for (; full < width; full++) draw_text(g, clip, x + full, y, COLOUR_TRACK, 0, "╌");

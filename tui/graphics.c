@@ -100,7 +100,7 @@ static bool sixel_once(struct bytes *out, const struct image *im, int colours, b
     /* P2=1: pixels that are not set stay as they are. libsixel's own envelope
      * would leave P2 out, which some terminals read as "fill with colour 0". */
     sixel_output_set_skip_dcs_envelope(output, 1);
-    bytes_text(out, "\033P0;1q");
+    bytes_text(out, "\033P0;1"); /* the encoder begins with the "q" */
     if (SIXEL_FAILED(sixel_encode(pixels, im->width, im->height, 3, dither, output))) {
         err_set(e, ERR_DEVICE, "libsixel cannot encode a picture of %dx%d", im->width, im->height);
         goto done;
@@ -125,7 +125,7 @@ bool graphics_sixel(struct bytes *out, const struct image *im, int width, int he
     if (height > 1000) height = 1000;
     if (height >= 6) height -= height % 6;
     if (colours > 256) colours = 256;
-    if (!fine && colours > 64) colours = 64;
+    if (!fine && colours > 128) colours = 128;
     if (colours < 2) colours = 2;
     scaled = scale_image(im, width, height, e);
     if (!scaled) return false;

@@ -24,7 +24,7 @@ void bytes_free(struct bytes *b);
 /* Scales im to width x height px (capped at 1000x1000, which is what xterm
  * draws; height is cut to a multiple of 6) and appends one DCS string. `fine`:
  * error diffusion and all `colours` (2..256), for a finished picture; without,
- * at most 64 and no diffusion, for a preview. If it comes out larger than
+ * at most 128 and no diffusion, for a preview. If it comes out larger than
  * max_bytes (0: no limit) it is made coarser; false if it still is. */
 bool graphics_sixel(struct bytes *out, const struct image *im, int width, int height, int colours, bool fine,
                     size_t max_bytes, struct err *e);

@@ -297,14 +297,6 @@ struct term_size term_size(const struct term *t)
     return s;
 }
 
-bool term_wants_paint(struct term *t)
-{
-    bool again = t->paint_again;
-
-    t->paint_again = false;
-    return again;
-}
-
 bool term_gone(const struct term *t)
 {
     return t->gone;
@@ -358,6 +350,14 @@ static bool may_send_picture(const struct term *t)
     return now >= t->not_before_ms;
 }
 
+bool term_wants_paint(struct term *t)
+{
+    bool again = t->paint_again || (t->deferred && may_send_picture(t));
+
+    t->paint_again = false;
+    return again;
+}
+
 /* Pixels over the picture cells of g. True when something was added. */
 static bool add_picture(struct term *t, const struct grid *g)
 {
@@ -365,6 +365,8 @@ static bool add_picture(struct term *t, const struct grid *g)
     struct rect r = g->picture_at;
     size_t start = t->out.count;
     int cell_w = t->cell_w ? t->cell_w : 10, cell_h = t->cell_h ? t->cell_h : 20;
+    /* A small preview on a quick link costs so little (15 ms, 60 KB) that it may look well, too. */
+    bool fine = g->picture_fine || (r.w * cell_w * r.h * cell_h <= 400 * 400 && t->round_trip_ms < 60);
     bool ok = true;
 
     if (kind == GRAPHICS_NONE || (kind == GRAPHICS_BLOCKS && !(t->truecolour && t->depth != DEPTH_MONO && t->utf8)))
@@ -375,7 +377,7 @@ static bool add_picture(struct term *t, const struct grid *g)
     } else {
         bytes_format(&t->out, "\033[%d;%dH", r.y + 1, r.x + 1);
         if (kind == GRAPHICS_SIXEL)
-            ok = graphics_sixel(&t->out, g->picture, r.w * cell_w, r.h * cell_h, t->sixel_colours, g->picture_fine,
+            ok = graphics_sixel(&t->out, g->picture, r.w * cell_w, r.h * cell_h, t->sixel_colours, fine,
                                 t->in_tmux ? TMUX_SIXEL_BYTES : 0, NULL);
         else
             ok = graphics_kitty(&t->out, g->picture, r.w, r.h, g->picture_fine ? 1536 : 512, NULL);

@@ -62,7 +62,7 @@ struct view {
     double image_seconds;
 
     enum view_mood mood;
-    char message[640], wish_path[PATH_BYTES + 1];
+    char message[PATH_BYTES + 128], wish_path[PATH_BYTES + 1];
 };
 
 /* --- state ---------------------------------------------------------------- */
@@ -73,12 +73,10 @@ void view_say(struct view *v, enum view_mood mood, const char *text)
     snprintf(v->message, sizeof v->message, "%s", text);
 }
 
-static void say_format(struct view *v, enum view_mood mood, const char *format, const char *text)
-    __attribute__((format(printf, 3, 0)));
-static void say_format(struct view *v, enum view_mood mood, const char *format, const char *text)
+static void say_two(struct view *v, enum view_mood mood, const char *what, const char *of)
 {
     v->mood = mood;
-    snprintf(v->message, sizeof v->message, format, text);
+    snprintf(v->message, sizeof v->message, "%s%s", what, of);
 }
 
 /* "/home/me/x" as "~/x". */
@@ -349,11 +347,11 @@ void view_saved(struct view *v, bool ok, const char *path_or_reason)
     char buf[PATH_BYTES + 1];
 
     if (!ok) {
-        say_format(v, VIEW_BAD, "Not saved: %s", path_or_reason);
+        say_two(v, VIEW_BAD, "Not saved: ", path_or_reason);
         return;
     }
     if (v->shown == SHOWN_UNSAVED) v->shown = SHOWN_DONE;
-    say_format(v, VIEW_GOOD, "Saved %s", friendly(v, path_or_reason, buf, sizeof buf));
+    say_two(v, VIEW_GOOD, "Saved ", friendly(v, path_or_reason, buf, sizeof buf));
 }
 
 /* --- actions ---------------------------------------------------------------- */
@@ -774,20 +772,18 @@ static void end_job(struct view *v, const struct event *ev)
 
 static void say_end(struct view *v, const struct event *ev)
 {
-    char buf[PATH_BYTES + 1], text[640];
+    char buf[PATH_BYTES + 1];
 
     if (ev->kind == EVENT_CANCELLED) {
-        if (ev->text[0]) say_format(v, VIEW_WARN, "Cancelled; partial picture in %s", friendly(v, ev->text, buf, sizeof buf));
+        if (ev->text[0]) say_two(v, VIEW_WARN, "Cancelled; partial picture in ", friendly(v, ev->text, buf, sizeof buf));
         else view_say(v, VIEW_WARN, "Cancelled");
         return;
     }
-    snprintf(text, sizeof text, "Saved %s", friendly(v, ev->text, buf, sizeof buf));
-    view_say(v, VIEW_GOOD, text);
+    say_two(v, VIEW_GOOD, "Saved ", friendly(v, ev->text, buf, sizeof buf));
 }
 
 void view_event(struct view *v, struct event *ev)
 {
-    char text[640];
     double f;
 
     switch (ev->kind) {
@@ -843,13 +839,8 @@ void view_event(struct view *v, struct event *ev)
         end_job(v, ev);
         break;
     case EVENT_FAILED:
-        if (ev->image) {
-            show(v, ev, SHOWN_UNSAVED);
-            snprintf(text, sizeof text, "%s (^S saves it elsewhere)", ev->text);
-            view_say(v, VIEW_BAD, text);
-        } else {
-            view_say(v, VIEW_BAD, ev->text);
-        }
+        show(v, ev, SHOWN_UNSAVED); /* if there is one */
+        view_say(v, VIEW_BAD, ev->text);
         end_job(v, ev);
         break;
     case EVENT_IDLE:
@@ -948,7 +939,7 @@ static void draw_settings(struct view *v, struct grid *g, const struct layout *l
     int i = (int)v->focus - 1, x;
     char button[32];
 
-    snprintf(button, sizeof button, "  %s  ", button_text(v));
+    snprintf(button, sizeof button, "[ %s ]", button_text(v));
     if (l->shape == LAYOUT_COMPACT) {
         const int at[3] = { 1, r.w * 17 / 40, r.w * 28 / 40 };
         for (i = 0; i < FIELD_COUNT; i++) {
@@ -1091,8 +1082,8 @@ static void picture_note(const struct view *v, char note[96])
     if (v->shown == SHOWN_PREVIEW) snprintf(note, 96, "preview %d/%d", v->image_step, v->image_steps);
     else if (v->shown == SHOWN_PARTIAL) snprintf(note, 96, "partial, seed %" PRIu64, v->image_seed);
     else if (v->shown != SHOWN_NONE)
-        snprintf(note, 96, "%dx%d, seed %" PRIu64 "%s", v->image->width, v->image->height, v->image_seed,
-                 v->shown == SHOWN_UNSAVED ? ", NOT SAVED" : "");
+        snprintf(note, 96, "%s%dx%d, seed %" PRIu64, v->shown == SHOWN_UNSAVED ? "NOT SAVED, " : "", v->image->width,
+                 v->image->height, v->image_seed);
 }
 
 static bool draw_picture_panel(const struct view *v, struct grid *g, const struct layout *l, struct err *e)
@@ -1181,6 +1172,13 @@ static void draw_message(struct view *v, struct grid *g, struct rect r)
         g->cursor_shown = true;
         g->cursor_x = r.x + edit_width(v->save.text + from, v->save.cursor - from);
         g->cursor_y = r.y;
+        return;
+    }
+    /* A long complaint takes the idle progress row, too. */
+    if (v->mood >= VIEW_WARN && !view_busy(v) && edit_width(v->message, strlen(v->message)) > r.w) {
+        r = (struct rect){ r.x, r.y - 1, r.w, 2 };
+        draw_fill(g, r, " ", COLOUR_TEXT, 0);
+        draw_wrapped(g, r, r.y, 2, colours[v->mood], v->mood == VIEW_BAD ? CELL_BOLD : 0, v->message);
         return;
     }
     /* A path's end says more than its beginning. */

@@ -1,0 +1,774 @@
+/* test_studio.c - the studio in a pseudo-terminal: keys in, cells out.
+ *
+ * The child runs the whole studio (loop, view, curses) with the fake engine,
+ * whose timing is known; the last cases run the real binary. What it writes
+ * goes through libvterm, after the strings libvterm 0.1 does not know (sixel,
+ * kitty) have been cut out and counted. libvterm's answers (DA1, DSR) go back,
+ * so a studio that waits for the terminal is waited for. */
+#include "tests/fake_engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <locale.h>
+#include <poll.h>
+#include <pty.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+#include <utmp.h>
+#include <vterm.h>
+#include <wchar.h>
+
+#include <cmocka.h>
+
+struct pty {
+    pid_t pid;
+    int fd, keep_open; /* our copy of the child's side, for its termios after the end */
+    VTerm *vt;
+    VTermScreen *screen;
+    int cols, rows;
+    bool alt, cursor;
+    int in_string;     /* inside DCS or APC: 1; after its ESC: 2; after an ESC outside: 3 */
+    char kind, string[64];
+    size_t string_bytes, all_bytes;
+    int sixels, kitties, syncs;
+    const char *da1;   /* answered instead of libvterm's, or NULL */
+    bool mute, ended;  /* mute: answer nothing */
+    int status;
+    char tail[4096];   /* the last bytes the child wrote */
+    size_t tail_bytes;
+    struct termios before;
+};
+
+static char out_dir[] = "/tmp/sluice-studio-XXXXXX";
+
+static int on_prop(VTermProp prop, VTermValue *v, void *user)
+{
+    struct pty *p = user;
+
+    if (prop == VTERM_PROP_ALTSCREEN) p->alt = v->boolean;
+    if (prop == VTERM_PROP_CURSORVISIBLE) p->cursor = v->boolean;
+    return 1;
+}
+
+static const VTermScreenCallbacks callbacks = { .settermprop = on_prop };
+
+static void new_emulator(struct pty *p, int cols, int rows)
+{
+    p->cols = cols;
+    p->rows = rows;
+    p->vt = vterm_new(rows, cols);
+    vterm_set_utf8(p->vt, 1);
+    p->screen = vterm_obtain_screen(p->vt);
+    vterm_screen_enable_altscreen(p->screen, 1);
+    vterm_screen_set_callbacks(p->screen, &callbacks, p);
+    vterm_screen_reset(p->screen, 1);
+}
+
+/* argv[0] "fake": the studio with the fake engine, argv[1]: its graphics. */
+static void start(struct pty *p, int cols, int rows, const char *da1, char **argv)
+{
+    struct winsize size = { .ws_row = (unsigned short)rows, .ws_col = (unsigned short)cols };
+    int slave;
+
+    memset(p, 0, sizeof *p);
+    p->da1 = da1;
+    new_emulator(p, cols, rows);
+    assert_int_equal(openpty(&p->fd, &slave, NULL, NULL, &size), 0);
+    p->keep_open = slave;
+    tcgetattr(slave, &p->before);
+    p->pid = fork();
+    if (p->pid == 0) {
+        close(p->fd);
+        login_tty(slave);
+        setenv("TERM", "xterm-256color", 1);
+        setenv("LC_ALL", "C.UTF-8", 1);
+        unsetenv("TMUX");
+        unsetenv("COLORTERM");
+        if (!getenv("KEEP_NO_COLOR")) unsetenv("NO_COLOR");
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTSTP, SIG_DFL);
+        for (int s = SIGSEGV; s; s = 0) signal(s, SIG_DFL);
+        if (!strcmp(argv[0], "fake")) {
+            struct studio_options o = { .out_dir = out_dir };
+            graphics_from_name(&o.graphics, argv[1]);
+            exit(studio_run(&o, fake_engine_start(), &fake_engine));
+        }
+        execv(argv[0], argv);
+        _exit(127);
+    }
+    fcntl(p->fd, F_SETFL, O_NONBLOCK);
+}
+
+static void start_fake(struct pty *p, int cols, int rows)
+{
+    start(p, cols, rows, NULL, (char *[]){ "fake", "blocks", NULL });
+}
+
+static void send_bytes(struct pty *p, const char *s, size_t n)
+{
+    while (n) {
+        ssize_t w = write(p->fd, s, n);
+        if (w > 0) {
+            s += w;
+            n -= (size_t)w;
+        } else if (errno == EAGAIN) { /* the child's input is full: let it read */
+            struct pollfd pf = { .fd = p->fd, .events = POLLOUT };
+            poll(&pf, 1, 100);
+        } else {
+            fail_msg("cannot write to the studio: %s", strerror(errno));
+        }
+    }
+}
+
+static void keys(struct pty *p, const char *s)
+{
+    send_bytes(p, s, strlen(s));
+}
+
+static void string_end(struct pty *p)
+{
+    p->string[p->string_bytes < sizeof p->string ? p->string_bytes : sizeof p->string - 1] = 0;
+    if (p->kind == 'P') p->sixels++;
+    else if (strstr(p->string, "a=T")) p->kitties++;
+    p->in_string = 0;
+}
+
+static void take(struct pty *p, const char *s, size_t n)
+{
+    char plain[8192];
+    size_t m = 0;
+
+    p->all_bytes += n;
+    for (size_t i = 0; i < n; i++) {
+        char c = s[i];
+        if (p->tail_bytes == sizeof p->tail) {
+            memmove(p->tail, p->tail + 1024, sizeof p->tail - 1024);
+            p->tail_bytes -= 1024;
+        }
+        p->tail[p->tail_bytes++] = c;
+        switch (p->in_string) {
+        case 0:
+            if (c == '\033') p->in_string = 3;
+            else plain[m++] = c;
+            break;
+        case 3:
+            if (c == 'P' || c == '_') {
+                p->in_string = 1;
+                p->kind = c;
+                p->string_bytes = 0;
+            } else {
+                plain[m++] = '\033';
+                plain[m++] = c;
+                p->in_string = 0;
+            }
+            break;
+        case 1:
+            if (c == '\033') p->in_string = 2;
+            else if (p->string_bytes < sizeof p->string - 1) p->string[p->string_bytes++] = c;
+            break;
+        default:
+            string_end(p);
+            break;
+        }
+    }
+    vterm_input_write(p->vt, plain, m);
+}
+
+static bool contains(const struct pty *p, const char *what)
+{
+    return memmem(p->tail, p->tail_bytes, what, strlen(what)) != NULL;
+}
+
+static void answer(struct pty *p)
+{
+    char out[1024];
+    size_t n = vterm_output_read(p->vt, out, sizeof out);
+    char *da;
+
+    if (!n || p->mute) return;
+    da = p->da1 ? memmem(out, n, "\033[?1;2c", 7) : NULL;
+    if (da) {
+        send_bytes(p, out, (size_t)(da - out));
+        keys(p, p->da1);
+        da += 7;
+        send_bytes(p, da, n - (size_t)(da - out));
+    } else {
+        send_bytes(p, out, n);
+    }
+}
+
+/* Reads for up to ms; returns after 30 quiet ms if `quiet`. */
+static void listen_ms(struct pty *p, int ms, bool quiet)
+{
+    struct timespec a, b;
+    char buf[4000];
+
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    for (;;) {
+        struct pollfd pf = { .fd = p->fd, .events = POLLIN };
+        int got = poll(&pf, 1, 30);
+        ssize_t n = got > 0 ? read(p->fd, buf, sizeof buf) : 0;
+        if (n > 0) {
+            take(p, buf, (size_t)n);
+            answer(p);
+        }
+        if (got == 0 && quiet) return;
+        clock_gettime(CLOCK_MONOTONIC, &b);
+        if ((b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000 >= ms) return;
+        if (!p->ended && waitpid(p->pid, &p->status, WNOHANG) == p->pid) p->ended = true;
+        if (p->ended && got == 0) return;
+    }
+}
+
+static void text_of(struct pty *p, char *out, size_t size)
+{
+    size_t n = 0;
+
+    for (int y = 0; y < p->rows && n + 8 * 300 < size; y++) {
+        size_t end = n;
+        for (int x = 0; x < p->cols; x++) {
+            VTermScreenCell c;
+            vterm_screen_get_cell(p->screen, (VTermPos){ y, x }, &c);
+            if (c.chars[0] == (uint32_t)-1) continue;
+            if (!c.chars[0]) c.chars[0] = ' ';
+            for (int i = 0; i < VTERM_MAX_CHARS_PER_CELL && c.chars[i]; i++) {
+                int w = wctomb(out + n, (wchar_t)c.chars[i]);
+                if (w > 0) n += (size_t)w;
+            }
+            if (c.chars[0] != ' ') end = n;
+        }
+        n = end;
+        out[n++] = '\n';
+    }
+    out[n] = 0;
+}
+
+static bool on_screen(struct pty *p, const char *what)
+{
+    static char text[65536];
+
+    text_of(p, text, sizeof text);
+    return strstr(text, what) != NULL;
+}
+
+static void wait_for(struct pty *p, const char *what, int ms)
+{
+    static char text[65536];
+    bool there = false;
+
+    for (int t = 0; t < ms && !there; t += 60) {
+        listen_ms(p, 60, true);
+        there = on_screen(p, what);
+        if (p->ended) break;
+    }
+    if (!there && !on_screen(p, what)) {
+        text_of(p, text, sizeof text);
+        fputs(text, stderr);
+        kill(p->pid, SIGKILL);
+        fail_msg("\"%s\" did not appear in %d ms%s", what, ms, p->ended ? " (the studio has ended)" : "");
+    }
+}
+
+/* Waits for the end and looks at what is left: the main screen, the cursor
+ * shown, paste mode off, the tty's modes as before. */
+static void expect_clean_end(struct pty *p, int ms)
+{
+    struct termios after;
+
+    for (int t = 0; t < ms && !p->ended; t += 50) listen_ms(p, 50, false);
+    if (!p->ended) {
+        kill(p->pid, SIGKILL);
+        fail_msg("the studio did not end in %d ms", ms);
+    }
+    listen_ms(p, 100, true);
+    assert_false(p->alt);
+    assert_true(p->cursor);
+    assert_true(contains(p, "\033[?2004l"));
+    tcgetattr(p->keep_open, &after);
+    assert_int_equal(after.c_lflag & (ICANON | ECHO | ISIG), p->before.c_lflag & (ICANON | ECHO | ISIG));
+    assert_int_equal(after.c_iflag, p->before.c_iflag);
+    assert_int_equal(after.c_oflag, p->before.c_oflag);
+}
+
+static void finish(struct pty *p)
+{
+    if (!p->ended) {
+        kill(p->pid, SIGKILL);
+        waitpid(p->pid, &p->status, 0);
+    }
+    close(p->fd);
+    close(p->keep_open);
+    vterm_free(p->vt);
+}
+
+/* --- cases ------------------------------------------------------------------------- */
+
+static void test_picture_in_a_terminal(void **state)
+{
+    (void)state;
+    struct pty p;
+    glob_t files;
+    char pattern[128];
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe a picture", 3000);
+    assert_true(p.alt);
+    keys(&p, "a red apple\r");
+    wait_for(&p, "transformer  step", 3000);
+    wait_for(&p, "▀▀▀▀▀▀", 3000);
+    keys(&p, " and a pear"); /* typing goes on while it runs */
+    wait_for(&p, "a red apple and a pear", 300);
+    wait_for(&p, "Saved ", 5000);
+    keys(&p, "\021"); /* ^Q */
+    expect_clean_end(&p, 3000);
+    assert_true(WIFEXITED(p.status) && WEXITSTATUS(p.status) == 0);
+    snprintf(pattern, sizeof pattern, "%s/20*-*.png", out_dir);
+    assert_int_equal(glob(pattern, 0, NULL, &files), 0);
+    assert_int_equal(files.gl_pathc, 1);
+    unlink(files.gl_pathv[0]);
+    globfree(&files);
+    finish(&p);
+}
+
+static void test_typing_is_live(void **state)
+{
+    (void)state;
+    struct pty p;
+    struct timespec a, b;
+
+    start_fake(&p, 120, 40);
+    wait_for(&p, "Describe", 3000);
+    keys(&p, "\t\0251024x1024\t\025300\r\t\t\t\t"); /* size, steps, go, and back to the prompt */
+    wait_for(&p, "preview", 5000);
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    for (int i = 0; i < 20; i++) {
+        char letter[2] = { (char)('a' + i), 0 }, sofar[32];
+        keys(&p, letter);
+        for (int j = 0; j <= i; j++) sofar[j] = (char)('a' + j);
+        sofar[i + 1] = 0;
+        wait_for(&p, sofar, 400);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    assert_true(b.tv_sec - a.tv_sec < 8);
+    keys(&p, "\033");
+    wait_for(&p, "Cancelled", 1000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 3000);
+    finish(&p);
+}
+
+static void test_cancel_and_interrupt(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 3000);
+    keys(&p, "x\r");
+    wait_for(&p, "step", 3000);
+    keys(&p, "\r");
+    wait_for(&p, "+1 queued", 3000);
+    keys(&p, "\003");
+    wait_for(&p, "Cancelled", 3000);
+    wait_for(&p, "step", 3000); /* the queued one goes on */
+    keys(&p, "\003\003");
+    expect_clean_end(&p, 3000);
+    assert_true(WIFEXITED(p.status) && WEXITSTATUS(p.status) == 0);
+    finish(&p);
+}
+
+static void test_resizing(void **state)
+{
+    (void)state;
+    static const struct { int cols, rows; const char *shows; } sizes[] = {
+        { 40, 10, "[ Generate ]" }, { 20, 5, "terminal too small" }, { 1, 1, "" }, { 200, 60, "Memory" }, { 80, 24, "Memory" },
+    };
+    struct pty p;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 3000);
+    keys(&p, "kept");
+    wait_for(&p, "kept", 3000);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct winsize w = { .ws_row = (unsigned short)sizes[i].rows, .ws_col = (unsigned short)sizes[i].cols };
+        p.cols = sizes[i].cols;
+        p.rows = sizes[i].rows;
+        vterm_set_size(p.vt, p.rows, p.cols);
+        ioctl(p.fd, TIOCSWINSZ, &w);
+        kill(p.pid, SIGWINCH);
+        listen_ms(&p, 300, true);
+        wait_for(&p, sizes[i].shows, 3000);
+    }
+    wait_for(&p, "kept", 3000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 3000);
+    finish(&p);
+}
+
+static void test_large_paste(void **state)
+{
+    (void)state;
+    struct pty p;
+    enum { N = 100 * 1024 };
+    char *text = malloc(N + 1);
+
+    for (int i = 0; i < N; i++) text[i] = i % 50 == 49 ? '\n' : i % 7 == 6 ? ' ' : (char)('a' + i % 26);
+    text[N] = 0;
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 3000);
+    assert_true(contains(&p, "\033[?2004h"));
+    keys(&p, "\033[200~");
+    for (int i = 0; i < N; i += 1024) {
+        send_bytes(&p, text + i, 1024);
+        listen_ms(&p, 5, true);
+    }
+    keys(&p, "\033[201~");
+    wait_for(&p, "row 14", 5000);
+    assert_false(on_screen(&p, "step")); /* its newlines did not press Enter */
+    keys(&p, "\025");
+    wait_for(&p, "Describe a picture", 3000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 3000);
+    free(text);
+    finish(&p);
+}
+
+static void test_crash_leaves_a_clean_terminal(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 3000);
+    keys(&p, "crash\r"); /* in the engine's thread */
+    expect_clean_end(&p, 5000);
+    assert_true(WIFSIGNALED(p.status) && WTERMSIG(p.status) == SIGSEGV);
+    assert_true(contains(&p, "sluice: crashed"));
+    finish(&p);
+}
+
+static void test_signals_end_it_cleanly(void **state)
+{
+    (void)state;
+    static const int sent[] = { SIGTERM, SIGHUP, SIGINT };
+    struct pty p;
+
+    for (size_t i = 0; i < sizeof sent / sizeof *sent; i++) {
+        start_fake(&p, 80, 24);
+        wait_for(&p, "Describe", 3000);
+        keys(&p, "x\r");
+        wait_for(&p, "step", 3000);
+        kill(p.pid, sent[i]);
+        expect_clean_end(&p, 3000);
+        assert_true(WIFSIGNALED(p.status) && WTERMSIG(p.status) == sent[i]);
+        finish(&p);
+    }
+}
+
+static void test_suspend_and_back(void **state)
+{
+    (void)state;
+    struct pty p;
+    int status;
+    struct termios now;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 3000);
+    keys(&p, "kept");
+    wait_for(&p, "kept", 3000);
+    /* A session's first process is an orphaned group: SIGTSTP would be ignored
+     * by the kernel. So only that the terminal is given back and taken again. */
+    keys(&p, "\032");
+    listen_ms(&p, 500, true);
+    if (waitpid(p.pid, &status, WUNTRACED | WNOHANG) == p.pid && WIFSTOPPED(status)) {
+        tcgetattr(p.keep_open, &now);
+        assert_true(now.c_lflag & ICANON);
+        assert_false(p.alt);
+        kill(p.pid, SIGCONT);
+    }
+    wait_for(&p, "kept", 3000);
+    keys(&p, " still");
+    wait_for(&p, "kept still", 3000);
+    assert_true(p.alt);
+    tcgetattr(p.keep_open, &now);
+    assert_false(now.c_lflag & ICANON);
+    keys(&p, "\021");
+    expect_clean_end(&p, 3000);
+    finish(&p);
+}
+
+static void test_late_answers_are_not_typed(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 3000);
+    keys(&p, "ab\033]11;rgb:ffff/ffff/ffff\033\\cd\033[?62;22;4c\033[6;20;10tef\033[4;400;800t\033[0n");
+    keys(&p, "g");
+    wait_for(&p, "abcdefg", 3000);
+    assert_false(on_screen(&p, "rgb"));
+    keys(&p, "\021");
+    expect_clean_end(&p, 3000);
+    finish(&p);
+}
+
+static void test_sixel_only_where_it_is_said(void **state)
+{
+    (void)state;
+    static const struct { const char *da1, *graphics; bool sixel, kitty; } cases[] = {
+        { "\033[?62;4;22c", "auto", true, false },  { "\033[?64;14;40;24c", "auto", false, false },
+        { "\033[?1;2c", "sixel", true, false },     { "\033[?62;4c", "blocks", false, false },
+        { "\033[?62;4c", "none", false, false },    { "\033_Gi=31;OK\033\\\033[?62c", "auto", false, true },
+    };
+    struct pty p;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        start(&p, 80, 24, cases[i].da1, (char *[]){ "fake", (char *)cases[i].graphics, NULL });
+        wait_for(&p, strcmp(cases[i].graphics, "none") ? "Describe" : "not shown", 3000);
+        keys(&p, "x\r");
+        wait_for(&p, "Saved", 5000);
+        listen_ms(&p, 300, false);
+        if ((p.sixels > 0) != cases[i].sixel || (p.kitties > 0) != cases[i].kitty)
+            fail_msg("case %zu: %d sixel and %d kitty pictures", i, p.sixels, p.kitties);
+        /* the cells show it in any case but none */
+        assert_int_equal(on_screen(&p, "▀▀▀▀"), strcmp(cases[i].graphics, "none") != 0);
+        keys(&p, "\021");
+        expect_clean_end(&p, 3000);
+        assert_int_equal(p.in_string, 0);
+        finish(&p);
+    }
+}
+
+/* A terminal that does not answer a picture gets no second one for two
+ * seconds, and typing goes on. */
+static void test_pictures_wait_for_the_terminal(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    start(&p, 80, 24, "\033[?62;4c", (char *[]){ "fake", "auto", NULL });
+    wait_for(&p, "Describe", 3000);
+    listen_ms(&p, 300, true);
+    p.mute = true;
+    keys(&p, "\t\t\02540\r\t\t\t\t");
+    wait_for(&p, "step 10/40", 3000);
+    keys(&p, "typed");
+    wait_for(&p, "typed", 500);
+    wait_for(&p, "step 30/40", 3000);
+    assert_int_equal(p.sixels, 1);
+    wait_for(&p, "Saved", 3000);
+    for (int i = 0; i < 40 && p.sixels < 2; i++) listen_ms(&p, 100, false);
+    assert_true(p.sixels >= 2); /* it is not waited for without end */
+    p.mute = false;
+    keys(&p, "\021");
+    expect_clean_end(&p, 3000);
+    finish(&p);
+}
+
+static void test_without_colour(void **state)
+{
+    (void)state;
+    struct pty p;
+    VTermScreenCell c;
+
+    setenv("NO_COLOR", "1", 1);
+    setenv("KEEP_NO_COLOR", "1", 1);
+    start_fake(&p, 80, 24);
+    unsetenv("NO_COLOR");
+    unsetenv("KEEP_NO_COLOR");
+    wait_for(&p, "Describe", 3000);
+    keys(&p, "x\r");
+    wait_for(&p, "Saved", 5000);
+    assert_true(on_screen(&p, "▒") || on_screen(&p, "░"));
+    assert_false(on_screen(&p, "▀"));
+    for (int y = 0; y < 24; y++)
+        for (int x = 0; x < 80; x++) {
+            vterm_screen_get_cell(p.screen, (VTermPos){ y, x }, &c);
+            if (!VTERM_COLOR_IS_DEFAULT_FG(&c.fg) || !VTERM_COLOR_IS_DEFAULT_BG(&c.bg)) fail_msg("colour at %d,%d", x, y);
+        }
+    keys(&p, "\021");
+    expect_clean_end(&p, 3000);
+    finish(&p);
+}
+
+static void test_save_elsewhere(void **state)
+{
+    (void)state;
+    struct pty p;
+    char path[128];
+    struct stat st;
+
+    snprintf(path, sizeof path, "%s/elsewhere.png", out_dir);
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 3000);
+    keys(&p, "nosave\r");
+    wait_for(&p, "NOT SAVED", 5000);
+    assert_true(on_screen(&p, "▀▀▀▀"));
+    keys(&p, "\023");
+    wait_for(&p, "Save as", 3000);
+    keys(&p, "\025/nonexistent/x.png\r");
+    wait_for(&p, "Not saved: ", 3000);
+    keys(&p, "\023\025");
+    keys(&p, path);
+    keys(&p, "\r");
+    wait_for(&p, "Saved", 3000);
+    assert_int_equal(stat(path, &st), 0);
+    keys(&p, "\023\025");
+    keys(&p, path); /* never over what is there */
+    keys(&p, "\r");
+    wait_for(&p, "there already", 3000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 3000);
+    unlink(path);
+    finish(&p);
+}
+
+static void test_failure_of_the_engine_is_told(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 3000);
+    keys(&p, "fail\r");
+    wait_for(&p, "tensor shared.weight is missing", 5000);
+    keys(&p, "\025again\r");
+    wait_for(&p, "Saved", 5000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 3000);
+    finish(&p);
+}
+
+static void test_hostile_bytes(void **state)
+{
+    (void)state;
+    struct pty p;
+    uint32_t s = 362436069u;
+    char bytes[512];
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 3000);
+    for (int i = 0; i < 60; i++) {
+        for (size_t j = 0; j < sizeof bytes; j++) {
+            s = s * 1664525u + 1013904223u;
+            bytes[j] = (char)(s >> 24);
+            if (bytes[j] == 0x11 || bytes[j] == 3 || bytes[j] == 0x1a || bytes[j] == '\r') bytes[j] = ' ';
+        }
+        send_bytes(&p, bytes, sizeof bytes);
+        listen_ms(&p, 20, true);
+    }
+    keys(&p, "\033[201~\033\\");
+    listen_ms(&p, 1500, false);
+    assert_false(p.ended);
+    keys(&p, "\033\033");
+    listen_ms(&p, 1200, false);
+    keys(&p, "\021");
+    expect_clean_end(&p, 8000);
+    finish(&p);
+}
+
+/* --- the real binary ------------------------------------------------------------------ */
+
+static const char *binary(char buf[256])
+{
+    const char *build = getenv("SLUICE_BUILD");
+
+    snprintf(buf, 256, "%s/sluice", build ? build : "build");
+    return access(buf, X_OK) == 0 ? buf : NULL;
+}
+
+static void test_real_binary(void **state)
+{
+    (void)state;
+    struct pty p;
+    char path[256];
+
+    if (!binary(path) || access("assets/demo/transformer/config.json", R_OK)) skip();
+    start(&p, 100, 30, NULL, (char *[]){ path, "--graphics=blocks", "--out-dir", out_dir, "-m", "assets/demo", NULL });
+    wait_for(&p, "Prompt", 10000);
+    keys(&p, "a red apple on a blue background\t\025128x128\t\0252\r");
+    wait_for(&p, "Saved", 60000);
+    assert_true(on_screen(&p, "▀▀▀▀"));
+    keys(&p, "\025900\r"); /* long enough to be stopped */
+    wait_for(&p, "transformer", 20000);
+    keys(&p, "\033");
+    wait_for(&p, "Cancelled", 20000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 20000);
+    assert_true(WIFEXITED(p.status) && WEXITSTATUS(p.status) == 0);
+    finish(&p);
+}
+
+static void test_real_binary_says_what_is_wrong(void **state)
+{
+    (void)state;
+    struct pty p;
+    char path[256];
+
+    if (!binary(path)) skip();
+    start(&p, 100, 30, NULL, (char *[]){ path, "-m", "/nonexistent/model", NULL });
+    wait_for(&p, "sluice: /nonexistent/model", 5000);
+    for (int i = 0; i < 100 && !p.ended; i++) listen_ms(&p, 50, false);
+    assert_true(WIFEXITED(p.status) && WEXITSTATUS(p.status) == 1);
+    finish(&p);
+}
+
+static int make_folder(void **state)
+{
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    return mkdtemp(out_dir) ? 0 : -1;
+}
+
+static int remove_folder(void **state)
+{
+    char pattern[128];
+    glob_t files;
+
+    (void)state;
+    snprintf(pattern, sizeof pattern, "%s/*", out_dir);
+    if (glob(pattern, 0, NULL, &files) == 0) {
+        for (size_t i = 0; i < files.gl_pathc; i++) unlink(files.gl_pathv[i]);
+        globfree(&files);
+    }
+    return rmdir(out_dir);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_picture_in_a_terminal),
+        cmocka_unit_test(test_typing_is_live),
+        cmocka_unit_test(test_cancel_and_interrupt),
+        cmocka_unit_test(test_resizing),
+        cmocka_unit_test(test_large_paste),
+        cmocka_unit_test(test_crash_leaves_a_clean_terminal),
+        cmocka_unit_test(test_signals_end_it_cleanly),
+        cmocka_unit_test(test_suspend_and_back),
+        cmocka_unit_test(test_late_answers_are_not_typed),
+        cmocka_unit_test(test_sixel_only_where_it_is_said),
+        cmocka_unit_test(test_pictures_wait_for_the_terminal),
+        cmocka_unit_test(test_without_colour),
+        cmocka_unit_test(test_save_elsewhere),
+        cmocka_unit_test(test_failure_of_the_engine_is_told),
+        cmocka_unit_test(test_hostile_bytes),
+        cmocka_unit_test(test_real_binary),
+        cmocka_unit_test(test_real_binary_says_what_is_wrong),
+    };
+
+    setenv("LC_ALL", "C.UTF-8", 1);
+    setlocale(LC_ALL, "C.UTF-8");
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

@@ -1,0 +1,998 @@
+/* test_view.c - the studio without a terminal: keys and events in, the screen
+ * as text out. Also what stands below it: layout, line editor, key parser,
+ * scaling, picture bytes. Random cases print their seed. */
+#include "tests/fake_engine.h"
+#include "tui/edit.h"
+#include "tui/input.h"
+#include "tui/layout.h"
+#include "tui/scale.h"
+#include "tui/view.h"
+
+#include <locale.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wchar.h>
+
+#include <cmocka.h>
+
+/* --- helpers ----------------------------------------------------------------- */
+
+static struct view *make(void)
+{
+    struct view *v = NULL;
+    struct err e = { 0 };
+    struct view_options o = { .device = "cpu", .threads = 2, .out_dir = "/home/me/Pictures/sluice", .home = "/home/me",
+                              .pictures = true };
+
+    if (!view_new(&v, fake_model(), &o, &e)) fail_msg("%s", e.text);
+    view_tick(v, 1000);
+    return v;
+}
+
+static char *screen(struct view *v, int cols, int rows)
+{
+    static char *text;
+    struct grid g = { 0 };
+
+    free(text);
+    view_resize(v, (struct view_screen){ .cols = cols, .rows = rows });
+    assert_true(view_draw(v, &g, NULL));
+    assert_int_equal(g.cols, cols);
+    text = grid_text(&g);
+    grid_free(&g);
+    return text;
+}
+
+static void has(struct view *v, const char *what)
+{
+    char *s = screen(v, 80, 24);
+
+    if (!strstr(s, what)) {
+        fputs(s, stderr);
+        fail_msg("\"%s\" is not on the screen", what);
+    }
+}
+
+static void has_not(struct view *v, const char *what)
+{
+    char *s = screen(v, 80, 24);
+
+    if (strstr(s, what)) {
+        fputs(s, stderr);
+        fail_msg("\"%s\" is on the screen", what);
+    }
+}
+
+static struct wish press(struct view *v, enum key_kind kind)
+{
+    return view_key(v, &(struct key){ .kind = kind });
+}
+
+static struct wish ctrl(struct view *v, char c)
+{
+    return view_key(v, &(struct key){ .kind = K_CHAR, .ch = (uint32_t)c, .mods = K_CTRL });
+}
+
+static struct wish type(struct view *v, const char *ascii)
+{
+    struct wish w = { 0 };
+
+    for (; *ascii; ascii++) w = view_key(v, &(struct key){ .kind = K_CHAR, .ch = (unsigned char)*ascii });
+    return w;
+}
+
+static struct wish paste(struct view *v, const char *text, size_t n)
+{
+    return view_key(v, &(struct key){ .kind = K_PASTE, .text = text, .bytes = n });
+}
+
+/* The prompt as a job would get it. */
+static const char *prompt_of(struct view *v)
+{
+    static struct job j;
+    bool random_seed;
+    struct err e = { 0 };
+
+    job_free(&j);
+    if (!view_request(v, &j, &random_seed, &e)) fail_msg("%s", e.text);
+    return j.prompt;
+}
+
+static void set_field(struct view *v, int tabs, const char *value)
+{
+    for (int i = 0; i < tabs; i++) press(v, K_TAB);
+    ctrl(v, 'u');
+    ctrl(v, 'k');
+    type(v, value);
+}
+
+static void submit(struct view *v, uint64_t id, uint64_t seed)
+{
+    struct job j = { 0 };
+    bool random_seed;
+
+    assert_true(view_request(v, &j, &random_seed, NULL));
+    j.seed = seed;
+    assert_true(job_set_string(&j.out, "/home/me/Pictures/sluice/x.png", NULL));
+    view_submitted(v, id, &j);
+    job_free(&j);
+}
+
+static void news(struct view *v, struct event ev)
+{
+    view_event(v, &ev);
+    assert_null(ev.image);
+}
+
+static struct event about(enum event_kind kind, uint64_t job)
+{
+    return (struct event){ .kind = kind, .job = job, .count = 1, .steps = 20, .seed = 42, .width = 256, .height = 256,
+                           .eta_seconds = -1 };
+}
+
+static uint32_t random_next(uint32_t *s)
+{
+    *s ^= *s << 13;
+    *s ^= *s >> 17;
+    return *s ^= *s << 5;
+}
+
+/* --- screens ------------------------------------------------------------------ */
+
+static void test_first_screen(void **state)
+{
+    (void)state;
+    struct view *v = make();
+
+    assert_string_equal(
+        screen(v, 80, 24),
+        " sluice │ fake-model                                       cpu, 2 threads, bf16\n"
+        "╭─ Prompt ─────────────────────────────────────────────────────────────────────╮\n"
+        "│ Describe a picture, or press ^T for an example                               │\n"
+        "│                                                                              │\n"
+        "╰──────────────────────────────────────────────────────────────────────────────╯\n"
+        "╭─ Picture ────────────────────────────────────╮╭─ Settings ───────────────────╮\n"
+        "│                                              ││ Size      256x256            │\n"
+        "│                                              ││ Steps     20                 │\n"
+        "│                                              ││ Guidance  3.5                │\n"
+        "│                                              ││ Seed      random             │\n"
+        "│           The picture appears here           ││                              │\n"
+        "│                                              ││         [ Generate ]         │\n"
+        "│            This model can draw:              │╰──────────────────────────────╯\n"
+        "│    a red apple on a blue background          │╭─ Memory ─────────────────────╮\n"
+        "│    a small octopus on a yellow background    ││ · load                     - │\n"
+        "│                                              ││ · CLIP                     - │\n"
+        "│                                              ││ · T5                       - │\n"
+        "│                                              ││ · transformer              - │\n"
+        "│                                              ││ · VAE                      - │\n"
+        "│                                              ││ engine -               RSS - │\n"
+        "╰──────────────────────────────────────────────╯╰──────────────────────────────╯\n"
+        " Ready\n"
+        "\n"
+        " Enter Generate  ^G Help  ^Q Quit  Tab Next  ^T Example  ^R Seed\n");
+    view_free(v);
+}
+
+static void test_smallest_screen(void **state)
+{
+    (void)state;
+    struct view *v = make();
+
+    type(v, "a red apple");
+    assert_string_equal(screen(v, 40, 10),
+                        " sluice │ fake-model     cpu, 2 threads\n"
+                        "› a red apple\n"
+                        " Size 256x256    Steps 20   Guid. 3.5\n"
+                        " Seed random               [ Generate ]\n"
+                        "\n"
+                        "        The picture appears here\n"
+                        "\n"
+                        "Ready\n"
+                        "\n"
+                        "Enter Generate  ^G Help  ^Q Quit\n");
+    assert_string_equal(screen(v, 39, 10), "\n\n\nterminal too small\n39x10, needs 40x10\n\n\n\n\n\n");
+    assert_non_null(strstr(screen(v, 10, 5), "too"));
+    screen(v, 1, 1);
+    view_free(v);
+}
+
+static bool apart(struct rect a, struct rect b)
+{
+    return a.h <= 0 || b.h <= 0 || a.w <= 0 || b.w <= 0 || a.x + a.w <= b.x || b.x + b.w <= a.x || a.y + a.h <= b.y ||
+           b.y + b.h <= a.y;
+}
+
+static void test_layout_holds(void **state)
+{
+    (void)state;
+    for (int cols = 1; cols <= 240; cols++)
+        for (int rows = 1; rows <= 90; rows++)
+            for (int want = 1; want <= 40; want += 13) {
+                struct layout l;
+                layout_make(&l, cols, rows, want);
+                struct rect r[] = { l.title, l.prompt_box, l.picture_box, l.settings_box, l.memory_box, l.progress,
+                                    l.message, l.hints };
+                const int n = sizeof r / sizeof *r;
+                assert_int_equal(l.shape == LAYOUT_TOO_SMALL, cols < LAYOUT_MIN_COLS || rows < LAYOUT_MIN_ROWS);
+                for (int i = 0; i < n; i++) {
+                    if (r[i].x < 0 || r[i].y < 0 || r[i].w < 0 || r[i].h < 0 || r[i].x + r[i].w > cols || r[i].y + r[i].h > rows)
+                        fail_msg("%dx%d: rectangle %d is off the screen", cols, rows, i);
+                    for (int j = i + 1; j < n; j++)
+                        if (!apart(r[i], r[j])) fail_msg("%dx%d: rectangles %d and %d meet", cols, rows, i, j);
+                }
+                if (l.shape != LAYOUT_TOO_SMALL && (l.prompt.h < 1 || l.settings.h < 1 || l.hints.h != 1 || l.picture.h < 1))
+                    fail_msg("%dx%d: something is missing", cols, rows);
+            }
+}
+
+static void test_picture_keeps_its_shape(void **state)
+{
+    (void)state;
+    struct rect room = { 3, 4, 60, 20 };
+    struct rect r = layout_picture(room, 512, 512, 10, 20);
+
+    assert_int_equal(r.h, 20);
+    assert_int_equal(r.w, 40);
+    assert_int_equal(r.x, 13);
+    r = layout_picture(room, 1536, 512, 10, 20);
+    assert_int_equal(r.w, 60);
+    assert_int_equal(r.h, 10);
+    r = layout_picture((struct rect){ 0, 0, 0, 5 }, 64, 64, 8, 16);
+    assert_int_equal(r.w, 0);
+}
+
+/* --- typing --------------------------------------------------------------------- */
+
+static void test_typing_and_editing(void **state)
+{
+    (void)state;
+    struct view *v = make();
+
+    type(v, "a cat on  a mat");
+    ctrl(v, 'w');
+    assert_string_equal(prompt_of(v), "a cat on  a ");
+    ctrl(v, 'y');
+    ctrl(v, 'a');
+    type(v, "x");
+    press(v, K_DELETE);
+    assert_string_equal(prompt_of(v), "x cat on  a mat");
+    ctrl(v, 'e');
+    view_key(v, &(struct key){ .kind = K_LEFT, .mods = K_CTRL });
+    ctrl(v, 'k');
+    assert_string_equal(prompt_of(v), "x cat on  a ");
+    ctrl(v, 'u');
+    assert_string_equal(prompt_of(v), "");
+    ctrl(v, '_');
+    assert_string_equal(prompt_of(v), "x cat on  a ");
+    for (int i = 0; i < 40; i++) ctrl(v, '_');
+    assert_string_equal(prompt_of(v), "");
+    view_free(v);
+}
+
+static void test_graphemes(void **state)
+{
+    (void)state;
+    struct edit e;
+    /* e + acute, a flag, a family: three clusters */
+    static const char text[] = "e\xcc\x81" "\xf0\x9f\x87\xab\xf0\x9f\x87\xb7" "\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x91\xa7";
+
+    assert_true(edit_init(&e, 1000));
+    edit_insert(&e, text, sizeof text - 1);
+    assert_int_equal(e.cursor, sizeof text - 1);
+    edit_key(&e, &(struct key){ .kind = K_LEFT });
+    assert_int_equal(e.cursor, 11);
+    edit_key(&e, &(struct key){ .kind = K_BACKSPACE });
+    assert_int_equal(e.cursor, 3);
+    edit_key(&e, &(struct key){ .kind = K_BACKSPACE });
+    assert_int_equal(e.cursor, 0);
+    assert_int_equal(e.bytes, 11);
+    edit_key(&e, &(struct key){ .kind = K_DELETE });
+    assert_int_equal(e.bytes, 0);
+    /* a mark typed after a letter joins it, and the cursor is behind both */
+    edit_insert(&e, "ab", 2);
+    edit_key(&e, &(struct key){ .kind = K_LEFT });
+    edit_key(&e, &(struct key){ .kind = K_CHAR, .ch = 0x301 });
+    assert_int_equal(e.cursor, 3);
+    edit_free(&e);
+}
+
+static void test_wide_and_hostile_text(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    static const char text[] = "\xe7\x8c\xab\xff\x1b[2J\xe2\x80\xae" "x\tlast\xc0\xaf";
+
+    paste(v, text, sizeof text - 1);
+    assert_string_equal(prompt_of(v), "猫\xef\xbf\xbd[2Jx last\xef\xbf\xbd\xef\xbf\xbd");
+    has(v, "│ 猫\xef\xbf\xbd[2Jx last\xef\xbf\xbd\xef\xbf\xbd");
+    view_free(v);
+}
+
+static void test_paste_never_submits(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct wish w = paste(v, "one\r\ntwo\nthree\rfour", 19);
+
+    assert_int_equal(w.kind, WISH_NONE);
+    assert_string_equal(prompt_of(v), "one two three four");
+    w = view_key(v, &(struct key){ .kind = K_CHAR, .ch = 'j', .mods = K_CTRL });
+    assert_int_equal(w.kind, WISH_NONE);
+    assert_string_equal(prompt_of(v), "one two three four ");
+    view_free(v);
+}
+
+static void test_long_prompts(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    enum { N = 100 * 1024 };
+    char *text = malloc(4 * N);
+
+    for (int i = 0; i < 4 * N; i++) text[i] = i % 7 == 6 ? ' ' : (char)('a' + i % 7);
+    paste(v, text, N);
+    assert_int_equal(strlen(prompt_of(v)), N);
+    has(v, "row 1463 of 1463");
+    press(v, K_HOME);
+    has(v, "row 1 of 1463");
+    press(v, K_DOWN);
+    has(v, "row 2 of 1463");
+    press(v, K_END);
+    paste(v, text, 4 * N);
+    assert_int_equal(strlen(prompt_of(v)), VIEW_PROMPT_MAX);
+    has(v, "The prompt is full");
+    free(text);
+    view_free(v);
+}
+
+static void test_wrapping_property(void **state)
+{
+    (void)state;
+    static const char *const bits[] = { "a", "word ", " ", "猫", "e\xcc\x81", "\xf0\x9f\x98\x80", "longlonglonglong", "\xef\xbf\xbd" };
+    uint32_t seed = 2463534242u;
+
+    for (int round = 0; round < 300; round++) {
+        struct edit e;
+        struct edit_row r;
+        size_t from = 0, covered = 0;
+        uint32_t first = seed;
+        int width = 1 + (int)(random_next(&seed) % 30), rows = 0, at = -1, col = -1;
+
+        assert_true(edit_init(&e, 100000));
+        for (int i = (int)(random_next(&seed) % 60); i > 0; i--) {
+            const char *b = bits[random_next(&seed) % 8];
+            edit_insert(&e, b, strlen(b));
+        }
+        for (int i = (int)(random_next(&seed) % 20); i > 0; i--) edit_key(&e, &(struct key){ .kind = K_LEFT });
+        while (edit_row(&e, from, width, &r)) {
+            rows++;
+            if (r.from != covered || (r.to <= r.from && e.bytes) || (r.cols > width && width > 1))
+                fail_msg("seed %u: row %d is [%zu, %zu), %d columns of %d", first, rows, r.from, r.to, r.cols, width);
+            covered = from = r.to;
+            if (!from) break;
+        }
+        assert_int_equal(covered, e.bytes);
+        assert_int_equal(edit_rows(&e, width, &at, &col), rows);
+        if (at < 0 || at >= rows || col < 0 || col > width) fail_msg("seed %u: the cursor is at row %d, column %d", first, at, col);
+        edit_free(&e);
+    }
+}
+
+/* --- the form ---------------------------------------------------------------------- */
+
+static void test_bad_fields(void **state)
+{
+    (void)state;
+    static const struct { int tabs; const char *value, *beside, *message; } cases[] = {
+        { 1, "0x0", "16x16 to 81", "give 1 to 8192" },    { 1, "big", "16x16 to 81", "is not WIDTHxHEIGHT" },
+        { 1, "8192x8192", "16x16 to 81", "pixels" },      { 2, "-5", "1 to 1000", "give 1 to 1000" },
+        { 2, "", "1 to 1000", "whole number" },           { 2, "99999999999999999999", "1 to 1000", "whole number" },
+        { 3, "1e9", "0 to 100", "give 0 to 100" },        { 3, "nan", "0 to 100", "give 0 to 100" },
+        { 4, "-1", "a number or", "neither" },            { 4, "18446744073709551616", "a number or", "neither" },
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct view *v = make();
+        type(v, "kept");
+        set_field(v, cases[i].tabs, cases[i].value);
+        assert_int_equal(press(v, K_ENTER).kind, WISH_NONE);
+        has(v, cases[i].beside);
+        has(v, cases[i].message);
+        has(v, "kept");
+        /* put right, it runs */
+        ctrl(v, 'u');
+        ctrl(v, 'k');
+        type(v, cases[i].tabs == 1 ? "512x256" : "7");
+        assert_int_equal(press(v, K_ENTER).kind, WISH_GENERATE);
+        view_free(v);
+    }
+}
+
+static void test_request(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct job j = { 0 };
+    bool random_seed = false;
+
+    type(v, "a fox");
+    assert_int_equal(press(v, K_ENTER).kind, WISH_GENERATE);
+    assert_true(view_request(v, &j, &random_seed, NULL));
+    assert_true(random_seed);
+    assert_string_equal(j.prompt, "a fox");
+    assert_int_equal(j.width, 256);
+    assert_int_equal(j.steps, 20);
+    assert_true(j.preview);
+    job_free(&j);
+    set_field(v, 1, "500X130");
+    set_field(v, 1, "9");
+    set_field(v, 1, "2.5");
+    set_field(v, 1, "1234567890123");
+    assert_true(view_request(v, &j, &random_seed, NULL));
+    assert_false(random_seed);
+    assert_int_equal(j.width, 496); /* rounded to 16, and said */
+    assert_int_equal(j.height, 128);
+    assert_int_equal(j.steps, 9);
+    assert_true(j.guidance == 2.5f);
+    assert_int_equal(j.seed, 1234567890123);
+    has(v, "rounded to 496x128");
+    job_free(&j);
+    view_free(v);
+}
+
+static void test_focus_and_nudging(void **state)
+{
+    (void)state;
+    struct view *v = make();
+
+    press(v, K_DOWN);
+    press(v, K_PAGEUP);
+    has(v, "272x272");
+    press(v, K_DOWN);
+    press(v, K_PAGEDOWN);
+    has(v, "Steps     19");
+    press(v, K_TAB);
+    press(v, K_PAGEUP);
+    has(v, "Guidance  4");
+    press(v, K_TAB);
+    press(v, K_PAGEUP); /* no last seed: stays */
+    has(v, "Seed      random");
+    type(v, "5");
+    has(v, "Seed      5 ");
+    press(v, K_PAGEUP);
+    has(v, "Seed      6 ");
+    press(v, K_TAB);
+    assert_int_equal(type(v, " ").kind, WISH_GENERATE);
+    press(v, K_TAB);
+    type(v, "back in the prompt");
+    has(v, "back in the prompt");
+    press(v, K_BACKTAB);
+    press(v, K_BACKTAB);
+    press(v, K_HOME);
+    type(v, "1");
+    has(v, "Seed      16 ");
+    view_free(v);
+}
+
+static void test_model_without_guidance(void **state)
+{
+    (void)state;
+    struct model m = *fake_model();
+    struct view *v;
+    struct view_options o = { .device = "cpu", .pictures = true };
+
+    m.flux.guidance = false;
+    m.examples = 0;
+    assert_true(view_new(&v, &m, &o, NULL));
+    has(v, "Guidance  not used");
+    press(v, K_TAB);
+    press(v, K_TAB);
+    press(v, K_TAB); /* passes it by: seed */
+    type(v, "9");
+    has(v, "Seed      9");
+    has_not(v, "^T");
+    view_free(v);
+}
+
+/* --- a job's life --------------------------------------------------------------------- */
+
+static void test_job_from_start_to_end(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct event ev;
+    const struct job *job;
+    uint64_t seed;
+
+    type(v, "a red apple");
+    submit(v, 7, 42);
+    has(v, "Starting");
+    assert_true(view_busy(v));
+    news(v, about(EVENT_STARTED, 7));
+    ev = about(EVENT_MEMORY, 7);
+    ev.memory = (struct event_memory){ .used_bytes = 6900000000, .arena_bytes = 8000000000, .rss = 61000000 };
+    ev.memory.activations[STAGE_T5] = 1500000000;
+    ev.memory.weights[STAGE_T5] = 9500000000;
+    news(v, ev);
+    ev = about(EVENT_STAGE, 7);
+    ev.stage = STAGE_T5;
+    news(v, ev);
+    has(v, "▸ T5");
+    has(v, "11.0 GB");
+    has(v, "▸ T5          ███▓");
+    has(v, "· VAE                      -"); /* unknown is not 0 */
+    has(v, "engine 6.9 GB    RSS 61.0 MB");
+    ev = about(EVENT_PROGRESS, 7);
+    ev.stage = STAGE_FLUX;
+    ev.step = 5;
+    ev.blocks = 57;
+    ev.block = 3;
+    ev.seconds = 10;
+    ev.eta_seconds = 30;
+    news(v, ev);
+    has(v, "transformer  step 5/20");
+    has(v, "25 %  0:30 left");
+    view_tick(v, 5000); /* four seconds later, no news: the time left goes on */
+    has(v, "0:26 left");
+    ev = about(EVENT_PREVIEW, 7);
+    ev.step = 5;
+    ev.image = fake_image(32, 32, 1);
+    news(v, ev);
+    has(v, "preview 5/20");
+    has(v, "▀▀▀▀▀▀");
+    assert_null(view_result(v, &job, &seed));
+    type(v, " and more");
+    has(v, "a red apple and more");
+    ev = about(EVENT_DONE, 7);
+    ev.image = fake_image(256, 256, 1);
+    ev.seconds = 3.2;
+    strcpy(ev.text, "/home/me/Pictures/sluice/20260101-101500-42.png");
+    news(v, ev);
+    has(v, "Saved ~/Pictures/sluice/20260101-101500-42.png");
+    has(v, "256x256, seed 42");
+    has(v, "Done in 3.2 s");
+    assert_non_null(view_result(v, &job, &seed));
+    assert_string_equal(job->prompt, "a red apple");
+    assert_int_equal(seed, 42);
+    news(v, (struct event){ .kind = EVENT_IDLE });
+    assert_false(view_busy(v));
+    /* the picture stays while the next prompt is typed */
+    type(v, "!");
+    has(v, "▀▀▀▀▀▀");
+    ctrl(v, 'r');
+    has(v, "Seed      42");
+    ctrl(v, 'r');
+    has(v, "Seed      random");
+    view_free(v);
+}
+
+static void test_queueing_and_cancelling(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct wish w;
+
+    assert_int_equal(press(v, K_ESC).kind, WISH_NONE);
+    submit(v, 1, 11);
+    w = press(v, K_ESC); /* before it has begun */
+    assert_int_equal(w.kind, WISH_CANCEL);
+    assert_int_equal(w.job, 1);
+    news(v, about(EVENT_CANCELLED, 1));
+    assert_false(view_busy(v));
+    submit(v, 2, 12);
+    news(v, about(EVENT_STARTED, 2));
+    submit(v, 3, 13);
+    submit(v, 4, 14);
+    has(v, "+2 queued");
+    has(v, "Queue another");
+    w = press(v, K_ESC);
+    assert_int_equal(w.kind, WISH_CANCEL);
+    assert_int_equal(w.job, 2);
+    has(v, "cancelling");
+    news(v, about(EVENT_CANCELLED, 2));
+    has(v, "Cancelled");
+    assert_true(view_busy(v));
+    news(v, about(EVENT_STARTED, 3));
+    has(v, "+1 queued");
+    has_not(v, "cancelling");
+    view_free(v);
+}
+
+static void test_interrupting(void **state)
+{
+    (void)state;
+    struct view *v = make();
+
+    assert_int_equal(ctrl(v, 'c').kind, WISH_NONE);
+    has(v, "^C again quits");
+    view_tick(v, 9000); /* too late to count as twice */
+    assert_int_equal(ctrl(v, 'c').kind, WISH_NONE);
+    assert_int_equal(ctrl(v, 'c').kind, WISH_QUIT);
+    type(v, "x"); /* another key between: not twice */
+    assert_int_equal(ctrl(v, 'c').kind, WISH_NONE);
+    type(v, "x");
+    submit(v, 1, 1);
+    news(v, about(EVENT_STARTED, 1));
+    assert_int_equal(ctrl(v, 'c').kind, WISH_CANCEL);
+    assert_int_equal(ctrl(v, 'c').kind, WISH_QUIT);
+    assert_int_equal(ctrl(v, 'q').kind, WISH_QUIT);
+    assert_int_equal(ctrl(v, 'z').kind, WISH_SUSPEND);
+    assert_int_equal(ctrl(v, 'l').kind, WISH_REDRAW);
+    view_free(v);
+}
+
+static void test_failures(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct event ev;
+    struct wish w;
+
+    submit(v, 1, 42);
+    news(v, about(EVENT_STARTED, 1));
+    ev = about(EVENT_FAILED, 1);
+    strcpy(ev.text, "T5: weights are missing");
+    news(v, ev);
+    has(v, "T5: weights are missing");
+    assert_false(view_busy(v));
+    ctrl(v, 's');
+    has(v, "no finished picture");
+    submit(v, 2, 42);
+    news(v, about(EVENT_STARTED, 2));
+    ev = about(EVENT_FAILED, 2);
+    ev.image = fake_image(64, 64, 1);
+    strcpy(ev.text, "save: No space left on device");
+    news(v, ev);
+    has(v, "NOT SAVED");
+    has(v, "No space left");
+    has(v, "^S Save elsewhere");
+    ctrl(v, 's');
+    has(v, "Save as: /home/me/sluice-42.png");
+    ctrl(v, 'u');
+    type(v, "~/there.png");
+    w = press(v, K_ENTER);
+    assert_int_equal(w.kind, WISH_SAVE);
+    assert_string_equal(w.path, "/home/me/there.png");
+    view_saved(v, false, "still full");
+    has(v, "Not saved: still full");
+    has(v, "NOT SAVED");
+    view_saved(v, true, "/home/me/there.png");
+    has(v, "Saved ~/there.png");
+    has_not(v, "NOT SAVED");
+    view_refused(v, "the queue is full");
+    has(v, "the queue is full");
+    view_free(v);
+}
+
+static void test_help(void **state)
+{
+    (void)state;
+    struct view *v = make();
+
+    press(v, K_F1);
+    has(v, "generate; while one runs, queue another");
+    has(v, "quit; finished pictures");
+    for (int i = 0; i < 30; i++) press(v, K_DOWN);
+    has(v, "undo");
+    press(v, K_ESC);
+    has_not(v, "undo");
+    type(v, "really?"); /* in the prompt a question mark is text */
+    assert_string_equal(prompt_of(v), "really?");
+    press(v, K_TAB);
+    type(v, "?");
+    has(v, "Keys");
+    assert_int_equal(press(v, K_ENTER).kind, WISH_NONE); /* closes, and only that */
+    has_not(v, "Keys");
+    view_free(v);
+}
+
+/* The overlay hides the picture from the terminal's pixels. */
+static void test_pixels_are_offered(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct grid g = { 0 };
+    struct event ev = about(EVENT_PREVIEW, 1);
+
+    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 0, 0 });
+    assert_true(view_draw(v, &g, NULL));
+    assert_null(g.picture);
+    ev.image = fake_image(64, 32, 1);
+    news(v, ev);
+    assert_true(view_draw(v, &g, NULL));
+    assert_non_null(g.picture);
+    assert_false(g.picture_fine);
+    assert_int_equal(g.picture_at.w * 8, g.picture_at.h * 16 * 2);
+    for (int y = 0; y < g.picture_at.h; y++)
+        for (int x = 0; x < g.picture_at.w; x++)
+            assert_true(g.cells[(g.picture_at.y + y) * g.cols + g.picture_at.x + x].attr & CELL_PICTURE);
+    ev = about(EVENT_DONE, 1);
+    ev.image = fake_image(64, 32, 1);
+    uint64_t serial = g.picture_serial;
+    news(v, ev);
+    assert_true(view_draw(v, &g, NULL));
+    assert_true(g.picture_fine && g.picture_serial != serial);
+    press(v, K_F1);
+    assert_true(view_draw(v, &g, NULL));
+    assert_null(g.picture);
+    press(v, K_ESC);
+    /* a terminal that draws at most 200 px */
+    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 200, 200 });
+    assert_true(view_draw(v, &g, NULL));
+    assert_true(g.picture_at.w * 8 <= 200);
+    grid_free(&g);
+    view_free(v);
+}
+
+/* Any keys and news at any size: nothing is lost, every cell is in order. */
+static void test_random_use(void **state)
+{
+    (void)state;
+    uint32_t seed = 88172645u;
+    struct view *v = make();
+    struct grid g = { 0 };
+
+    for (int i = 0; i < 6000; i++) {
+        uint32_t at = seed, r = random_next(&seed);
+        struct key k = { .kind = (enum key_kind)(1 + r % (K_F12 - 1)), .ch = 0, .mods = r >> 8 & 7 };
+        struct event ev = about((enum event_kind)(r >> 11 & 15) < EVENT_KIND_COUNT ? (enum event_kind)(r >> 11 & 15) : EVENT_IDLE,
+                                1 + (r >> 15 & 3));
+
+        if (r & 16) k = (struct key){ .kind = K_CHAR, .ch = 32 + random_next(&seed) % 0x3000 };
+        if (k.kind == K_CHAR && k.ch == 0) k.ch = 'a' + (r >> 20) % 26;
+        if (k.kind == K_PASTE) {
+            k.text = "paste\xff 猫";
+            k.bytes = 10;
+        }
+        view_tick(v, i * 10);
+        if (view_key(v, &k).kind == WISH_GENERATE) {
+            struct job j = { 0 };
+            bool random_seed;
+            if (view_request(v, &j, &random_seed, NULL)) view_submitted(v, 1 + (r >> 3 & 3), &j);
+            job_free(&j);
+        }
+        if ((r >> 24) % 3 == 0) {
+            ev.stage = (enum stage)((r >> 5) % STAGE_COUNT);
+            ev.step = (int)(r % 30);
+            ev.block = (int)(r % 9);
+            ev.blocks = (int)(r % 7);
+            if (ev.kind == EVENT_PREVIEW || (r & 64 && (ev.kind == EVENT_DONE || ev.kind == EVENT_FAILED)))
+                ev.image = fake_image(1 + (int)(r % 40), 1 + (int)(r >> 6) % 40, r);
+            view_event(v, &ev);
+        }
+        if (i % 7 == 0)
+            view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 130), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0 });
+        assert_true(view_draw(v, &g, NULL));
+        for (int c = 0; c < g.cols * g.rows; c++) {
+            if (g.cells[c].width > 2 || (g.cells[c].width == 2 && (c % g.cols == g.cols - 1 || g.cells[c + 1].width != 0)) ||
+                (g.cells[c].width == 0 && (c % g.cols == 0 || g.cells[c - 1].width != 2)))
+                fail_msg("seed %u, key %d: cell %d,%d of %dx%d is half a character", at, i, c % g.cols, c / g.cols, g.cols, g.rows);
+        }
+        if (g.cursor_shown && (g.cursor_x < 0 || g.cursor_x >= g.cols || g.cursor_y < 0 || g.cursor_y >= g.rows))
+            fail_msg("seed %u, key %d: the cursor is at %d,%d of %dx%d", at, i, g.cursor_x, g.cursor_y, g.cols, g.rows);
+    }
+    grid_free(&g);
+    view_free(v);
+}
+
+/* --- keys from bytes ------------------------------------------------------------------ */
+
+/* Keys and replies of `bytes`, fed in pieces of `piece`, as text: "<kind:ch/mods>". */
+static void keys_of(const char *bytes, size_t n, size_t piece, bool pause_at_end, char out[4096])
+{
+    struct input in;
+    struct key k;
+    size_t len = 0;
+    enum input_got got;
+
+    input_init(&in);
+    out[0] = 0;
+    for (size_t at = 0; at < n; at += piece) {
+        const unsigned char *p = (const unsigned char *)bytes + at;
+        size_t left = n - at < piece ? n - at : piece;
+        while ((got = input_feed(&in, &p, &left, &k)) != INPUT_NONE) {
+            if (len > 4000) continue;
+            if (got == INPUT_REPLY) len += (size_t)sprintf(out + len, "{%c%.40s}", in.kind, in.reply);
+            else if (k.kind == K_PASTE) len += (size_t)sprintf(out + len, "\"%.*s\"", (int)k.bytes, k.text);
+            else if (k.kind == K_CHAR && k.mods == 0) len += (size_t)sprintf(out + len, "%lc", (wint_t)k.ch);
+            else len += (size_t)sprintf(out + len, "<%d:%x/%u>", k.kind, k.ch, k.mods);
+        }
+    }
+    if (pause_at_end && input_waiting(&in) && input_pause(&in, &k) == INPUT_KEY)
+        sprintf(out + len, "<%d:%x/%u>", k.kind, k.ch, k.mods);
+    input_free(&in);
+}
+
+static void test_keys(void **state)
+{
+    (void)state;
+    static const struct { const char *bytes, *keys; } cases[] = {
+        { "ab", "ab" },
+        { "\xe7\x8c\xab\xff\xe7\x8cx", "猫\xef\xbf\xbd\xef\xbf\xbdx" },
+        { "\r\t\x7f\x03", "<3:0/0><4:0/0><7:0/0><1:63/1>" },
+        { "\033[A\033OB\033[1;5C\033[3~\033[H\033[Z", "<10:0/0><11:0/0><13:0/1><8:0/0><14:0/0><5:0/0>" },
+        { "\033OP\033[24~\033[[B", "<18:0/0><29:0/0><19:0/0>" },
+        { "\033b\033\x7f", "<1:62/2><7:0/2>" },
+        { "\033[27;5;106~\033[106;5u\033[13;2u", "<1:6a/1><1:6a/1><3:0/4>" },
+        { "\033[?62;4;22c", "{[?62;4;22c}" },
+        { "\033]11;rgb:1414/1616/1a1a\033\\x", "{]11;rgb:1414/1616/1a1a}x" },
+        { "\033]11;rgb:ff/ff/ff\007y", "{]11;rgb:ff/ff/ff}y" },
+        { "\033_Gi=31;OK\033\\", "{_Gi=31;OK}" },
+        { "\033[6;20;10t\033[0n", "{[6;20;10t}{[0n}" },
+        { "\033[200~a\nb\033[201~c", "\"a\nb\"c" },
+        { "\033[200~x\033[20y\033\033[201~", "\"x\033[20y\033\"" },
+        { "\033[I\033[O!", "!" },
+        { "\033P1$r\033\\z", "{P1$r}z" },
+        { "\033", "<6:0/0>" },
+    };
+    char out[4096];
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (size_t piece = 1; piece <= 32; piece++) {
+            keys_of(cases[i].bytes, strlen(cases[i].bytes), piece, true, out);
+            if (strcmp(out, cases[i].keys)) fail_msg("case %zu in pieces of %zu: \"%s\", not \"%s\"", i, piece, out, cases[i].keys);
+        }
+}
+
+static void test_key_parser_survives(void **state)
+{
+    (void)state;
+    static const char alphabet[] = "\033[]P_O;:?<0123456789~ABcmtu\\\007\r\x80\xc3\xe7\xf0x";
+    uint32_t seed = 123456789u;
+    char bytes[64], out[4096];
+
+    for (int i = 0; i < 20000; i++) {
+        size_t n = random_next(&seed) % sizeof bytes;
+        for (size_t j = 0; j < n; j++)
+            bytes[j] = random_next(&seed) & 8 ? (char)random_next(&seed) : alphabet[random_next(&seed) % (sizeof alphabet - 1)];
+        keys_of(bytes, n, 1 + random_next(&seed) % 9, true, out);
+    }
+    /* a reply that never ends keeps a bounded part */
+    struct input in;
+    struct key k;
+    input_init(&in);
+    for (int i = 0; i < 5000; i++) {
+        const unsigned char *p = (const unsigned char *)(i ? "7" : "\033P");
+        size_t n = i ? 1 : 2;
+        assert_int_equal(input_feed(&in, &p, &n, &k), INPUT_NONE);
+    }
+    assert_true(input_waiting(&in));
+    input_pause(&in, &k);
+    assert_false(input_waiting(&in));
+    input_free(&in);
+}
+
+/* --- pictures ------------------------------------------------------------------------- */
+
+static void test_scaling(void **state)
+{
+    (void)state;
+    struct image *im = image_new(7, 5, NULL), *out;
+    int w, h;
+
+    memset(im->rgb, 77, 7 * 5 * 3);
+    for (int i = 0; i < 40; i++) {
+        out = scale_image(im, 1 + i, 40 - i, NULL);
+        for (int p = 0; p < out->width * out->height * 3; p++) assert_int_equal(out->rgb[p], 77);
+        image_free(out);
+    }
+    for (int i = 0; i < 7 * 5 * 3; i++) im->rgb[i] = (unsigned char)(i * 2);
+    out = scale_image(im, 7, 5, NULL); /* the same size: the same picture */
+    assert_memory_equal(out->rgb, im->rgb, 7 * 5 * 3);
+    image_free(out);
+    assert_null(scale_image(im, 0, 4, NULL));
+    image_free(im);
+    scale_fit(100, 1, 2.0, 30, 30, &w, &h);
+    assert_int_equal(w, 30);
+    assert_int_equal(h, 1);
+}
+
+static void test_sixel_bytes(void **state)
+{
+    (void)state;
+    struct image *im = fake_image(64, 64, 3);
+    struct bytes b = { 0 };
+    struct err e = { 0 };
+
+    for (int fine = 0; fine < 2; fine++) {
+        b.count = 0;
+        assert_true(graphics_sixel(&b, im, 200, 131, 256, fine, 0, &e));
+        assert_memory_equal(b.data, "\033P0;1q\"1;1;200;126", 18); /* whole bands of six */
+        assert_memory_equal(b.data + b.count - 2, "\033\\", 2);
+        for (size_t i = 1; i + 2 < b.count; i++) assert_true(b.data[i] != '\033');
+    }
+    size_t full = b.count;
+    b.count = 0;
+    assert_true(graphics_sixel(&b, im, 200, 131, 256, true, full / 4, &e));
+    assert_true(b.count <= full / 4);
+    b.count = 0;
+    assert_false(graphics_sixel(&b, im, 200, 131, 256, true, 100, &e));
+    assert_int_equal(b.count, 0);
+    assert_non_null(strstr(e.text, "100 bytes"));
+    assert_true(graphics_sixel(&b, im, 5000, 5000, 16, false, 0, NULL));
+    assert_memory_equal(b.data, "\033P0;1q\"1;1;1000;996", 19);
+    bytes_free(&b);
+    image_free(im);
+}
+
+static void test_kitty_and_block_bytes(void **state)
+{
+    (void)state;
+    struct image *im = fake_image(300, 300, 3);
+    struct bytes b = { 0 };
+    struct grid g = { 0 };
+
+    assert_true(graphics_kitty(&b, im, 30, 15, 1536, NULL));
+    assert_memory_equal(b.data, "\033_Ga=T,f=100,i=7341,p=1,q=2,C=1,c=30,r=15,m=1;iVBORw0KGgo", 57);
+    for (size_t i = 0, start = 0; i + 1 < b.count; i++)
+        if (b.data[i] == '\033' && b.data[i + 1] == '_') {
+            assert_true(i - start <= 4096 + 80); /* chunks no larger than the protocol allows */
+            start = i;
+        }
+    assert_memory_equal(b.data + b.count - 2, "\033\\", 2);
+    b.count = 0;
+    assert_true(grid_resize(&g, 10, 4, NULL));
+    assert_true(draw_picture(&g, (struct rect){ 2, 1, 5, 2 }, im, NULL));
+    draw_text(&g, (struct rect){ 0, 0, 10, 4 }, 4, 2, COLOUR_TEXT, 0, "x"); /* something over it */
+    graphics_blocks(&b, &g, (struct rect){ 2, 1, 5, 2 });
+    bytes_add(&b, "", 1);
+    assert_memory_equal(b.data, "\033[2;3H\033[38;2;", 13);
+    assert_non_null(strstr(b.data, "\033[3;6H")); /* goes on behind what covers it */
+    bytes_free(&b);
+    grid_free(&g);
+    image_free(im);
+}
+
+static void test_sizes_and_times(void **state)
+{
+    (void)state;
+    char b[16];
+
+    assert_string_equal(draw_size(0, b), "-");
+    assert_string_equal(draw_size(999, b), "999 B");
+    assert_string_equal(draw_size(23800000000, b), "23.8 GB");
+    assert_string_equal(draw_size(999999, b), "1.0 MB");
+    assert_string_equal(draw_size(SIZE_MAX, b), "18446744 TB");
+    assert_string_equal(draw_time(-1, b), "-");
+    assert_string_equal(draw_time(3723, b), "1:02:03");
+    assert_string_equal(draw_time(59.6, b), "1:00");
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_first_screen),
+        cmocka_unit_test(test_smallest_screen),
+        cmocka_unit_test(test_layout_holds),
+        cmocka_unit_test(test_picture_keeps_its_shape),
+        cmocka_unit_test(test_typing_and_editing),
+        cmocka_unit_test(test_graphemes),
+        cmocka_unit_test(test_wide_and_hostile_text),
+        cmocka_unit_test(test_paste_never_submits),
+        cmocka_unit_test(test_long_prompts),
+        cmocka_unit_test(test_wrapping_property),
+        cmocka_unit_test(test_bad_fields),
+        cmocka_unit_test(test_request),
+        cmocka_unit_test(test_focus_and_nudging),
+        cmocka_unit_test(test_model_without_guidance),
+        cmocka_unit_test(test_job_from_start_to_end),
+        cmocka_unit_test(test_queueing_and_cancelling),
+        cmocka_unit_test(test_interrupting),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_pixels_are_offered),
+        cmocka_unit_test(test_random_use),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_key_parser_survives),
+        cmocka_unit_test(test_scaling),
+        cmocka_unit_test(test_sixel_bytes),
+        cmocka_unit_test(test_kitty_and_block_bytes),
+        cmocka_unit_test(test_sizes_and_times),
+    };
+
+    setlocale(LC_CTYPE, "C.UTF-8");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
