@@ -298,8 +298,9 @@ static void make_xy(struct call *c, int ndim, const int64_t *shape, bool may_be_
  * u is F32's unit roundoff, uy the output type's. Everything may be computed
  * in F32 in any order, so
  *   a sum of k products is off by at most (k + 2) u sum|x w|  (Higham, 3.5);
- *   a sum of n terms in a norm's statistics must do better: it is made in at
- *     least 8 lanes or in a wider type: (8 + n/8) u mean|x|;
+ *   a norm's mean of n by (n + 8) u mean|x|, its variance by (n + 8) u of
+ *     itself and the square of the mean's error: two passes are asked for, as
+ *     mean(x^2) - mean(x)^2 would lose what a large mean hides;
  *   an activation's slope is at most 1.13, its own error 8 u |x|;
  *   storing rounds by uy |result|, and subnormals by the type's least one.
  * On a BF16 activation, weights of a wider type may be rounded to BF16 first:
@@ -429,7 +430,7 @@ struct moments {
 static struct moments moments_of(const double *x, int64_t n)
 {
     struct moments m = { 0 };
-    double size = 0, g = (8 + (double)n / 8) * u;
+    double size = 0, g = (8 + (double)n) * u;
     for (int64_t i = 0; i < n; i++) {
         m.mean += x[i] / (double)n;
         size += fabs(x[i]) / (double)n;
@@ -484,7 +485,7 @@ static void bound_group_norm(struct call *c, const double *want, double *bound)
     }
 }
 
-static double rms_relative(int64_t n) { return (0.5 * (8 + (double)n / 8) + 12) * u; }
+static double rms_relative(int64_t n) { return (0.5 * (8 + (double)n) + 12) * u; }
 
 static void bound_rms_norm(struct call *c, const double *want, double *bound)
 {
