@@ -400,6 +400,32 @@ static void flux_once(const struct golden *g, enum dtype compute)
     free(unpacked);
 }
 
+/* One step on inputs near zero: diffusers' epsilons show. */
+static void flat_flux_once(const struct golden *g, enum dtype compute)
+{
+    struct err e = { 0 };
+    int channels = g->model.vae.latent_channels, h = g->height / g->model.vae.factor, w = g->width / g->model.vae.factor;
+    size_t size = (size_t)channels * (size_t)h * (size_t)w;
+    float *packed = values(size), *unpacked = values(size);
+    flux_pack(packed, take(g, g->stages, "flat_velocity_in").data, channels, h, w);
+    struct call c = {
+        .g = g, .rows = h / 2, .cols = w / 2, .in = packed, .out = values(size), .run = run_flux,
+        .inputs = { .text = g->model.t5.tokens, .rows = h / 2, .cols = w / 2, .steps = 1,
+                    .hidden = take(g, g->stages, "flat_hidden_in").data,
+                    .pooled = take(g, g->stages, "flat_pooled_in").data,
+                    .sigmas = take(g, g->stages, "sigmas").data, .guidance = g->guidance },
+    };
+    if (!flux_open(&c.flux, &g->model, &e))
+        fail_msg("%s", e.text);
+    run_call(compute, &c);
+    flux_unpack(unpacked, c.out, channels, h, w);
+    check(g, compute, "stage_bf16_time", "flat_velocity", unpacked);
+    flux_close(c.flux);
+    free(c.out);
+    free(packed);
+    free(unpacked);
+}
+
 /* [H,W,3] <-> [3,H,W] */
 static void planes_from_pixels(float *planes, const float *pixels, size_t count)
 {
@@ -420,24 +446,33 @@ static void run_decode(struct device *d, const struct call *c)
     vae_decode(c->vae, d, c->rows, c->cols, c->in, c->out);
 }
 
-static void decode_once(const struct golden *g, enum dtype compute)
+static void decode(const struct golden *g, enum dtype compute, const float *latent, const char *expected)
 {
     struct err e = { 0 };
     size_t pixels = (size_t)g->width * (size_t)g->height;
-    char last[32];
-    snprintf(last, sizeof last, "latent_%02d", g->steps);
     struct call c = { .g = g, .rows = g->height / g->model.vae.factor, .cols = g->width / g->model.vae.factor,
-                      .in = take(g, compute == DT_F32 ? g->stages : g->exact, last).data, .out = values(pixels * 3),
-                      .run = run_decode };
+                      .in = latent, .out = values(pixels * 3), .run = run_decode };
     if (!vae_open(&c.vae, &g->model, false, &e))
         fail_msg("%s", e.text);
     run_call(compute, &c);
     float *planes = values(pixels * 3);
     planes_from_pixels(planes, c.out, pixels);
-    check(g, compute, "stage_bf16_time", "image", planes);
+    check(g, compute, "stage_bf16_time", expected, planes);
     free(planes);
     free(c.out);
     vae_close(c.vae);
+}
+
+static void decode_once(const struct golden *g, enum dtype compute)
+{
+    char last[32];
+    snprintf(last, sizeof last, "latent_%02d", g->steps);
+    decode(g, compute, take(g, compute == DT_F32 ? g->stages : g->exact, last).data, "image");
+}
+
+static void flat_decode_once(const struct golden *g, enum dtype compute)
+{
+    decode(g, compute, take(g, g->stages, "flat_decode_in").data, "flat_image");
 }
 
 static void run_encode(struct device *d, const struct call *c)
@@ -445,21 +480,31 @@ static void run_encode(struct device *d, const struct call *c)
     vae_encode(c->vae, d, c->rows, c->cols, c->in, c->out);
 }
 
-static void encode_once(const struct golden *g, enum dtype compute)
+static void encode(const struct golden *g, enum dtype compute, const char *planes, const char *expected)
 {
     struct err e = { 0 };
     size_t pixels = (size_t)g->width * (size_t)g->height, factor = (size_t)g->model.vae.factor;
     float *in = values(pixels * 3);
-    pixels_from_planes(in, take(g, g->stages, "encode_in").data, pixels);
+    pixels_from_planes(in, take(g, g->stages, planes).data, pixels);
     struct call c = { .g = g, .rows = g->height, .cols = g->width, .in = in, .run = run_encode,
                       .out = values(pixels / factor / factor * (size_t)g->model.vae.latent_channels) };
     if (!vae_open(&c.vae, &g->model, true, &e))
         fail_msg("%s", e.text);
     run_call(compute, &c);
-    check(g, compute, "stage_bf16_time", "encode_mean", c.out);
+    check(g, compute, "stage_bf16_time", expected, c.out);
     free(c.out);
     free(in);
     vae_close(c.vae);
+}
+
+static void encode_once(const struct golden *g, enum dtype compute)
+{
+    encode(g, compute, "encode_in", "encode_mean");
+}
+
+static void flat_encode_once(const struct golden *g, enum dtype compute)
+{
+    encode(g, compute, "flat_encode_in", "flat_encode_mean");
 }
 
 /* --- all stages --------------------------------------------------------------------- */
@@ -527,7 +572,7 @@ static void pipeline_once(const struct golden *g, enum dtype compute)
         const char *name = safetensors_name(g->stages, i);
         struct tensor want = safetensors_tensor(g->stages, i), t;
         char a[64], b[64];
-        if (strncmp(name, "encode_", 7) == 0)
+        if (strncmp(name, "encode_", 7) == 0 || strncmp(name, "flat_", 5) == 0)
             continue;
         if (!safetensors_find(got, name, &t))
             fail_msg("%s: the dump has no tensor %s", g->name, name);
@@ -636,6 +681,14 @@ static void decode_in_fp(void **state) { (void)state; for_all(decode_once, DT_F3
 static void decode_in_bf(void **state) { (void)state; for_all(decode_once, DT_BF16); }
 static void encode_in_fp(void **state) { (void)state; for_all(encode_once, DT_F32); }
 static void encode_in_bf(void **state) { (void)state; for_all(encode_once, DT_BF16); }
+static void near_zero_in_fp(void **state)
+{
+    (void)state;
+    for_all(flat_flux_once, DT_F32);
+    for_all(flat_decode_once, DT_F32);
+    for_all(flat_encode_once, DT_F32);
+}
+
 static void pipeline_in_fp(void **state) { (void)state; for_all(pipeline_once, DT_F32); }
 static void pipeline_in_bf(void **state) { (void)state; for_all(pipeline_once, DT_BF16); }
 
@@ -682,6 +735,7 @@ int main(void)
         cmocka_unit_test(decode_in_bf),
         cmocka_unit_test(encode_in_fp),
         cmocka_unit_test(encode_in_bf),
+        cmocka_unit_test(near_zero_in_fp),
         cmocka_unit_test(pipeline_in_fp),
         cmocka_unit_test(pipeline_in_bf),
     };
