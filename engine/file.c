@@ -101,7 +101,7 @@ static bool write_failed(const struct file_out *o, int error, struct err *e)
                      (unsigned long long)o->bytes, hint);
 }
 
-static void folder_of(const char *path, char buf[FILE_PATH_MAX])
+void file_folder(const char *path, char buf[FILE_PATH_MAX])
 {
     snprintf(buf, FILE_PATH_MAX, "%s", path);
     char *slash = strrchr(buf, '/');
@@ -129,7 +129,7 @@ bool file_out_open(struct file_out *o, const char *path, struct err *e)
         o->fd = open(o->path, O_WRONLY | O_CLOEXEC);
     } else {
         char dir[FILE_PATH_MAX], name[64];
-        folder_of(o->path, dir);
+        file_folder(o->path, dir);
         do {
             snprintf(name, sizeof name, ".sluice-%ld-%u.tmp", (long)getpid(),
                      atomic_fetch_add(&serial, 1));
@@ -188,7 +188,7 @@ bool file_out_commit(struct file_out *o, struct err *e)
     /* The rename itself lives in the folder; a folder that cannot be synced
      * (some network file systems) is no reason to fail a complete file. */
     char dir[FILE_PATH_MAX];
-    folder_of(o->path, dir);
+    file_folder(o->path, dir);
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0) {
         (void)!fsync(fd);

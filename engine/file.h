@@ -15,6 +15,9 @@ enum { FILE_PATH_MAX = 4096 };
 /* "dir/name" into buf. */
 bool file_join(char buf[FILE_PATH_MAX], const char *dir, const char *name, struct err *e);
 
+/* The folder that path is in: "." if it has no '/'. */
+void file_folder(const char *path, char buf[FILE_PATH_MAX]);
+
 bool file_exists(const char *path); /* a regular file, or a link to one */
 bool folder_exists(const char *path);
 

@@ -546,15 +546,16 @@ static bool header_entry(struct list *l, const char *path, const char *name, con
     const json_t *shape = json_object_get(v, "shape");
     enum dtype t = type ? dtype_from_name(type) : DT_NONE;
     size_t ndim = json_array_size(shape);
-    int64_t lengths[TENSOR_MAX_DIMS];
+    int64_t lengths[TENSOR_MAX_DIMS], count = 1, most = (int64_t)1 << 32;
     bool fits = (t == DT_F32 || t == DT_BF16 || t == DT_F16) && ndim >= 1 && ndim <= TENSOR_MAX_DIMS;
     for (size_t i = 0; fits && i < ndim; i++) {
         lengths[i] = json_integer_value(json_array_get(shape, i));
-        fits = lengths[i] >= 1 && lengths[i] <= 1 << 24;
+        fits = lengths[i] >= 1 && lengths[i] <= most / count;
+        count *= fits ? lengths[i] : 1;
     }
     if (!fits)
         return err_set(e, ERR_INPUT, "%s: tensor %.120s: expected dtype F32, BF16 or F16 and a shape of 1 "
-                       "to 4 lengths, each 1 to 2^24", path, name);
+                       "to 4 lengths and at most 2^32 elements", path, name);
     l->dtype = t;
     return list_add(l, name, (int)ndim, lengths) || err_set(e, ERR_MEMORY, "%s: no memory", path);
 }
@@ -572,7 +573,9 @@ bool synth_from_header(const char *header_path, const char *out_path, uint64_t s
     json_object_foreach(root, name, v) {
         ok = ok && (!strcmp(name, "__metadata__") || header_entry(&l, header_path, name, v, e));
     }
-    ok = ok && safetensors_create(&w, out_path, l.entries, l.count, e);
+    char folder[FILE_PATH_MAX];
+    file_folder(out_path, folder);
+    ok = ok && file_space(folder, l.bytes, e) && safetensors_create(&w, out_path, l.entries, l.count, e);
     for (size_t i = 0; ok && i < l.count; i++)
         ok = tensor_write(w, l.entries[i].name, l.entries[i].tensor, seed, e);
     if (ok)

@@ -60,6 +60,14 @@ static void remove_tree(const char *path)
 static int setup(void **state)
 {
     (void)state;
+    /* no test writes more than this: a check that fails to refuse a huge file
+     * must not fill the disk (holes count too, and are made up to 12 GB) */
+    struct rlimit low = { 0 };
+    getrlimit(RLIMIT_FSIZE, &low);
+    low.rlim_cur = 12000000000;
+    signal(SIGXFSZ, SIG_IGN);
+    if (low.rlim_cur > low.rlim_max || setrlimit(RLIMIT_FSIZE, &low) < 0)
+        return -1;
     strcpy(scratch, "/tmp/sluice-test-XXXXXX");
     return mkdtemp(scratch) ? 0 : -1;
 }
