@@ -746,7 +746,9 @@ static int remove_folder(void **state)
     return rmdir(out_dir);
 }
 
-int main(void)
+/* With --play GRAPHICS [DIR]: no tests, the studio with the fake engine on this
+ * terminal, for looking at it and for tests/sixel_xterm_check.sh. */
+int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_picture_in_a_terminal),
@@ -768,6 +770,11 @@ int main(void)
         cmocka_unit_test(test_real_binary_says_what_is_wrong),
     };
 
+    if (argc >= 3 && !strcmp(argv[1], "--play")) {
+        struct studio_options o = { .out_dir = argc > 3 ? argv[3] : "/tmp" };
+        if (!graphics_from_name(&o.graphics, argv[2])) return 2;
+        return studio_run(&o, fake_engine_start(), &fake_engine);
+    }
     setenv("LC_ALL", "C.UTF-8", 1);
     setlocale(LC_ALL, "C.UTF-8");
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -900,7 +900,7 @@ static void test_sixel_bytes(void **state)
     for (int fine = 0; fine < 2; fine++) {
         b.count = 0;
         assert_true(graphics_sixel(&b, im, 200, 131, 256, fine, 0, &e));
-        assert_memory_equal(b.data, "\033P0;1q\"1;1;200;126", 18); /* whole bands of six */
+        assert_memory_equal(b.data, "\033P0;1q\"1;1;200;131", 18);
         assert_memory_equal(b.data + b.count - 2, "\033\\", 2);
         for (size_t i = 1; i + 2 < b.count; i++) assert_true(b.data[i] != '\033');
     }

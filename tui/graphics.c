@@ -122,8 +122,7 @@ bool graphics_sixel(struct bytes *out, const struct image *im, int width, int he
     bool ok;
 
     if (width > 1000) width = 1000;
-    if (height > 1000) height = 1000;
-    if (height >= 6) height -= height % 6;
+    if (height > 996) height = 996; /* whole bands, whatever the terminal makes of half ones */
     if (colours > 256) colours = 256;
     if (!fine && colours > 128) colours = 128;
     if (colours < 2) colours = 2;

@@ -21,8 +21,9 @@ void bytes_text(struct bytes *b, const char *text);
 void bytes_format(struct bytes *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void bytes_free(struct bytes *b);
 
-/* Scales im to width x height px (capped at 1000x1000, which is what xterm
- * draws; height is cut to a multiple of 6) and appends one DCS string. `fine`:
+/* Scales im to width x height px (capped at 1000x996; xterm draws no more
+ * than 1000x1000) and appends one DCS string. Bands are 6 px high; what a last
+ * band has too much is left transparent. `fine`:
  * error diffusion and all `colours` (2..256), for a finished picture; without,
  * at most 128 and no diffusion, for a preview. If it comes out larger than
  * max_bytes (0: no limit) it is made coarser; false if it still is. */

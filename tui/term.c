@@ -377,7 +377,9 @@ static bool add_picture(struct term *t, const struct grid *g)
     } else {
         bytes_format(&t->out, "\033[%d;%dH", r.y + 1, r.x + 1);
         if (kind == GRAPHICS_SIXEL)
-            ok = graphics_sixel(&t->out, g->picture, r.w * cell_w, r.h * cell_h, t->sixel_colours, fine,
+            /* tmux drops a picture when a row it touches, however lightly, is written to. */
+            ok = graphics_sixel(&t->out, g->picture, r.w * cell_w,
+                                t->in_tmux && r.h * cell_h >= 6 ? r.h * cell_h / 6 * 6 : r.h * cell_h, t->sixel_colours, fine,
                                 t->in_tmux ? TMUX_SIXEL_BYTES : 0, NULL);
         else
             ok = graphics_kitty(&t->out, g->picture, r.w, r.h, g->picture_fine ? 1536 : 512, NULL);
@@ -441,7 +443,8 @@ void term_paint(struct term *t, const struct grid *g)
         graphics_kitty_clear(&t->out);
         t->kitty_up = false;
     }
-    if (fresh) bytes_text(&t->out, "\033[?2026h");
+    /* Without synchronized updates the cursor would be seen jumping about. */
+    if (fresh) bytes_text(&t->out, "\033[?2026h\033[?25l");
     term_flush(t);
     curs_set(g->cursor_shown ? 1 : 0);
     move(g->cursor_shown ? g->cursor_y : g->rows - 1, g->cursor_shown ? g->cursor_x : 0);
@@ -449,7 +452,7 @@ void term_paint(struct term *t, const struct grid *g)
     doupdate();
     if (fresh) {
         sent = add_picture(t, g);
-        bytes_text(&t->out, "\033[?2026l");
+        bytes_text(&t->out, g->cursor_shown ? "\033[?25h\033[?2026l" : "\033[?2026l");
         if (sent) {
             bytes_text(&t->out, "\033[5n");
             t->awaiting = true;

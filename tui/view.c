@@ -259,7 +259,7 @@ static const struct {
     const char *hint;  /* below, while the field has the focus */
     bool (*parse)(const char *text, struct job *j, struct err *e);
 } fields[FIELD_COUNT] = {
-    { "Size", "Size", "16x16 to 8192x8192", "width x height, in steps of 16", parse_size },
+    { "Size", "Size", "16x16 to 8192x8192", "in steps of 16", parse_size },
     { "Steps", "Steps", "1 to 1000", "more: finer and slower", parse_steps },
     { "Guidance", "Guid.", "0 to 100", "how closely to follow", parse_guidance },
     { "Seed", "Seed", "a number or random", "a number, or random", parse_seed },
@@ -970,8 +970,7 @@ static void draw_settings(struct view *v, struct grid *g, const struct layout *l
     if (r.h > FIELD_COUNT) {
         int y = r.y + r.h - 1;
         if (in_form && i < FIELD_COUNT)
-            draw_fit(g, r, r.x, y - 1, r.w, v->field_error[i][0] ? COLOUR_BAD : COLOUR_DIM, 0,
-                     v->field_error[i][0] ? v->field_error[i] : fields[i].hint, false);
+            draw_fit(g, r, r.x, y - 1, r.w, COLOUR_DIM, 0, fields[i].hint, false);
         draw_text(g, r, r.x + (r.w - edit_width(button, strlen(button))) / 2, y, COLOUR_ACCENT,
                   CELL_BOLD | (v->focus == FOCUS_GENERATE && v->overlay == OVERLAY_NONE ? CELL_REVERSE : 0), button);
     }
@@ -998,6 +997,12 @@ static void draw_stage(const struct view *v, struct grid *g, struct rect r, int 
     draw_right(g, r, y, bytes ? COLOUR_TEXT : COLOUR_DIM, 0, draw_size(bytes, buf));
 }
 
+/* What the engine uses now. With an arena known, nothing used is a known 0. */
+static const char *used_text(const struct view *v, char buf[16])
+{
+    return v->memory.arena_bytes && !v->memory.used_bytes ? "0 B" : draw_size(v->memory.used_bytes, buf);
+}
+
 static void draw_memory(const struct view *v, struct grid *g, const struct layout *l)
 {
     static const enum stage shown[] = { STAGE_LOAD, STAGE_CLIP, STAGE_T5, STAGE_FLUX, STAGE_VAE };
@@ -1010,7 +1015,7 @@ static void draw_memory(const struct view *v, struct grid *g, const struct layou
     if (l->shape == LAYOUT_COMPACT) {
         enum stage s = v->running ? v->stage : STAGE_FLUX;
         snprintf(line, sizeof line, " %s %s  engine %s  process %s", stage_name(s), draw_size(stage_bytes(v, s), a),
-                 draw_size(v->memory.used_bytes, b), draw_size(v->memory.rss, c));
+                 used_text(v, b), draw_size(v->memory.rss, c));
         draw_fit(g, r, r.x, y, r.w, COLOUR_DIM, 0, line, false);
         return;
     }
@@ -1025,7 +1030,7 @@ static void draw_memory(const struct view *v, struct grid *g, const struct layou
         rows--;
     }
     if (rows == 1) {
-        snprintf(line, sizeof line, "engine %s", draw_size(v->memory.used_bytes, a));
+        snprintf(line, sizeof line, "engine %s", used_text(v, a));
         draw_text(g, r, r.x, y, COLOUR_DIM, 0, line);
         snprintf(line, sizeof line, "RSS %s", draw_size(v->memory.rss, a));
         draw_right(g, r, y, COLOUR_DIM, 0, line);
@@ -1034,7 +1039,7 @@ static void draw_memory(const struct view *v, struct grid *g, const struct layou
     if (rows >= 4) y++;
     draw_text(g, r, r.x, y, COLOUR_DIM, 0, "engine");
     if (v->memory.arena_bytes) {
-        snprintf(line, sizeof line, "%s of %s", draw_size(v->memory.used_bytes, a), draw_size(v->memory.arena_bytes, b));
+        snprintf(line, sizeof line, "%s of %s", used_text(v, a), draw_size(v->memory.arena_bytes, b));
         draw_right(g, r, y, COLOUR_TEXT, 0, line);
     } else {
         draw_right(g, r, y, COLOUR_DIM, 0, "-");
@@ -1181,8 +1186,13 @@ static void draw_message(struct view *v, struct grid *g, struct rect r)
         draw_wrapped(g, r, r.y, 2, colours[v->mood], v->mood == VIEW_BAD ? CELL_BOLD : 0, v->message);
         return;
     }
-    /* A path's end says more than its beginning. */
-    draw_fit(g, r, r.x, r.y, r.w, colours[v->mood], v->mood == VIEW_BAD ? CELL_BOLD : 0, v->message, v->mood == VIEW_GOOD);
+    if (v->mood == VIEW_GOOD) { /* "Saved" and a path, whose end says more than its beginning */
+        size_t word = strcspn(v->message, " ");
+        w = draw_bytes(g, r, r.x, r.y, COLOUR_GOOD, 0, v->message, word) + 1;
+        if (v->message[word]) draw_fit(g, r, r.x + w, r.y, r.w - w, COLOUR_GOOD, 0, v->message + word + 1, true);
+        return;
+    }
+    draw_fit(g, r, r.x, r.y, r.w, colours[v->mood], v->mood == VIEW_BAD ? CELL_BOLD : 0, v->message, false);
 }
 
 static int draw_hint(struct grid *g, struct rect r, int x, const char *name, const char *label)
