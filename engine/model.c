@@ -388,21 +388,16 @@ static bool defaults_read(struct model *m, struct err *e)
     struct config c = { config_read(path, CONFIG_MAX, 0, e), path, e };
     if (!c.root)
         return false;
-    json_t *values = json_object_get(c.root, "defaults");
-    if (values && !json_is_object(values)) {
-        config_expected(&c, "defaults", "an object");
-    } else if (values) {
-        struct config v = { values, path, e };
-        d->width = config_int_or(&v, "width", 16, 16384, d->width);
-        d->height = config_int_or(&v, "height", 16, 16384, d->height);
-        d->steps = config_int_or(&v, "steps", 1, 1000, d->steps);
-        d->guidance = (float)config_real_or(&v, "guidance", 0, 100, d->guidance);
-    }
-    const json_t *examples = config_array(&c, "examples", 10000);
+    d->width = config_int_or(&c, "width", 16, 16384, d->width);
+    d->height = config_int_or(&c, "height", 16, 16384, d->height);
+    d->steps = config_int_or(&c, "steps", 1, 1000, d->steps);
+    d->guidance = (float)config_real_or(&c, "guidance", 0, 100, d->guidance);
+    m->t5.tokens = config_int_or(&c, "max_sequence_length", 1, 512, m->t5.tokens);
+    const json_t *examples = config_array(&c, "prompts", 10000);
     for (size_t i = 0; i < json_array_size(examples) && m->examples < MODEL_EXAMPLES_MAX; i++) {
         const char *s = json_string_value(json_array_get(examples, i));
         if (!s || strlen(s) >= MODEL_EXAMPLE_BYTES) {
-            config_expected(&c, "examples", "prompts of at most 127 bytes");
+            config_expected(&c, "prompts", "prompts of at most 127 bytes");
             break;
         }
         strcpy(m->example[m->examples++], s);

@@ -82,8 +82,9 @@ struct model {
     struct flux_config flux;
     struct vae_config vae;
     struct scheduler_config scheduler;
-    /* sluice.json beside model_index.json, all keys optional: {"defaults":
-     * {"width", "height", "steps", "guidance"}, "examples": ["prompt", ...]} */
+    /* sluice.json beside model_index.json, all keys optional: {"width",
+     * "height", "steps", "guidance", "max_sequence_length" (T5's padded length),
+     * "prompts": ["example", ...]} */
     struct model_defaults defaults; /* sluice.json, else dev: 1024x1024, 28, 3.5; schnell: 4 steps, 0 */
     int examples;                /* prompts to show in the studio, from sluice.json */
     char example[MODEL_EXAMPLES_MAX][MODEL_EXAMPLE_BYTES];

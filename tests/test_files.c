@@ -741,8 +741,8 @@ static void test_model_open(void **state)
     char dir[MODEL_PATH_MAX];
     assert_string_equal(model_part_dir(&m, MODEL_T5, dir), in("dev/text_encoder_2"));
 
-    write_text(in("dev/sluice.json"), "{\"defaults\":{\"width\":128,\"steps\":6,\"guidance\":2},"
-                                      "\"examples\":[\"a red circle\",\"two\"]}");
+    write_text(in("dev/sluice.json"), "{\"width\":128,\"steps\":6,\"guidance\":2,"
+                                      "\"prompts\":[\"a red circle\",\"two\"]}");
     write_text(in("dev/tokenizer_2/tokenizer_config.json"),
                "{\"model_max_length\":1000000000000000019884624838656}");
     assert_fine(model_open(&m, in("dev"), true, &e), &e);
@@ -752,6 +752,14 @@ static void test_model_open(void **state)
     assert_int_equal(m.examples, 2);
     assert_string_equal(m.example[0], "a red circle");
     assert_int_equal(m.t5.tokens, 512);
+
+    write_text(in("dev/sluice.json"), "{\"max_sequence_length\":48}");
+    assert_fine(model_open(&m, in("dev"), true, &e), &e);
+    assert_int_equal(m.t5.tokens, 48);
+    write_text(in("dev/sluice.json"), "{\"steps\":0}");
+    assert_false(model_open(&m, in("dev"), true, &e));
+    assert_says(&e, "sluice.json");
+    err_clear(&e);
 
     model_make(in("schnell"), "flux-schnell");
     assert_fine(model_open(&m, in("schnell"), true, &e), &e);
