@@ -504,8 +504,6 @@ static void test_job_from_start_to_end(void **state)
     (void)state;
     struct view *v = make();
     struct event ev;
-    const struct job *job;
-    uint64_t seed;
 
     type(v, "a red apple");
     submit(v, 7, 42);
@@ -543,7 +541,7 @@ static void test_job_from_start_to_end(void **state)
     news(v, ev);
     has(v, "preview 5/20");
     has(v, "▀▀▀▀▀▀");
-    assert_null(view_result(v, &job, &seed));
+    assert_null(view_result(v).image);
     type(v, " and more");
     has(v, "a red apple and more");
     ev = about(EVENT_DONE, 7);
@@ -554,9 +552,10 @@ static void test_job_from_start_to_end(void **state)
     has(v, "Saved ~/Pictures/sluice/20260101-101500-42.png");
     has(v, "256x256, seed 42");
     has(v, "Done in 3.2 s");
-    assert_non_null(view_result(v, &job, &seed));
-    assert_string_equal(job->prompt, "a red apple");
-    assert_int_equal(seed, 42);
+    assert_non_null(view_result(v).image);
+    assert_string_equal(view_result(v).job->prompt, "a red apple");
+    assert_int_equal(view_result(v).seed, 42);
+    assert_string_equal(view_result(v).path, "/home/me/Pictures/sluice/20260101-101500-42.png");
     news(v, (struct event){ .kind = EVENT_IDLE });
     assert_false(view_busy(v));
     /* the picture stays while the next prompt is typed */
@@ -659,7 +658,9 @@ static void test_failures(void **state)
     view_saved(v, false, "still full");
     has(v, "Not saved: still full");
     has(v, "NOT SAVED");
+    assert_string_equal(view_result(v).path, "");
     view_saved(v, true, "/home/me/there.png");
+    assert_string_equal(view_result(v).path, "/home/me/there.png");
     has(v, "Saved ~/there.png");
     has_not(v, "NOT SAVED");
     view_refused(v, "the queue is full");

@@ -3,6 +3,7 @@
  * One thread, one poll() on the terminal, the engine and the signals. The view
  * says what is wished for; here it is done. Saving a picture a second time
  * happens on a thread of its own, because a disk may be slow. */
+#include "engine/file.h"
 #include "tui/cmd.h"
 #include "tui/studio.h"
 #include "tui/term.h"
@@ -66,8 +67,9 @@ struct saving {
     bool running;
     int done_pipe[2]; /* the thread writes one byte when it is ready */
     struct image *image;
-    char path[PATH_BYTES], seed[24], size[32], steps[16], guidance[24];
-    char *prompt;     /* owned, or NULL */
+    char path[PATH_BYTES];
+    char from[PATH_BYTES]; /* the result's own file, to be copied as it is; "": none */
+    char *parameters;      /* owned, or NULL */
     bool ok;
     struct err e;
 };
@@ -137,21 +139,24 @@ static bool choose_name(struct studio *s, struct job *j, struct err *e)
     return err_set(e, ERR_IO, "no free name for a picture in %s", s->out_dir);
 }
 
+static bool copy_file(const char *from, const char *to, struct err *e)
+{
+    size_t bytes;
+    char *data = file_read(from, (size_t)1 << 30, &bytes, e);
+    bool ok = data && file_write(to, data, bytes, e);
+
+    free(data);
+    return ok;
+}
+
 static void *save_thread(void *of)
 {
     struct saving *s = of;
-    struct image_text texts[6];
-    size_t n = 0;
+    struct image_text text = { "parameters", s->parameters };
 
-    texts[n++] = (struct image_text){ "Software", "sluice" };
-    texts[n++] = (struct image_text){ "seed", s->seed };
-    if (s->prompt) {
-        texts[n++] = (struct image_text){ "prompt", s->prompt };
-        texts[n++] = (struct image_text){ "size", s->size };
-        texts[n++] = (struct image_text){ "steps", s->steps };
-        texts[n++] = (struct image_text){ "guidance", s->guidance };
-    }
-    s->ok = image_write_png(s->image, s->path, texts, n, &s->e);
+    /* The file carries every setting; if it has gone, the pixels are still here. */
+    s->ok = (s->from[0] && copy_file(s->from, s->path, NULL)) ||
+            image_write_png(s->image, s->path, &text, s->parameters ? 1 : 0, &s->e);
     if (write(s->done_pipe[1], "", 1) < 0) {}
     return NULL;
 }
@@ -159,12 +164,10 @@ static void *save_thread(void *of)
 static void start_saving(struct studio *s, const char *path)
 {
     struct saving *v = &s->saving;
-    const struct job *j = NULL;
-    uint64_t seed = 0;
-    const struct image *im = view_result(s->view, &j, &seed);
+    struct view_result r = view_result(s->view);
     struct err e = { 0 };
 
-    if (!im) {
+    if (!r.image) {
         view_saved(s->view, false, "there is no picture");
         return;
     }
@@ -180,18 +183,19 @@ static void start_saving(struct studio *s, const char *path)
         return;
     }
     snprintf(v->path, sizeof v->path, "%s", path);
-    snprintf(v->seed, sizeof v->seed, "%" PRIu64, seed);
-    free(v->prompt);
-    v->prompt = NULL;
-    if (j) {
-        v->prompt = strdup(j->prompt);
-        snprintf(v->size, sizeof v->size, "%dx%d", j->width, j->height);
-        snprintf(v->steps, sizeof v->steps, "%d", j->steps);
-        snprintf(v->guidance, sizeof v->guidance, "%g", (double)j->guidance);
-    }
+    snprintf(v->from, sizeof v->from, "%s", r.path);
+    free(v->parameters);
+    v->parameters = NULL;
+    /* The line that other programs read, as the engine writes it. */
+    if (r.job && asprintf(&v->parameters,
+                          "%s\nSteps: %d, Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: %g, "
+                          "Seed: %" PRIu64 ", Size: %dx%d, Model: %s",
+                          r.job->prompt, r.job->steps, (double)r.job->guidance, r.seed, r.job->width, r.job->height,
+                          s->calls->model(s->engine)->name) < 0)
+        v->parameters = NULL;
     v->ok = false;
     err_clear(&v->e);
-    v->image = image_copy(im, &e);
+    v->image = image_copy(r.image, &e);
     if (!v->image) {
         view_saved(s->view, false, e.text);
         return;
@@ -426,7 +430,7 @@ done:
     release_signals();
     calls->stop(g);
     end_saving(&s, false);
-    if (s.saving.prompt) free(s.saving.prompt);
+    free(s.saving.parameters);
     for (int i = 0; i < 2; i++)
         if (s.saving.done_pipe[i] >= 0) close(s.saving.done_pipe[i]);
     view_free(s.view);

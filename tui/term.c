@@ -371,7 +371,9 @@ static bool add_picture(struct term *t, const struct grid *g)
 
     if (kind == GRAPHICS_NONE || (kind == GRAPHICS_BLOCKS && !(t->truecolour && t->depth != DEPTH_MONO && t->utf8)))
         return false;
-    bytes_text(&t->out, "\0337");
+    /* Without synchronized updates the cursor would be seen jumping about. Hidden
+     * after DECSC, not before: some terminals save and restore that, too. */
+    bytes_text(&t->out, "\0337\033[?25l");
     if (kind == GRAPHICS_BLOCKS) {
         graphics_blocks(&t->out, g, r);
     } else {
@@ -443,8 +445,7 @@ void term_paint(struct term *t, const struct grid *g)
         graphics_kitty_clear(&t->out);
         t->kitty_up = false;
     }
-    /* Without synchronized updates the cursor would be seen jumping about. */
-    if (fresh) bytes_text(&t->out, "\033[?2026h\033[?25l");
+    if (fresh) bytes_text(&t->out, "\033[?2026h");
     term_flush(t);
     curs_set(g->cursor_shown ? 1 : 0);
     move(g->cursor_shown ? g->cursor_y : g->rows - 1, g->cursor_shown ? g->cursor_x : 0);

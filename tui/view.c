@@ -62,7 +62,7 @@ struct view {
     double image_seconds;
 
     enum view_mood mood;
-    char message[PATH_BYTES + 128], wish_path[PATH_BYTES + 1];
+    char message[PATH_BYTES + 128], wish_path[PATH_BYTES + 1], image_path[PATH_BYTES + 1];
 };
 
 /* --- state ---------------------------------------------------------------- */
@@ -194,12 +194,10 @@ void view_tick(struct view *v, int64_t now_ms)
     v->now_ms = now_ms;
 }
 
-const struct image *view_result(const struct view *v, const struct job **job, uint64_t *seed)
+struct view_result view_result(const struct view *v)
 {
-    if (v->shown < SHOWN_PARTIAL) return NULL;
-    *job = v->image_job_known ? &v->image_job : NULL;
-    *seed = v->image_seed;
-    return v->image;
+    if (v->shown < SHOWN_PARTIAL) return (struct view_result){ .path = "" };
+    return (struct view_result){ v->image, v->image_job_known ? &v->image_job : NULL, v->image_seed, v->image_path };
 }
 
 /* --- the form --------------------------------------------------------------- */
@@ -350,7 +348,10 @@ void view_saved(struct view *v, bool ok, const char *path_or_reason)
         say_two(v, VIEW_BAD, "Not saved: ", path_or_reason);
         return;
     }
-    if (v->shown == SHOWN_UNSAVED) v->shown = SHOWN_DONE;
+    if (v->shown == SHOWN_UNSAVED) {
+        v->shown = SHOWN_DONE;
+        snprintf(v->image_path, sizeof v->image_path, "%s", path_or_reason);
+    }
     say_two(v, VIEW_GOOD, "Saved ", friendly(v, path_or_reason, buf, sizeof buf));
 }
 
@@ -746,6 +747,7 @@ static void show(struct view *v, struct event *ev, enum shown what)
     if (what == SHOWN_PREVIEW) return;
     job_free(&v->image_job);
     v->image_job_known = r && job_copy(&v->image_job, &r->job, NULL);
+    snprintf(v->image_path, sizeof v->image_path, "%s", what == SHOWN_UNSAVED ? "" : ev->text);
 }
 
 /* How far a picture is, for its bar; -1: unknown. Sampling is nearly all of a

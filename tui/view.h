@@ -68,9 +68,15 @@ bool view_request(struct view *v, struct job *out, bool *random_seed, struct err
 void view_submitted(struct view *v, uint64_t id, const struct job *j);
 void view_refused(struct view *v, const char *text);
 
-/* The picture on screen if it is a result (not a preview), else NULL, and the
- * job it came from, or NULL when that is unknown. *seed is of this picture. */
-const struct image *view_result(const struct view *v, const struct job **job, uint64_t *seed);
+/* The picture on screen if it is a result (not a preview); all borrowed until
+ * the next event. */
+struct view_result {
+    const struct image *image; /* NULL: there is none */
+    const struct job *job;     /* it came from; NULL: unknown */
+    uint64_t seed;             /* of this picture */
+    const char *path;          /* of its file; "" if it could not be saved */
+};
+struct view_result view_result(const struct view *v);
 void view_saved(struct view *v, bool ok, const char *path_or_reason);
 
 enum view_mood { VIEW_INFO, VIEW_GOOD, VIEW_WARN, VIEW_BAD };
