@@ -690,6 +690,43 @@ static void test_help(void **state)
     view_free(v);
 }
 
+/* The manual page has every key as the help screen has it. */
+static void test_manual_has_the_keys(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    char page[40000] = "", *line, *rest, *text;
+    FILE *f = fopen("man/sluice.1", "r");
+    int found = 0;
+    bool inside = false;
+
+    if (!f) skip();
+    page[fread(page, 1, sizeof page - 1, f)] = 0;
+    fclose(f);
+    press(v, K_F1);
+    text = strdup(screen(v, 76, 60));
+    for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        char *bar = strstr(line, "│ "), key[64] = "", *end, row[256];
+        if (strstr(line, "─ Keys ─")) inside = true;
+        if (inside && strstr(line, "╰")) break;
+        if (!inside || !bar) continue;
+        bar += strlen("│ ");
+        if (strlen(bar) < 20 || bar[0] == ' ') continue;
+        snprintf(key, sizeof key, "%.14s", bar);
+        for (end = key + strlen(key); end > key && end[-1] == ' ';) *--end = 0;
+        bar += 14;
+        if (!(end = strstr(bar, "│"))) continue;
+        while (end > bar && end[-1] == ' ') end--;
+        if (end == bar) continue;
+        snprintf(row, sizeof row, "\n%s|%.*s\n", key, (int)(end - bar), bar);
+        if (!strstr(page, row)) fail_msg("man/sluice.1 has no row \"%s|%.*s\"", key, (int)(end - bar), bar);
+        found++;
+    }
+    assert_true(found >= 15);
+    free(text);
+    view_free(v);
+}
+
 /* The overlay hides the picture from the terminal's pixels. */
 static void test_pixels_are_offered(void **state)
 {
@@ -984,6 +1021,7 @@ int main(void)
         cmocka_unit_test(test_interrupting),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_help),
+        cmocka_unit_test(test_manual_has_the_keys),
         cmocka_unit_test(test_pixels_are_offered),
         cmocka_unit_test(test_random_use),
         cmocka_unit_test(test_keys),

@@ -566,7 +566,7 @@ static const struct action {
     struct wish (*run)(struct view *v);
 } actions[] = {
     { { { K_ENTER, 0, 0 } }, "Enter", "Generate", "generate; while one runs, queue another", always, always, do_generate },
-    { { { K_ESC, 0, 0 } }, "Esc", "Cancel", "cancel what runs; once more: give up its partial picture", always, view_busy,
+    { { { K_ESC, 0, 0 } }, "Esc", "Cancel", "cancel; once more: give up the partial picture", always, view_busy,
       do_cancel },
     { { { K_CHAR, 's', K_CTRL }, { K_F2, 0, 0 } }, "^S", "Save elsewhere", NULL, has_unsaved, has_unsaved, do_save },
     { { { K_F1, 0, 0 }, { K_CHAR, 'g', K_CTRL } }, "^G", "Help", "this help (also F1, and ? outside the prompt)", always,
