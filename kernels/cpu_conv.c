@@ -51,22 +51,6 @@ size_t cpu_conv2d_scratch(struct device *d, struct tensor y, struct tensor x, st
     return cpu_round((size_t)w.shape[0] * sizeof(float)) + widened_bytes(x, w) + library;
 }
 
-static void run(struct cpu_device *c, dnnl_primitive_t primitive, int n, const int *arg,
-                const dnnl_memory_desc_t *const *md, void *const *data, const char *what)
-{
-    dnnl_exec_arg_t args[5];
-    int made = 0;
-    for (; made < n; made++) {
-        args[made].arg = arg[made];
-        if (!cpu_check(&c->device, dnnl_memory_create(&args[made].memory, md[made], c->engine, data[made]), what))
-            break;
-    }
-    if (made == n)
-        cpu_check(&c->device, dnnl_primitive_execute(primitive, c->stream, n, args), what);
-    while (made-- > 0)
-        dnnl_memory_destroy(args[made].memory);
-}
-
 void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                 const struct conv2d *v, void *scratch)
 {
@@ -91,11 +75,7 @@ void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tenso
         }
         plain = widened;
     }
-    run(c, p->reorder, 2, (const int[]){ DNNL_ARG_FROM, DNNL_ARG_TO },
-        (const dnnl_memory_desc_t *const[]){
-            dnnl_primitive_desc_query_md(p->reorder_desc, dnnl_query_src_md, 0),
-            dnnl_primitive_desc_query_md(p->reorder_desc, dnnl_query_dst_md, 0) },
-        (void *const[]){ plain, weights }, "convolution weight layout");
+    cpu_pack_weights(c, p, weights, plain);
     if (!device_ok(d))
         return;
     const dnnl_memory_desc_t *md[5] = {
@@ -105,7 +85,7 @@ void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tenso
         dnnl_primitive_desc_query_md(p->desc, dnnl_query_scratchpad_md, 0),
         dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 1),
     };
-    run(c, p->primitive, tensor_present(b) ? 5 : 4,
+    cpu_execute(c, p->primitive, tensor_present(b) ? 5 : 4,
         (const int[]){ DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS },
         md, (void *const[]){ x.data, weights, y.data, pad, bias }, "convolution");
 }

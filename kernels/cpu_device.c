@@ -59,22 +59,37 @@ static bool act_post_op(dnnl_post_ops_t ops, enum act act)
     return false;
 }
 
+/* Which layout the weights of p->desc are wanted in, and the way there. */
+static bool weights_layout(struct cpu_device *c, struct cpu_primitive *p, const dnnl_memory_desc_t *plain)
+{
+    const dnnl_memory_desc_t *liked = dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0);
+    p->weights_bytes = dnnl_memory_desc_get_size(liked);
+    return cpu_check(&c->device, dnnl_reorder_primitive_desc_create(&p->reorder_desc, plain, c->engine, liked,
+                     c->engine, NULL), "weight layout");
+}
+
 static bool matmul_desc(struct cpu_device *c, struct cpu_primitive *p, dnnl_primitive_attr_t attr)
 {
     const struct cpu_key *k = &p->key;
-    dnnl_memory_desc_t src, weights, bias, dst;
+    dnnl_memory_desc_t src, weights, any, bias, dst;
     dnnl_matmul_desc_t desc;
     struct device *d = &c->device;
+    dnnl_dims_t weights_dims = { k->k, k->n };
+    dnnl_data_type_t type = (dnnl_data_type_t)k->weights;
     return cpu_check(d, dnnl_memory_desc_init_by_strides(&src, 2, (dnnl_dims_t){ k->m, k->k },
                      (dnnl_data_type_t)k->src, (dnnl_dims_t){ k->src_row, 1 }), "matmul source") &&
-           cpu_check(d, dnnl_memory_desc_init_by_strides(&weights, 2, (dnnl_dims_t){ k->k, k->n },
-                     (dnnl_data_type_t)k->weights, (dnnl_dims_t){ k->weights_col, k->weights_row }), "matmul weights") &&
+           cpu_check(d, dnnl_memory_desc_init_by_strides(&weights, 2, weights_dims, type,
+                     (dnnl_dims_t){ k->weights_col, k->weights_row }), "matmul weights") &&
+           cpu_check(d, dnnl_memory_desc_init_by_tag(&any, 2, weights_dims, type, dnnl_format_tag_any),
+                     "matmul weights") &&
            cpu_check(d, dnnl_memory_desc_init_by_strides(&bias, 2, (dnnl_dims_t){ 1, k->n }, dnnl_f32,
                      (dnnl_dims_t){ k->n, 1 }), "matmul bias") &&
            cpu_check(d, dnnl_memory_desc_init_by_strides(&dst, 2, (dnnl_dims_t){ k->m, k->n },
                      (dnnl_data_type_t)k->dst, (dnnl_dims_t){ k->dst_row, 1 }), "matmul result") &&
-           cpu_check(d, dnnl_matmul_desc_init(&desc, &src, &weights, k->bias ? &bias : NULL, &dst), "matmul") &&
-           cpu_check(d, dnnl_primitive_desc_create(&p->desc, &desc, attr, c->engine, NULL), "matmul");
+           cpu_check(d, dnnl_matmul_desc_init(&desc, &src, k->packed ? &any : &weights, k->bias ? &bias : NULL, &dst),
+                     "matmul") &&
+           cpu_check(d, dnnl_primitive_desc_create(&p->desc, &desc, attr, c->engine, NULL), "matmul") &&
+           (!k->packed || weights_layout(c, p, &weights));
 }
 
 static bool conv_desc(struct cpu_device *c, struct cpu_primitive *p, dnnl_primitive_attr_t attr)
@@ -103,10 +118,7 @@ static bool conv_desc(struct cpu_device *c, struct cpu_primitive *p, dnnl_primit
                    (dnnl_dims_t){ k->top, k->left }, (dnnl_dims_t){ k->bottom, k->right }), "convolution") ||
         !cpu_check(d, dnnl_primitive_desc_create(&p->desc, &desc, attr, c->engine, NULL), "convolution"))
         return false;
-    const dnnl_memory_desc_t *liked = dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0);
-    p->weights_bytes = dnnl_memory_desc_get_size(liked);
-    return cpu_check(d, dnnl_reorder_primitive_desc_create(&p->reorder_desc, &plain, c->engine, liked, c->engine, NULL),
-                     "convolution weight layout");
+    return weights_layout(c, p, &plain);
 }
 
 struct cpu_primitive *cpu_primitive(struct cpu_device *c, const struct cpu_key *key)
@@ -154,6 +166,31 @@ bool cpu_compile(struct cpu_device *c, struct cpu_primitive *p)
     return (p->primitive || cpu_check(&c->device, dnnl_primitive_create(&p->primitive, p->desc), "compiling")) &&
            (!p->reorder_desc || p->reorder ||
             cpu_check(&c->device, dnnl_primitive_create(&p->reorder, p->reorder_desc), "compiling"));
+}
+
+void cpu_execute(struct cpu_device *c, dnnl_primitive_t primitive, int n, const int *arg,
+                 const dnnl_memory_desc_t *const *md, void *const *data, const char *what)
+{
+    dnnl_exec_arg_t args[5] = { 0 };
+    int made = 0;
+    for (; made < n; made++) {
+        args[made].arg = arg[made];
+        if (!cpu_check(&c->device, dnnl_memory_create(&args[made].memory, md[made], c->engine, data[made]), what))
+            break;
+    }
+    if (made == n)
+        cpu_check(&c->device, dnnl_primitive_execute(primitive, c->stream, n, args), what);
+    while (made-- > 0)
+        dnnl_memory_destroy(args[made].memory);
+}
+
+void cpu_pack_weights(struct cpu_device *c, const struct cpu_primitive *p, void *packed, const void *w)
+{
+    cpu_execute(c, p->reorder, 2, (const int[]){ DNNL_ARG_FROM, DNNL_ARG_TO },
+                (const dnnl_memory_desc_t *const[]){
+                    dnnl_primitive_desc_query_md(p->reorder_desc, dnnl_query_src_md, 0),
+                    dnnl_primitive_desc_query_md(p->reorder_desc, dnnl_query_dst_md, 0) },
+                (void *const[]){ (void *)(uintptr_t)w, packed }, "weight layout");
 }
 
 static void cpu_upload(struct device *d, struct tensor y, const void *host)

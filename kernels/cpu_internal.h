@@ -13,7 +13,7 @@ enum { CPU_CACHE_SLOTS = 1024 };
 struct cpu_key {
     enum { CPU_MATMUL = 1, CPU_CONV } kind;
     int32_t src, weights, dst; /* dnnl_data_type_t */
-    int32_t bias, act, accumulate, threads;
+    int32_t bias, act, accumulate, packed, threads;
     int64_t m, n, k;           /* conv: H, W, I */
     int64_t src_row, src_col, weights_row, weights_col, dst_row; /* strides, elements; conv: O, kh, kw, stride, - */
     int64_t top, left, bottom, right;
@@ -23,10 +23,10 @@ struct cpu_primitive {
     struct cpu_key key;
     dnnl_primitive_desc_t desc;
     dnnl_primitive_t primitive; /* compiled on first use */
-    dnnl_primitive_desc_t reorder_desc; /* conv: plain weights -> the layout it likes */
+    dnnl_primitive_desc_t reorder_desc; /* conv, packed: plain weights -> the layout it likes */
     dnnl_primitive_t reorder;
     size_t scratch_bytes;       /* what oneDNN itself asks for */
-    size_t weights_bytes;       /* conv: reordered weights */
+    size_t weights_bytes;       /* of the reordered weights */
 };
 
 struct cpu_device {
@@ -63,10 +63,17 @@ struct cpu_gemm {
     int64_t y_stride;
     enum act act;
     bool bias;
+    bool packed;                   /* w was put through cpu_pack_weights: for one w and many small x */
 };
 struct cpu_primitive *cpu_gemm_plan(struct cpu_device *c, const struct cpu_gemm *g, bool compile);
 void cpu_gemm_run(struct cpu_device *c, const struct cpu_primitive *p, void *y, const void *x, const void *w,
                   const float *b, void *scratch);
+/* Weights as the key describes them into p->weights_bytes at packed. */
+void cpu_pack_weights(struct cpu_device *c, const struct cpu_primitive *p, void *packed, const void *w);
+
+/* Runs a primitive on n <= 5 pieces of memory. */
+void cpu_execute(struct cpu_device *c, dnnl_primitive_t primitive, int n, const int *arg,
+                 const dnnl_memory_desc_t *const *md, void *const *data, const char *what);
 
 /* The operations, one file each family. */
 size_t cpu_linear_scratch(struct device *d, struct tensor y, struct tensor x, struct tensor w);

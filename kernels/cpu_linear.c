@@ -41,6 +41,7 @@ struct cpu_primitive *cpu_gemm_plan(struct cpu_device *c, const struct cpu_gemm 
     key.dst = cpu_dnnl_type(g->y_type);
     key.bias = g->bias;
     key.act = g->act;
+    key.packed = g->packed;
     key.threads = c->threads;
     key.m = g->m;
     key.n = g->n;
@@ -56,25 +57,16 @@ struct cpu_primitive *cpu_gemm_plan(struct cpu_device *c, const struct cpu_gemm 
 void cpu_gemm_run(struct cpu_device *c, const struct cpu_primitive *p, void *y, const void *x, const void *w,
                   const float *b, void *scratch)
 {
-    static const dnnl_query_t query[] = { dnnl_query_src_md, dnnl_query_weights_md, dnnl_query_weights_md,
-                                          dnnl_query_dst_md, dnnl_query_scratchpad_md };
-    static const int index[] = { 0, 0, 1, 0, 0 };
-    static const int arg[] = { DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD };
-    void *data[] = { (void *)(uintptr_t)x, (void *)(uintptr_t)w, (void *)(uintptr_t)b, y, scratch };
-    dnnl_exec_arg_t args[5];
-    int n = 0;
-    for (int i = 0; i < 5; i++) {
-        if ((i == 2 && !b) || (i == 4 && !p->scratch_bytes))
-            continue;
-        const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(p->desc, query[i], index[i]);
-        args[n].arg = arg[i];
-        if (cpu_check(&c->device, dnnl_memory_create(&args[n].memory, md, c->engine, data[i]), "memory"))
-            n++;
-    }
-    if (device_ok(&c->device))
-        cpu_check(&c->device, dnnl_primitive_execute(p->primitive, c->stream, n, args), "matmul");
-    while (n-- > 0)
-        dnnl_memory_destroy(args[n].memory);
+    const dnnl_memory_desc_t *md[5] = {
+        dnnl_primitive_desc_query_md(p->desc, dnnl_query_src_md, 0),
+        dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0),
+        dnnl_primitive_desc_query_md(p->desc, dnnl_query_dst_md, 0),
+        dnnl_primitive_desc_query_md(p->desc, dnnl_query_scratchpad_md, 0),
+        dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 1),
+    };
+    cpu_execute(c, p->primitive, b ? 5 : 4,
+                (const int[]){ DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS }, md,
+                (void *const[]){ (void *)(uintptr_t)x, (void *)(uintptr_t)w, y, scratch, (void *)(uintptr_t)b }, "matmul");
 }
 
 static struct cpu_gemm gemm_of(struct tensor y, struct tensor x, struct tensor w, int64_t outputs, bool bias,

@@ -14,6 +14,14 @@
 #define CLONES
 #endif
 
+/* condition ? a : b without a branch; written with `?`, gcc 12 makes jumps of
+ * it and leaves the whole loop scalar (ten times slower). */
+static inline float choose(bool condition, float a, float b)
+{
+    uint32_t mask = -(uint32_t)condition;
+    return f32_from_bits((f32_bits(a) & mask) | (f32_bits(b) & ~mask));
+}
+
 /* Branch-free, so that it can be done sixteen at a time. Exponent 31 is
  * infinity or NaN; below 2^-14 the multiplication normalises the subnormal. */
 static inline float half_to_float(uint16_t h)
@@ -73,43 +81,64 @@ void vec_store(void *restrict y, enum dtype t, const float *restrict x, int64_t 
             dtype_store(y, t, i, x[i]);
 }
 
+/* A piece is read whole before it is written, and the write never overtakes the read. */
+CLONES void vec_scale_to_bf16(uint16_t *y, const float *x, float a, int64_t n)
+{
+    float piece[64];
+    for (int64_t i = 0; i < n; i += 64) {
+        int64_t m = n - i < 64 ? n - i : 64;
+        for (int64_t j = 0; j < m; j++)
+            piece[j] = a * x[i + j];
+        for (int64_t j = 0; j < m; j++)
+            y[i + j] = round_bf16(piece[j]);
+    }
+}
+
+/* Sixteen partial sums whatever the compiler makes of it: a serial sum of a
+ * wide row would lose two digits. */
 CLONES float vec_sum(const float *x, int64_t n)
 {
-    float s = 0;
-    for (int64_t i = 0; i < n; i++)
-        s += x[i];
+    float lane[16] = { 0 }, s = 0;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++)
+            lane[l] += x[i + l];
+    for (; i < n; i++)
+        lane[i % 16] += x[i];
+    for (int l = 0; l < 16; l++)
+        s += lane[l];
     return s;
 }
 
 CLONES float vec_sum_square(const float *x, float mean, int64_t n)
 {
-    float s = 0;
-    for (int64_t i = 0; i < n; i++)
-        s += (x[i] - mean) * (x[i] - mean);
+    float lane[16] = { 0 }, s = 0;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++)
+            lane[l] += (x[i + l] - mean) * (x[i + l] - mean);
+    for (; i < n; i++)
+        lane[i % 16] += (x[i] - mean) * (x[i] - mean);
+    for (int l = 0; l < 16; l++)
+        s += lane[l];
     return s;
+}
+
+/* As integers: with the magnitude of negatives flipped, floats order as their
+ * bits do, and an integer maximum is what the compiler can do in lanes. */
+static inline int32_t ordered(int32_t bits)
+{
+    return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
 CLONES float vec_max(const float *x, int64_t n)
 {
-    float lane[16];
-    uint32_t nan = 0;
-    for (int l = 0; l < 16; l++)
-        lane[l] = -INFINITY;
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int l = 0; l < 16; l++) {
-            float v = x[i + l];
-            lane[l] = v > lane[l] ? v : lane[l];
-            nan |= (f32_bits(v) & 0x7fffffffu) > 0x7f800000u;
-        }
-    float m = -INFINITY;
-    for (int l = 0; l < 16; l++)
-        m = lane[l] > m ? lane[l] : m;
-    for (; i < n; i++) {
-        m = x[i] > m ? x[i] : m;
-        nan |= (f32_bits(x[i]) & 0x7fffffffu) > 0x7f800000u;
+    int32_t max = ordered((int32_t)f32_bits(-INFINITY));
+    for (int64_t i = 0; i < n; i++) {
+        int32_t v = ordered((int32_t)f32_bits(x[i]));
+        max = v > max ? v : max;
     }
-    return nan ? NAN : m;
+    return f32_from_bits((uint32_t)ordered(max));
 }
 
 CLONES void vec_affine(float *x, float a, float b, int64_t n)
@@ -144,14 +173,15 @@ CLONES void vec_normalise(float *restrict x, float mean, float inv, const float 
 }
 
 /* exp(x) to about 1 unit in the last place: x = k ln 2 + r, |r| <= ln 2 / 2,
- * and the Taylor series of exp(r) to degree 7. Above 88.7 infinity, below
- * -87.3 zero (no subnormals), NaN stays NaN. */
+ * and the Taylor series of exp(r) to degree 7. Limits come first, so that what
+ * follows needs no branch and can be done sixteen at a time: e^89 is infinity
+ * and e^-104 is zero in float. NaN stays NaN through r. */
 static inline float exp_one(float x)
 {
+    x = choose(x > 89.0f, 89.0f, x);
+    x = choose(x < -104.0f, -104.0f, x);
     float t = x * 1.44269504f;
-    t = t < 200.0f ? t : 200.0f; /* also NaN: the conversion below must be defined */
-    t = t > -200.0f ? t : -200.0f;
-    int32_t k = (int32_t)(t + (t < 0 ? -0.5f : 0.5f));
+    int32_t k = (int32_t)(t + copysignf(0.5f, t));
     float kf = (float)k;
     float r = x - kf * 0.693359375f;
     r = r - kf * -2.12194440e-4f;
@@ -163,11 +193,8 @@ static inline float exp_one(float x)
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    int32_t half = k >> 1; /* in two steps: 2^128 is no float, e^88.7 is */
-    float y = p * f32_from_bits((uint32_t)(half + 127) << 23) * f32_from_bits((uint32_t)(k - half + 127) << 23);
-    y = x > 88.72283f ? INFINITY : y;
-    y = x < -87.33654f ? 0.0f : y;
-    return x != x ? x : y;
+    uint32_t half = (uint32_t)(k >> 1); /* in two steps: 2^128 is no float, e^88.7 is */
+    return p * f32_from_bits((half + 127) << 23) * f32_from_bits(((uint32_t)k - half + 127) << 23);
 }
 
 CLONES float vec_exp(float *x, float scale, float max, int64_t n)

@@ -8,9 +8,12 @@
 void vec_load(float *restrict y, const void *restrict x, enum dtype t, int64_t n);  /* any floating type */
 void vec_store(void *restrict y, enum dtype t, const float *restrict x, int64_t n); /* F32, BF16, F16 */
 
+/* y = a*x rounded to BF16; y may begin where x does. */
+void vec_scale_to_bf16(uint16_t *y, const float *x, float a, int64_t n);
+
 float vec_sum(const float *x, int64_t n);
 float vec_sum_square(const float *x, float mean, int64_t n); /* sum of (x-mean)^2 */
-float vec_max(const float *x, int64_t n);                    /* NaN if any is NaN; -inf if n == 0 */
+float vec_max(const float *x, int64_t n);                    /* a NaN may win or be passed over; -inf if n == 0 */
 
 void vec_affine(float *x, float a, float b, int64_t n);      /* x = a*x + b */
 void vec_add(float *restrict y, const float *restrict x, int64_t n);

@@ -29,8 +29,7 @@ static bool is_vector(struct tensor t, int64_t n)
 
 bool device_sync(struct device *d, struct err *e)
 {
-    if (device_ok(d))
-        d->ops->sync(d);
+    d->ops->sync(d); /* also after a failure: the caller may free what queued work still uses */
     if (device_ok(d))
         return true;
     err_set(e, d->err.kind, "%s", d->err.text);
@@ -102,6 +101,8 @@ void device_conv2d(struct device *d, struct tensor y, struct tensor x, struct te
         return;
     assert(y.ndim == 3 && x.ndim == 3 && w.ndim == 4);
     assert(w.shape[1] == x.shape[2] && w.shape[0] == y.shape[2]);
+    assert(tensor_dense(y) && tensor_dense(x) && tensor_dense(w));
+    assert(c->top < w.shape[2] && c->bottom < w.shape[2] && c->left < w.shape[3] && c->right < w.shape[3]);
     assert(y.shape[0] == (x.shape[0] + c->top + c->bottom - w.shape[2]) / c->stride + 1);
     assert(y.shape[1] == (x.shape[1] + c->left + c->right - w.shape[3]) / c->stride + 1);
     assert(!tensor_present(b) || is_vector(b, y.shape[2]));

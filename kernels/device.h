@@ -7,8 +7,9 @@
  *
  * Memory: device_tensor takes from the device's arena (arena.h), used as a
  * stack by device_mark / device_release. Operations take their own scratch from the same
- * arena and give it back before they return. Weights are views of mapped files and are used in place, in the dtype they are
- * stored in (F32, BF16, F16).
+ * arena and give it back before they return. Weights are views of mapped files
+ * and are used in place, in the dtype they are stored in (F32, BF16, F16); where
+ * that is not the activations' type they are converted to it, piece by piece.
  *
  * Types: "activation" tensors are F32 or BF16 (device->compute) unless said
  * otherwise. Norm statistics, softmax and all accumulations are F32 at least;
@@ -16,7 +17,8 @@
  * shift, gate) may be of any floating type.
  *
  * Aliasing: outputs may not overlap inputs unless an operation says "in place
- * allowed" (then y and x are the same view exactly). Rows may be strided; the last dimension is dense.
+ * allowed" (then y and x are the same view exactly). Rows may be strided; the
+ * last dimension is dense. Operands of conv2d are dense as a whole.
  *
  * Devices: cpu (cpu.h), ref (ref.h: naive, double, the truth in tests), count
  * (count.h: computes nothing, counts bytes and operations). */
@@ -99,7 +101,7 @@ struct device {
 
 /* --- control --------------------------------------------------------------- */
 static inline bool device_ok(const struct device *d) { return d->err.kind == ERR_NONE; }
-/* Waits for queued work. False with the sticky failure moved to e (and cleared here). */
+/* Waits for queued work, always. False with the sticky failure moved to e (and cleared here). */
 bool device_sync(struct device *d, struct err *e);
 /* Block `done` of `total` has ended: reports it, and stops the device with
  * ERR_CANCELLED if `interrupted` says so. Models call it after every block. */
@@ -134,7 +136,8 @@ void device_linear(struct device *d, struct tensor y, struct tensor x, struct te
 /* o[Lq,H,D] = softmax(scale q[Lq,H,D] k[Lk,H,D]^T + bias) v[Lk,H,D] per head. */
 void device_attention(struct device *d, struct tensor o, struct tensor q, struct tensor k, struct tensor v,
                       const struct attention *a);
-/* y[H',W',O] = conv(x[H,W,I], w[O,I,kh,kw]) + b[O], with H' = (H+top+bottom-kh)/stride+1. */
+/* y[H',W',O] = conv(x[H,W,I], w[O,I,kh,kw]) + b[O], with H' = (H+top+bottom-kh)/stride+1.
+ * All dense; less padding on a side than the kernel is long. */
 void device_conv2d(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                    const struct conv2d *c);
 /* y = act(group_norm(x)*w + b), statistics over height, width and the C/groups
@@ -154,7 +157,7 @@ void device_rms_norm(struct device *d, struct tensor y, struct tensor x, struct 
 void device_qk_norm_rope(struct device *d, struct tensor x, struct tensor w, struct tensor rope, float eps);
 /* y = act(x). In place allowed. */
 void device_activate(struct device *d, struct tensor y, struct tensor x, enum act act);
-/* y += x; x of any floating type. */
+/* y += x; x may be F32, BF16 or F16. */
 void device_add(struct device *d, struct tensor y, struct tensor x);
 /* y *= x. */
 void device_multiply(struct device *d, struct tensor y, struct tensor x);

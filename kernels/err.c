@@ -5,11 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
-static void clean(char *s)
+/* C0, DEL, and in UTF-8 the C1 controls (c2 80 to c2 9f): U+009B alone starts a sequence. */
+static void clean(char *text)
 {
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
+    for (unsigned char *s = (unsigned char *)text; *s; s++) {
+        if (*s < 0x20 || *s == 0x7f)
             *s = '?';
+        else if (*s == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0)
+            s[0] = s[1] = '?';
+    }
 }
 
 bool err_set(struct err *e, enum err_kind kind, const char *fmt, ...)

@@ -14,9 +14,11 @@ for t in "$build"/tests/test_* tests/*_check.sh; do
     rc=$?
     seconds=$(( $(date +%s) - start ))
     # Count whole cases where the runner tells of them, else the file as one.
-    p=$(grep -c '^\[       OK \]' "$log") || p=0
-    f=$(grep -c '^\[  FAILED  \] [a-z_]*$' "$log") || f=0
-    s=$(grep -c '^\[  SKIPPED \] [a-z_]*$' "$log") || s=0
+    # The runner names failures twice: beside the case and again below its summary line.
+    cases=$(sed '/^\[==========\] .* run/,$d' "$log" | tr -d '\0')
+    p=$(printf '%s\n' "$cases" | grep -ac '^\[       OK \]') || p=0
+    f=$(printf '%s\n' "$cases" | grep -ac '^\[  FAILED  \] [A-Za-z0-9_:-]*$') || f=0
+    s=$(printf '%s\n' "$cases" | grep -ac '^\[  SKIPPED \] [A-Za-z0-9_:-]*$') || s=0
     if [ "$rc" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
     if [ "$rc" -eq 0 ] && [ $((p + s)) -eq 0 ]; then p=1; fi
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))

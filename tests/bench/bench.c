@@ -1,0 +1,312 @@
+/* bench.c - `make bench`: how fast and how large, on this machine, now.
+ *
+ * Prints one table. Every rate is effective: the operations the model asks for
+ * (counted by the count device running the same code) over the time they took,
+ * best of a few runs, beside oneDNN's own GEMM rate measured in the same run.
+ * Full-width weights are random (sluice synth) and kept in build/bench-model.
+ * No test depends on a figure printed here. */
+#include "engine/flux.h"
+#include "engine/job.h"
+#include "engine/memory.h"
+#include "engine/pipeline.h"
+#include "engine/synth.h"
+#include "engine/vae.h"
+#include "kernels/count.h"
+#include "kernels/cpu.h"
+
+#include <oneapi/dnnl/dnnl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { RUNS = 4, TEXT = 512 };
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void fail(const struct err *e)
+{
+    fprintf(stderr, "bench: %s\n", e->text);
+    exit(1);
+}
+
+static double best(double a, double b) { return a == 0 || b < a ? b : a; }
+
+/* --- oneDNN's own rate ------------------------------------------------------------------ */
+
+/* GFLOP/s of one matmul, both sides in the layout that oneDNN itself prefers. */
+static double gemm_rate(dnnl_data_type_t type, int64_t m, int64_t n, int64_t k)
+{
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    dnnl_memory_desc_t a, w, c;
+    dnnl_matmul_desc_t desc;
+    dnnl_primitive_desc_t pd;
+    dnnl_primitive_t primitive;
+    dnnl_memory_t ma, mw, mc;
+    double seconds = 0;
+    dnnl_engine_create(&engine, dnnl_cpu, 0);
+    dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
+    dnnl_memory_desc_init_by_tag(&a, 2, (dnnl_dims_t){ m, k }, type, dnnl_ab);
+    dnnl_memory_desc_init_by_tag(&w, 2, (dnnl_dims_t){ k, n }, type, dnnl_format_tag_any);
+    dnnl_memory_desc_init_by_tag(&c, 2, (dnnl_dims_t){ m, n }, type, dnnl_ab);
+    dnnl_matmul_desc_init(&desc, &a, &w, NULL, &c);
+    if (dnnl_primitive_desc_create(&pd, &desc, NULL, engine, NULL) != dnnl_success)
+        return 0;
+    dnnl_primitive_create(&primitive, pd);
+    dnnl_memory_create(&ma, &a, engine, DNNL_MEMORY_ALLOCATE);
+    dnnl_memory_create(&mw, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), engine, DNNL_MEMORY_ALLOCATE);
+    dnnl_memory_create(&mc, &c, engine, DNNL_MEMORY_ALLOCATE);
+    dnnl_memory_t all[] = { ma, mw, mc };
+    for (int i = 0; i < 3; i++) {
+        const dnnl_memory_desc_t *md;
+        void *p;
+        dnnl_memory_get_memory_desc(all[i], &md);
+        dnnl_memory_get_data_handle(all[i], &p);
+        memset(p, 0x3c, dnnl_memory_desc_get_size(md)); /* an ordinary number in both types */
+    }
+    dnnl_exec_arg_t args[] = { { DNNL_ARG_SRC, ma }, { DNNL_ARG_WEIGHTS, mw }, { DNNL_ARG_DST, mc } };
+    for (int i = 0; i < 2 * RUNS; i++) {
+        double t = now();
+        dnnl_primitive_execute(primitive, stream, 3, args);
+        dnnl_stream_wait(stream);
+        seconds = best(seconds, now() - t);
+    }
+    for (int i = 0; i < 3; i++)
+        dnnl_memory_destroy(all[i]);
+    dnnl_primitive_destroy(primitive);
+    dnnl_primitive_desc_destroy(pd);
+    dnnl_stream_destroy(stream);
+    dnnl_engine_destroy(engine);
+    return 2e-9 * (double)m * (double)n * (double)k / seconds;
+}
+
+/* --- stages ------------------------------------------------------------------------------- */
+
+enum { MARKS = 64 };
+
+/* Ticks of a stage: seconds on a real device, operations on the count device. */
+struct marks {
+    struct count_device *count;
+    double at[MARKS];
+    int n;
+};
+
+static void on_tick(void *user, int done, int total)
+{
+    struct marks *m = user;
+    (void)done, (void)total;
+    if (m->n < MARKS)
+        m->at[m->n++] = m->count ? (double)count_sum(m->count).flops : now();
+}
+
+static struct device *device_with_arena(enum dtype compute, size_t bytes, void **memory)
+{
+    struct err e = { 0 };
+    struct device *d;
+    if (!cpu_device_new(&d, compute, 0, &e) || posix_memalign(memory, 4096, bytes))
+        fail(&e);
+    d->arena = arena_over(*memory, bytes);
+    return d;
+}
+
+/* One set of inputs for both devices; hidden serves as the pooled vector too. */
+static struct flux_inputs flux_inputs(int side, const float *hidden)
+{
+    static const float sigmas[] = { 1, 0 };
+    return (struct flux_inputs){ .text = TEXT, .rows = side / 16, .cols = side / 16, .steps = 1, .hidden = hidden,
+                                 .pooled = hidden, .sigmas = sigmas, .guidance = 3.5f };
+}
+
+/* Operations of the double and the single block between the marks; the arena's peak. */
+static size_t count_blocks(const struct flux *f, enum dtype type, int side, struct marks *work)
+{
+    struct err e = { 0 };
+    struct device *d;
+    struct count_device c;
+    struct flux_tables t;
+    struct flux_inputs inputs = flux_inputs(side, NULL);
+    if (!cpu_device_new(&d, type, 0, &e))
+        fail(&e);
+    count_device_init(&c, d);
+    flux_begin(f, &c.device, &t, &inputs);
+    *work = (struct marks){ .count = &c, .n = 1, .at = { (double)count_sum(&c).flops } };
+    c.device.tick = on_tick;
+    c.device.user = work;
+    flux_step(f, &c.device, &t, 0, NULL, NULL);
+    cpu_device_free(d);
+    return c.device.arena.peak;
+}
+
+static void bench_blocks(const struct flux *f, enum dtype type, double gemm)
+{
+    for (int side = 256; side <= 512; side *= 2) {
+        struct err e = { 0 };
+        struct marks work, time = { 0 };
+        size_t peak = count_blocks(f, type, side, &work);
+        void *memory;
+        struct device *d = device_with_arena(type, peak, &memory);
+        size_t image = (size_t)(side / 16) * (size_t)(side / 16) * 64;
+        float *in = calloc((size_t)TEXT * 4096, sizeof *in), *latent = calloc(image, sizeof *latent);
+        if (!in || !latent)
+            fail(&(struct err){ .text = "out of memory" });
+        for (size_t i = 0; i < (size_t)TEXT * 4096; i++)
+            in[i] = (float)((int)(i * 2654435761u >> 16 & 255) - 128) / 128;
+        double seconds[2] = { 0 };
+        struct flux_tables t;
+        struct flux_inputs inputs = flux_inputs(side, in);
+        flux_begin(f, d, &t, &inputs);
+        d->tick = on_tick;
+        d->user = &time;
+        for (int i = 0; i < RUNS; i++) {
+            memcpy(latent, in, image * sizeof *latent);
+            time.n = 0;
+            time.at[time.n++] = now();
+            flux_step(f, d, &t, 0, latent, latent);
+            for (int b = 0; b < 2; b++)
+                seconds[b] = best(seconds[b], time.at[b + 1] - time.at[b]);
+        }
+        if (!device_sync(d, &e))
+            fail(&e);
+        double total = 0, operations = 0;
+        for (int b = 0; b < 2; b++) {
+            double flops = work.at[b + 1] - work.at[b];
+            printf("  %s block %dx%d %-5s %8.0f GFLOP/s %4.0f %% of GEMM %9.1f ms\n", b ? "single" : "double", side, side,
+                   dtype_name(type), flops / seconds[b] * 1e-9, flops / seconds[b] * 1e-7 / gemm, seconds[b] * 1e3);
+            int blocks = b ? 38 : 19; /* FLUX.1's */
+            total += blocks * seconds[b];
+            operations += blocks * flops;
+        }
+        printf("  FLUX.1 step   %dx%d %-5s %8.0f GFLOP/s %4.0f %% of GEMM %9.1f s   (19 double + 38 single; arena %zu MB)\n",
+               side, side, dtype_name(type), operations / total * 1e-9, operations / total * 1e-7 / gemm, total, peak >> 20);
+        free(in);
+        free(latent);
+        free(memory);
+        cpu_device_free(d);
+    }
+}
+
+static void bench_vae(const struct vae *v, enum dtype type, double gemm)
+{
+    for (int side = 256; side <= 512; side *= 2) {
+        struct err e = { 0 };
+        struct device *d;
+        struct count_device c;
+        if (!cpu_device_new(&d, type, 0, &e))
+            fail(&e);
+        count_device_init(&c, d);
+        vae_decode(v, &c.device, side / 8, side / 8, NULL, NULL);
+        size_t peak = c.device.arena.peak;
+        double flops = (double)count_sum(&c).flops, seconds = 0;
+        cpu_device_free(d);
+        void *memory;
+        d = device_with_arena(type, peak, &memory);
+        float *latent = malloc((size_t)side * (size_t)side / 64 * 16 * sizeof *latent);
+        float *image = malloc((size_t)side * (size_t)side * 3 * sizeof *image);
+        if (!latent || !image)
+            fail(&(struct err){ .text = "out of memory" });
+        rng_normal(RNG_PHILOX, 0, latent, (size_t)side * (size_t)side / 64 * 16);
+        for (int i = 0; i < RUNS - 1; i++) {
+            double t = now();
+            vae_decode(v, d, side / 8, side / 8, latent, image);
+            seconds = best(seconds, now() - t);
+        }
+        if (!device_sync(d, &e))
+            fail(&e);
+        printf("  VAE decode    %dx%d %-5s %8.0f GFLOP/s %4.0f %% of GEMM %9.2f s   (peak %.0f MB)\n", side, side,
+               dtype_name(type), flops / seconds * 1e-9, flops / seconds * 1e-7 / gemm, seconds, (double)peak * 1e-6);
+        free(latent);
+        free(image);
+        free(memory);
+        cpu_device_free(d);
+    }
+}
+
+/* --- a whole picture ------------------------------------------------------------------------ */
+
+struct last { double seconds; size_t arena, anonymous; };
+
+static void on_event(void *user, struct event *ev)
+{
+    struct last *l = user;
+    if (ev->kind == EVENT_DONE)
+        l->seconds = best(l->seconds, ev->seconds);
+    if (ev->kind == EVENT_MEMORY) {
+        l->arena = ev->memory.arena_bytes;
+        if (ev->memory.rss_anonymous > l->anonymous)
+            l->anonymous = ev->memory.rss_anonymous;
+    }
+    event_clear(ev);
+}
+
+static void bench_picture(const char *model_path)
+{
+    struct err e = { 0 };
+    static struct model m;
+    struct pipeline *p;
+    struct job j;
+    if (!model_open(&m, model_path, true, &e) || !pipeline_new(&p, &m, &e))
+        fail(&e);
+    for (enum precision precision = PRECISION_FP32; precision <= PRECISION_BF16; precision++) {
+        struct last last = { 0 };
+        struct pipeline_hooks hooks = { .emit = on_event, .user = &last };
+        if (!job_init(&j, &m, &e) || !job_set_string(&j.prompt, "a red apple on a blue background", &e) ||
+            !job_set_string(&j.out, "build/bench.png", &e))
+            fail(&e);
+        j.precision = precision;
+        for (int i = 0; i < RUNS; i++)
+            if (!pipeline_run(p, &j, 1, &hooks, &e))
+                fail(&e);
+        printf("  demo picture  %dx%d %-5s %d steps %28.2f s   (arena %.1f MB, anonymous memory of the process %.0f MB)\n",
+               j.width, j.height, precision_name(precision), j.steps, last.seconds, (double)last.arena * 1e-6,
+               (double)last.anonymous * 1e-6);
+        job_free(&j);
+    }
+    pipeline_free(p);
+}
+
+int main(int argc, char **argv)
+{
+    cpu_quiet_threads(argv);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    const char *only = argc > 1 ? argv[1] : "";
+    static const char full[] = "build/bench-model", demo[] = "assets/demo";
+    struct err e = { 0 };
+    struct synth_options o = { .arch = "flux-dev", .doubles = 1, .singles = 1, .t5_layers = 1, .clip_layers = 1,
+                               .dtype = DT_BF16 };
+    static struct model m;
+    struct stat st;
+    struct flux *f;
+    struct vae *v;
+    if (stat("build/bench-model/model_index.json", &st) && !synth_write(full, &o, demo, NULL, NULL, &e))
+        fail(&e);
+    if (!model_open(&m, full, true, &e) || !flux_open(&f, &m, &e) || !vae_open(&v, &m, false, &e))
+        fail(&e);
+    for (enum dtype type = DT_BF16;; type = DT_F32) {
+        dnnl_data_type_t t = type == DT_BF16 ? dnnl_bf16 : dnnl_f32;
+        double gemm = gemm_rate(t, 1536, 3072, 3072), other = gemm_rate(t, 1536, 3072, 12288);
+        gemm = other > gemm ? other : gemm;
+        printf("oneDNN GEMM, %s: %.0f GFLOP/s (1536 rows, FLUX.1's widths, weights in its own layout)\n", dtype_name(type), gemm);
+        if (!*only || !strcmp(only, "blocks"))
+            bench_blocks(f, type, gemm);
+        if (!*only || !strcmp(only, "vae"))
+            bench_vae(v, type, gemm);
+        if (type == DT_F32)
+            break;
+    }
+    flux_close(f);
+    vae_close(v);
+    if (!*only || !strcmp(only, "demo"))
+        bench_picture(demo);
+    struct memory_use use = memory_use();
+    printf("process: peak resident %.0f MB with mapped weights; anonymous now %.0f MB\n", (double)use.rss_peak * 1e-6,
+           (double)use.anonymous * 1e-6);
+    return 0;
+}
