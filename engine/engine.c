@@ -1,7 +1,9 @@
 /* engine.c - see engine.h.
  *
- * Shared between the two threads: the two queues, and three atomics that say
- * which job is to stop and how hard. The thread owns the pipeline. */
+ * Shared between the two threads: the two queues, and under `lock` which job
+ * runs and how many have not ended. A job moves from the queue to `current`
+ * under that lock, so a cancel finds it in the one place or the other. The
+ * thread owns the pipeline. */
 #include "engine/engine.h"
 
 #include "engine/pipeline.h"
@@ -19,11 +21,11 @@ struct engine {
     struct pipeline *pipeline;
     pthread_t thread;
     bool started;
-    uint64_t last_id;               /* UI thread only */
-    _Atomic uint64_t current;       /* job being run, 0: none */
-    _Atomic uint64_t stop_id;       /* job that is to stop */
-    _Atomic int stop_level;         /* enum pipeline_stop for stop_id */
-    _Atomic bool quitting;
+    uint64_t last_id;     /* UI thread only */
+    pthread_mutex_t lock; /* of current and left; event order at the end of a job */
+    uint64_t current;     /* job being run, 0: none */
+    int left;             /* jobs accepted that have not ended */
+    _Atomic int stop;     /* enum pipeline_stop for the current job; written under lock */
 };
 
 static void emit(void *user, struct event *ev)
@@ -35,27 +37,48 @@ static void emit(void *user, struct event *ev)
 static enum pipeline_stop stop(void *user)
 {
     struct engine *g = user;
-    if (atomic_load(&g->quitting))
-        return PIPELINE_ABANDON;
-    return atomic_load(&g->stop_id) == atomic_load(&g->current) ? (enum pipeline_stop)atomic_load(&g->stop_level)
-                                                                : PIPELINE_GO;
+    return (enum pipeline_stop)atomic_load(&g->stop);
+}
+
+/* A job is over: the last one's end is told with it. Under the lock. */
+static void ended(struct engine *g, uint64_t id)
+{
+    if (--g->left == 0)
+        event_push(g->events, &(struct event){ .kind = EVENT_IDLE, .job = id });
+}
+
+/* False: the one that was waiting has been withdrawn. */
+static bool begin(struct engine *g, struct command *c)
+{
+    pthread_mutex_lock(&g->lock);
+    bool any = command_take(g->commands, c);
+    if (any) {
+        g->current = c->job;
+        atomic_store(&g->stop, PIPELINE_GO);
+    }
+    pthread_mutex_unlock(&g->lock);
+    return any;
 }
 
 static void *engine_thread(void *user)
 {
     struct engine *g = user;
     struct command c;
-    for (command_wait(g->commands, &c); c.kind != COMMAND_QUIT; command_wait(g->commands, &c)) {
+    for (;;) {
         struct err e = { 0 };
         struct pipeline_hooks hooks = { .emit = emit, .stop = stop, .user = g };
-        atomic_store(&g->current, c.job);
+        command_wait(g->commands);
+        if (!begin(g, &c))
+            continue;
+        if (c.kind == COMMAND_QUIT)
+            return NULL;
         pipeline_run(g->pipeline, &c.request, c.job, &hooks, &e);
-        atomic_store(&g->current, 0);
         job_free(&c.request);
-        if (command_empty(g->commands))
-            event_push(g->events, &(struct event){ .kind = EVENT_IDLE, .job = c.job });
+        pthread_mutex_lock(&g->lock);
+        g->current = 0;
+        ended(g, c.job);
+        pthread_mutex_unlock(&g->lock);
     }
-    return NULL;
 }
 
 bool engine_start(struct engine **out, const char *model_path, struct err *e)
@@ -64,6 +87,7 @@ bool engine_start(struct engine **out, const char *model_path, struct err *e)
     struct engine *g = calloc(1, sizeof *g);
     if (!g)
         return err_set(e, ERR_MEMORY, "out of memory");
+    pthread_mutex_init(&g->lock, NULL);
     bool ok = model_open(&g->model, model_path, true, e) && command_queue_new(&g->commands, e) &&
               event_queue_new(&g->events, e) && pipeline_new(&g->pipeline, &g->model, e);
     if (ok) {
@@ -85,15 +109,18 @@ void engine_stop(struct engine *g)
         return;
     if (g->started) {
         struct command c;
+        pthread_mutex_lock(&g->lock);
         while (command_withdraw(g->commands, 0, &c))
             job_free(&c.request);
-        atomic_store(&g->quitting, true);
+        atomic_store(&g->stop, PIPELINE_ABANDON);
+        pthread_mutex_unlock(&g->lock);
         command_push(g->commands, &(struct command){ .kind = COMMAND_QUIT });
         pthread_join(g->thread, NULL);
     }
     pipeline_free(g->pipeline);
     command_queue_free(g->commands);
     event_queue_free(g->events);
+    pthread_mutex_destroy(&g->lock);
     free(g);
 }
 
@@ -105,31 +132,34 @@ const struct model *engine_model(const struct engine *g)
 bool engine_submit(struct engine *g, const struct job *j, uint64_t *id, struct err *e)
 {
     struct command c = { .kind = COMMAND_GENERATE, .job = g->last_id + 1 };
-    if (command_full(g->commands))
-        return err_set(e, ERR_INPUT, "the queue is full: wait for a picture to finish");
     if (!job_copy(&c.request, j, e))
         return false;
     struct event queued = { .kind = EVENT_QUEUED, .job = c.job, .count = j->count, .steps = j->steps,
                             .width = j->width, .height = j->height, .seed = j->seed };
-    *id = ++g->last_id;
-    event_push(g->events, &queued);
-    command_push(g->commands, &c);
-    return true;
+    pthread_mutex_lock(&g->lock); /* the thread cannot begin it before it is told of */
+    bool fits = command_push(g->commands, &c);
+    if (fits) {
+        *id = ++g->last_id;
+        g->left++;
+        event_push(g->events, &queued);
+    }
+    pthread_mutex_unlock(&g->lock);
+    job_free(&c.request); /* empty if it was taken over */
+    return fits ? true : err_set(e, ERR_INPUT, "the queue is full: wait for a picture to finish");
 }
 
 void engine_cancel(struct engine *g, uint64_t id)
 {
     struct command c;
+    pthread_mutex_lock(&g->lock);
     while (command_withdraw(g->commands, id, &c)) {
         event_push(g->events, &(struct event){ .kind = EVENT_CANCELLED, .job = c.job });
         job_free(&c.request);
+        ended(g, c.job);
     }
-    uint64_t current = atomic_load(&g->current);
-    if (!current || (id && id != current))
-        return;
-    int level = atomic_load(&g->stop_id) == current ? PIPELINE_ABANDON : PIPELINE_CANCEL;
-    atomic_store(&g->stop_level, level);
-    atomic_store(&g->stop_id, current);
+    if (g->current && (!id || id == g->current))
+        atomic_store(&g->stop, atomic_load(&g->stop) == PIPELINE_GO ? PIPELINE_CANCEL : PIPELINE_ABANDON);
+    pthread_mutex_unlock(&g->lock);
 }
 
 bool engine_poll(struct engine *g, struct event *out)

@@ -20,11 +20,12 @@ void engine_stop(struct engine *g);
 
 const struct model *engine_model(const struct engine *g);
 
-/* Copies the job (already through job_check) into the queue. *id: how events name it. */
+/* Copies the job (already through job_check) into the queue; fails if that is full (128).
+ * *id: how events name it. */
 bool engine_submit(struct engine *g, const struct job *j, uint64_t *id, struct err *e);
 /* Stops job id (0: all) at the next block. The partial picture is decoded and
  * kept (EVENT_CANCELLED); a second cancel while it is being decoded gives that up
- * too. A job that has not begun is dropped. */
+ * too. A job that has not begun is dropped (EVENT_CANCELLED without a picture). */
 void engine_cancel(struct engine *g, uint64_t id);
 
 /* Next event into out (the caller owns its image); false: none now. */

@@ -26,7 +26,7 @@ enum event_kind {
     EVENT_DONE,      /* image (full size), text: path written, seconds, index */
     EVENT_CANCELLED, /* image: partial picture or NULL, text: its path or "" */
     EVENT_FAILED,    /* text: the reason by stage; image: finished picture that could not be saved, or NULL */
-    EVENT_IDLE,      /* the engine has nothing left to do */
+    EVENT_IDLE,      /* every job accepted has ended; job: the last to end */
     EVENT_KIND_COUNT
 };
 /* "progress", ... as --json spells them. */

@@ -7,7 +7,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { EVENT_SLOTS = 512, COMMAND_SLOTS = 1024 };
+/* All waiting jobs, queued and then cancelled at once, fit the event queue twice over. */
+enum { EVENT_SLOTS = 512, COMMAND_SLOTS = 128 };
 
 struct event_queue {
     pthread_mutex_t lock;
@@ -55,6 +56,11 @@ static bool replaceable(enum event_kind k)
     return k == EVENT_PREVIEW || k == EVENT_PROGRESS || k == EVENT_MEMORY;
 }
 
+static bool passing(enum event_kind k)
+{
+    return k == EVENT_STARTED || k == EVENT_STAGE || k == EVENT_NOTICE;
+}
+
 bool event_push(struct event_queue *q, struct event *ev)
 {
     pthread_mutex_lock(&q->lock);
@@ -65,6 +71,9 @@ bool event_push(struct event_queue *q, struct event *ev)
         }
     for (int i = 0; q->count == EVENT_SLOTS && i < q->count; i++)
         if (replaceable(q->slot[i].kind))
+            drop(q, i);
+    for (int i = 0; q->count == EVENT_SLOTS && i < q->count; i++)
+        if (passing(q->slot[i].kind))
             drop(q, i);
     bool fits = q->count < EVENT_SLOTS;
     if (fits) {
@@ -153,31 +162,22 @@ static void take(struct command_queue *q, int i, struct command *out)
     q->count--;
 }
 
-void command_wait(struct command_queue *q, struct command *out)
+void command_wait(struct command_queue *q)
 {
     pthread_mutex_lock(&q->lock);
     while (q->count == 0)
         pthread_cond_wait(&q->more, &q->lock);
-    take(q, 0, out);
     pthread_mutex_unlock(&q->lock);
 }
 
-static int waiting(struct command_queue *q)
+bool command_take(struct command_queue *q, struct command *out)
 {
     pthread_mutex_lock(&q->lock);
-    int count = q->count;
+    bool any = q->count > 0;
+    if (any)
+        take(q, 0, out);
     pthread_mutex_unlock(&q->lock);
-    return count;
-}
-
-bool command_empty(struct command_queue *q)
-{
-    return waiting(q) == 0;
-}
-
-bool command_full(struct command_queue *q)
-{
-    return waiting(q) == COMMAND_SLOTS;
+    return any;
 }
 
 bool command_withdraw(struct command_queue *q, uint64_t job, struct command *out)

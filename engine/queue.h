@@ -4,7 +4,8 @@
  * through a file descriptor, so that the consumer can poll() it beside the
  * terminal. A push never blocks. A preview, a progress or a memory event
  * replaces the one of its kind and job that is still waiting, so a slow
- * terminal sees the newest only. */
+ * terminal sees the newest only. A queue that nobody empties gives up those
+ * first, then what began (STARTED, STAGE, NOTICE), and the end of a job last. */
 #ifndef SLUICE_QUEUE_H
 #define SLUICE_QUEUE_H
 
@@ -22,7 +23,7 @@ struct event_queue;
 bool event_queue_new(struct event_queue **out, struct err *e);
 void event_queue_free(struct event_queue *q); /* clears what is left; NULL is fine */
 /* Takes over ev's image and zeroes ev. False (and ev cleared) only if the queue is full of
- * events that must not be lost. */
+ * QUEUED, DONE, CANCELLED, FAILED and IDLE. */
 bool event_push(struct event_queue *q, struct event *ev);
 bool event_pop(struct event_queue *q, struct event *out); /* false: empty */
 int event_queue_fd(const struct event_queue *q);          /* readable while not empty */
@@ -31,9 +32,8 @@ struct command_queue;
 bool command_queue_new(struct command_queue **out, struct err *e);
 void command_queue_free(struct command_queue *q);
 bool command_push(struct command_queue *q, struct command *c); /* takes over; false: full */
-void command_wait(struct command_queue *q, struct command *out); /* blocks for the next */
-bool command_empty(struct command_queue *q);
-bool command_full(struct command_queue *q);
+void command_wait(struct command_queue *q);                      /* blocks until there is one to take */
+bool command_take(struct command_queue *q, struct command *out); /* the oldest; false: empty */
 /* Takes a GENERATE of this job (0: the oldest) back before it has begun. */
 bool command_withdraw(struct command_queue *q, uint64_t job, struct command *out);
 

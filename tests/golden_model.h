@@ -1,0 +1,21 @@
+/* golden_model.h - the small pipelines of tests/golden as model folders, and the
+ * temporary place for them. For tests: what goes wrong fails the test. */
+#ifndef SLUICE_GOLDEN_MODEL_H
+#define SLUICE_GOLDEN_MODEL_H
+
+#include "engine/file.h"
+
+#define GOLDEN_DIR "tests/golden" /* from the repository's root, where tests run */
+
+/* A new empty folder under TMPDIR; scratch_remove deletes it with all that is in it. */
+void scratch_make(char dir[FILE_PATH_MAX]);
+void scratch_remove(const char *dir); /* "" is fine */
+
+/* "dir/name" into buf, which it returns. */
+const char *path_in(const char *dir, const char *name, char buf[FILE_PATH_MAX]);
+
+/* Makes the model folder `to` of GOLDEN_DIR/name: configs and tokenizers
+ * copied, weights filled by synth_from_header with the golden's own seed. */
+void golden_make(const char *name, const char *to);
+
+#endif
