@@ -124,7 +124,10 @@ static void send_bytes(struct pty *p, const char *s, size_t n)
             n -= (size_t)w;
         } else if (errno == EAGAIN) { /* the child's input is full: let it read */
             struct pollfd pf = { .fd = p->fd, .events = POLLOUT };
-            poll(&pf, 1, 100);
+            if (poll(&pf, 1, 100) == 0 && waitpid(p->pid, &p->status, WNOHANG) == p->pid) {
+                p->ended = true;
+                fail_msg("the studio has ended while it was written to");
+            }
         } else {
             fail_msg("cannot write to the studio: %s", strerror(errno));
         }

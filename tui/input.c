@@ -150,7 +150,7 @@ static void collect(struct input *in, unsigned char c)
 
 static void paste_add(struct input *in, const char *s, size_t n)
 {
-    if (in->paste_lost) return;
+    if (in->paste_lost || !n) return;
     if (in->paste_bytes + n > in->paste_cap) {
         size_t cap = in->paste_cap ? in->paste_cap * 2 : 4096;
         char *grown = cap > INPUT_PASTE_MAX ? NULL : realloc(in->paste, cap);
