@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -558,16 +559,25 @@ static void keep_partial(struct run *r, int steps_done)
 static bool writable(const char *path, struct err *e)
 {
     char dir[FILE_PATH_MAX];
-    const char *slash = strrchr(path, '/');
+    struct stat st;
+    struct file_out probe;
+    if (!*path)
+        return err_set(e, ERR_INPUT, "the name of the file to write is empty");
     if (strlen(path) >= sizeof dir)
         return err_set(e, ERR_INPUT, "%.64s...: the path is too long", path);
-    snprintf(dir, sizeof dir, "%.*s", slash == path ? 1 : slash ? (int)(slash - path) : 1, slash ? path : ".");
     if (folder_exists(path))
         return err_set(e, ERR_INPUT, "%s is a folder: give the name of a file", path);
+    file_folder(path, dir);
     if (!folder_exists(dir))
         return err_set(e, ERR_INPUT, "%s: there is no folder %s", path, dir);
-    if (access(dir, W_OK) && access(path, W_OK))
-        return err_errno(e, errno, "%s cannot be written", path);
+    int found = stat(path, &st);
+    if (found == 0 && !S_ISREG(st.st_mode)) /* a pipe's reader would see it open and close */
+        return access(path, W_OK) == 0 ? true : err_errno(e, errno, "%s cannot be written", path);
+    if (found < 0 && errno == ENAMETOOLONG)
+        return err_errno(e, errno, "%.200s... cannot be written", path);
+    if (!file_out_open(&probe, path, e))
+        return false;
+    file_out_abandon(&probe);
     return true;
 }
 
@@ -595,6 +605,8 @@ bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const st
     clock_gettime(CLOCK_MONOTONIC, &r.began);
     char *out = job_out_path(j, 0, e);
     bool ok = out && writable(out, e) && (!j->dump_stages || writable(j->dump_stages, e));
+    if (ok && j->dump_stages && !strcmp(out, j->dump_stages))
+        ok = err_set(e, ERR_INPUT, "%s cannot be both the picture and the stages", out);
     free(out);
     if (ok) {
         begin_stage(&r, STAGE_LOAD);
