@@ -332,7 +332,9 @@ bool weights_finite(const struct weights *w, const char *name, struct tensor t, 
         return true;
     struct tensor found;
     const struct safetensors *s = find(w, name, &found);
-    return err_set(e, ERR_INPUT, "%s: %.160s: tensor %.100s: expected numbers, found %g at element "
+    double value = dtype_load(t.data, t.dtype, i);
+    return err_set(e, ERR_INPUT, "%s: %.160s: tensor %.100s: expected numbers, found %s at element "
                    "%lld; the file is damaged, download it again", w->component,
-                   s ? safetensors_path(s) : "?", name, dtype_load(t.data, t.dtype, i), (long long)i);
+                   s ? safetensors_path(s) : "?", name,
+                   isnan(value) ? "NaN" : value > 0 ? "infinity" : "-infinity", (long long)i);
 }

@@ -646,7 +646,7 @@ static void test_weights_get(void **state)
         bool ok = weights_finite(w, name, weights_tensor(w, i), &e);
         assert_int_equal(ok, !strcmp(name, "good"));
         if (!strcmp(name, "x.weight"))
-            assert_says(&e, "nan at element 4");
+            assert_says(&e, "NaN at element 4");
         if (!strcmp(name, "half"))
             assert_says(&e, "-inf at element 2");
         if (!strcmp(name, "bf"))
@@ -1309,7 +1309,7 @@ static void test_cmd_inspect(void **state)
     assert_non_null(strstr(out, "?[2J"));
     assert_null(strchr(out, '\x1b'));
     assert_int_equal(run(cmd_inspect, ARGS("inspect", "--check", in("one.safetensors")), out, errors, sizeof errors), 1);
-    assert_line(errors, "nan at element 1");
+    assert_line(errors, "NaN at element 1");
 }
 
 /* Every component made from its shapes at a small size, then damaged. */
@@ -1360,7 +1360,7 @@ static void test_cmd_inspect_check(void **state)
 
     write_floats(in("tiny/vae/diffusion_pytorch_model.safetensors"), "encoder.conv_in.bias", 4, NAN);
     assert_int_equal(run(cmd_inspect, ARGS("inspect", "--check", in("tiny")), out, errors, sizeof errors), 1);
-    assert_non_null(strstr(out, "encoder.conv_in.bias: expected numbers, found nan"));
+    assert_non_null(strstr(out, "encoder.conv_in.bias: expected numbers, found NaN"));
     assert_non_null(strstr(out, "encoder.conv_in.weight: expected [4, 3, 3, 3], found no such"));
     assert_line(errors, "faults, the first");
     remove_tree(in("tiny/text_encoder_2"));

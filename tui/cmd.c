@@ -2,8 +2,10 @@
 #include "tui/cmd.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 int cmd_fail(const struct err *e)
 {
@@ -24,6 +26,24 @@ int cmd_usage(const char *command, const char *fmt, ...)
     cmd_print(stderr, text);
     fprintf(stderr, "; see sluice %s --help\n", command);
     return 2;
+}
+
+int cmd_no_option(const char *command, char **argv)
+{
+    /* Within "-xyz" optind has not moved on yet; for a long option optopt is no letter. */
+    if (optopt > ' ' && optopt < 0x7f)
+        return cmd_usage(command, "there is no option -%c", optopt);
+    return cmd_usage(command, "there is no option %s", argv[optind - 1]);
+}
+
+int cmd_finish(int status)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    /* A write that failed earlier has left no errno; what it printed is lost all the same. */
+    fprintf(stderr, "sluice: standard output: %s\n", errno ? strerror(errno) : "not all could be written");
+    return status ? status : 1;
 }
 
 bool cmd_number(const char *text, int64_t lowest, int64_t highest, int64_t *out)

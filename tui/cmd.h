@@ -22,6 +22,13 @@ int cmd_fail(const struct err *e);
 /* "sluice COMMAND: ...; see sluice COMMAND --help" on stderr; returns 2. */
 int cmd_usage(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* cmd_usage for the option that getopt_long just answered with '?'. */
+int cmd_no_option(const char *command, char **argv);
+
+/* What a command returned, or 1, with one line on stderr, if standard output
+ * did not take all that was printed (a full disk, a closed pipe). */
+int cmd_finish(int status);
+
 /* The whole of `text` as a number in lowest..highest, or false. */
 bool cmd_number(const char *text, int64_t lowest, int64_t highest, int64_t *out);
 

@@ -4,6 +4,7 @@
 #include "engine/engine.h"
 #include "tui/cmd.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
@@ -62,6 +63,8 @@ static const struct option options[] = {
     { 0 },
 };
 
+static const char shorts[] = ":m:n:o:h";
+
 static uint64_t random_seed(void)
 {
     uint64_t seed;
@@ -79,7 +82,7 @@ static bool parse_seed(const char *text, uint64_t *seed)
     char *end;
     errno = 0;
     *seed = strtoull(text, &end, 10);
-    return !errno && end != text && !*end && text[0] != '-';
+    return isdigit((unsigned char)text[0]) && !errno && !*end;
 }
 
 static bool parse_float(const char *text, float *out)
@@ -97,6 +100,13 @@ static bool parse_int(const char *text, int *out)
         return false;
     *out = (int)n;
     return true;
+}
+
+static int set_name(char **field, const char *option, const char *value, struct err *e)
+{
+    if (!*value)
+        return cmd_usage("generate", "--%s needs a name", option);
+    return job_set_string(field, value, e) ? 0 : cmd_fail(e);
 }
 
 /* One option into the job. 0, or the exit status. */
@@ -124,11 +134,11 @@ static int set_option(struct job *j, int option, const char *value, struct err *
     case 'n':
         return parse_int(value, &j->count) ? 0 : cmd_usage(command, "--count %s is not a number", value);
     case 'o':
-        return job_set_string(&j->out, value, e) ? 0 : cmd_fail(e);
+        return set_name(&j->out, "output", value, e);
     case OPT_INIT_LATENTS:
-        return job_set_string(&j->init_latents, value, e) ? 0 : cmd_fail(e);
+        return set_name(&j->init_latents, "init-latents", value, e);
     case OPT_DUMP_STAGES:
-        return job_set_string(&j->dump_stages, value, e) ? 0 : cmd_fail(e);
+        return set_name(&j->dump_stages, "dump-stages", value, e);
     }
     return 0;
 }
@@ -280,11 +290,12 @@ static int follow(struct engine *g, uint64_t id, int signals, const struct conso
             print_event(c, &ev);
             if (ev.kind == EVENT_FAILED)
                 status = 1;
-            bool idle = ev.kind == EVENT_IDLE;
+            /* A job that is cancelled before it began ends without the engine having been busy. */
+            bool over = ev.kind == EVENT_IDLE || ev.kind == EVENT_CANCELLED;
             if (ev.kind == EVENT_CANCELLED)
                 status = stopped_by == SIGINT ? 130 : 1;
             event_clear(&ev);
-            if (idle)
+            if (over)
                 return status;
         }
     }
@@ -318,15 +329,18 @@ static int generate(struct job *j, const char *model_path, const struct console 
     return status;
 }
 
-static const char *model_option(int argc, char **argv)
+/* The model's defaults are needed before the other options are read, and help
+ * needs no model: these two first. */
+static void first_look(int argc, char **argv, const char **model, bool *help_asked)
 {
-    const char *name = NULL;
+    optind = 0;
     opterr = 0;
-    for (int o; (o = getopt_long(argc, argv, "m:n:o:h", options, NULL)) != -1;)
+    for (int o; (o = getopt_long(argc, argv, shorts, options, NULL)) != -1;) {
         if (o == 'm')
-            name = optarg;
-    optind = 1;
-    return name;
+            *model = optarg;
+        *help_asked |= o == 'h';
+    }
+    optind = 0;
 }
 
 int cmd_generate(int argc, char **argv)
@@ -334,28 +348,28 @@ int cmd_generate(int argc, char **argv)
     struct err e = { 0 };
     struct console console = { .bar = isatty(STDERR_FILENO) };
     char path[MODEL_PATH_MAX];
-    struct model *model = malloc(sizeof *model);
+    const char *name = NULL;
+    bool help_asked = false;
     struct job job = { 0 };
     int status = 0;
-    /* Help needs no model; the model's defaults are needed before the other options. */
-    for (int i = 1; i < argc; i++)
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-            fputs(help, stdout);
-            free(model);
-            return 0;
-        }
+    first_look(argc, argv, &name, &help_asked);
+    if (help_asked) {
+        fputs(help, stdout);
+        return 0;
+    }
+    struct model *model = malloc(sizeof *model);
     if (!model) {
         err_set(&e, ERR_MEMORY, "out of memory");
         return cmd_fail(&e);
     }
-    const char *name = model_option(argc, argv);
     bool opened = model_find(path, name, &e) && model_open(model, path, true, &e) && job_init(&job, model, &e);
     free(model);
     job.seed = random_seed();
-    opterr = 0;
-    for (int o; !status && (o = getopt_long(argc, argv, "m:n:o:h", options, NULL)) != -1;) {
-        if (o == '?')
-            status = cmd_usage("generate", "%s is not an option, or lacks its value", argv[optind - 1]);
+    for (int o; !status && (o = getopt_long(argc, argv, shorts, options, NULL)) != -1;) {
+        if (o == ':')
+            status = cmd_usage("generate", "%s needs a value", argv[optind - 1]);
+        else if (o == '?')
+            status = cmd_no_option("generate", argv);
         else if (o == OPT_JSON)
             console.json = true;
         else if (o != 'm')

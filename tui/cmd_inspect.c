@@ -21,7 +21,7 @@ static const char help[] =
     "             NaN and infinity (reads all of the data); also fails on missing parts\n"
     "  --tensors  list every tensor\n"
     "  --json     the same as JSON\n"
-    "  --help\n";
+    "  -h, --help\n";
 
 enum { FAULTS_MAX = 50 };
 
@@ -411,25 +411,25 @@ static int inspect_file(const char *path, bool check, bool tensors, bool json)
 
 int cmd_inspect(int argc, char **argv)
 {
-    enum { CHECK = 1, TENSORS, JSON, HELP };
+    enum { CHECK = 1, TENSORS, JSON };
     static const struct option options[] = {
         { "check", no_argument, NULL, CHECK },
         { "tensors", no_argument, NULL, TENSORS },
         { "json", no_argument, NULL, JSON },
-        { "help", no_argument, NULL, HELP },
+        { "help", no_argument, NULL, 'h' },
         { 0 },
     };
     bool check = false, tensors = false, json = false;
     int which;
     optind = 0;
     opterr = 0;
-    while ((which = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((which = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         switch (which) {
         case CHECK: check = true; break;
         case TENSORS: tensors = true; break;
         case JSON: json = true; break;
-        case HELP: fputs(help, stdout); return 0;
-        default: return cmd_usage("inspect", "unknown option %s", argv[optind - 1]);
+        case 'h': fputs(help, stdout); return 0;
+        default: return cmd_no_option("inspect", argv);
         }
     }
     if (argc - optind > 1)

@@ -25,7 +25,7 @@ static const char help[] =
     "  --seed N            another seed, other weights (default 0)\n"
     "  --tokenizers MODEL  model whose tokenizers are copied (default the shipped demo)\n"
     "  --headers-only      no data: files of the true size that take no room\n"
-    "  --help\n"
+    "  -h, --help\n"
     "\n"
     "At full depth it takes 33.7 GB in bf16, 23.8 of them the transformer.\n";
 
@@ -53,7 +53,7 @@ static bool progress(void *user, double fraction)
 
 int cmd_synth(int argc, char **argv)
 {
-    enum { ARCH = 1, DOUBLE, SINGLE, T5, CLIP, DTYPE, SEED, TOKENIZERS, HEADERS, HELP };
+    enum { ARCH = 1, DOUBLE, SINGLE, T5, CLIP, DTYPE, SEED, TOKENIZERS, HEADERS };
     static const struct option options[] = {
         { "arch", required_argument, NULL, ARCH },
         { "double", required_argument, NULL, DOUBLE },
@@ -64,7 +64,7 @@ int cmd_synth(int argc, char **argv)
         { "seed", required_argument, NULL, SEED },
         { "tokenizers", required_argument, NULL, TOKENIZERS },
         { "headers-only", no_argument, NULL, HEADERS },
-        { "help", no_argument, NULL, HELP },
+        { "help", no_argument, NULL, 'h' },
         { 0 },
     };
     struct synth_options o = { "flux-dev", -1, -1, -1, -1, DT_BF16, 0, false };
@@ -74,7 +74,7 @@ int cmd_synth(int argc, char **argv)
     int which, index = 0;
     optind = 0;
     opterr = 0;
-    while ((which = getopt_long(argc, argv, ":", options, &index)) != -1) {
+    while ((which = getopt_long(argc, argv, ":h", options, &index)) != -1) {
         int64_t n = 0;
         switch (which) {
         case ARCH:
@@ -106,9 +106,9 @@ int cmd_synth(int argc, char **argv)
             break;
         case TOKENIZERS: tokenizers = optarg; break;
         case HEADERS: o.headers_only = true; break;
-        case HELP: fputs(help, stdout); return 0;
+        case 'h': fputs(help, stdout); return 0;
         case ':': return cmd_usage("synth", "%s needs a value", argv[optind - 1]);
-        default: return cmd_usage("synth", "unknown option %s", argv[optind - 1]);
+        default: return cmd_no_option("synth", argv);
         }
     }
     if (argc - optind != 1)

@@ -2,8 +2,10 @@
 #include "kernels/cpu.h"
 #include "tui/cmd.h"
 
+#include <fcntl.h>
 #include <locale.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef SLUICE_VERSION
 #define SLUICE_VERSION "0.1.0"
@@ -40,7 +42,7 @@ static void print_help(FILE *f)
 static int run(const char *name, int argc, char **argv)
 {
     for (int i = 0; i < COMMANDS; i++)
-        if (!strcmp(commands[i].name, name)) return commands[i].run(argc, argv);
+        if (!strcmp(commands[i].name, name)) return cmd_finish(commands[i].run(argc, argv));
     fputs("sluice: there is no command \"", stderr);
     cmd_print(stderr, name);
     fputs("\"; see sluice --help\n", stderr);
@@ -49,17 +51,20 @@ static int run(const char *name, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    /* A stream that was closed must not get its number taken by a picture's file. */
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) return 1;
     cpu_quiet_threads(argv);
     /* Characters only: numbers are written and read the same way everywhere. */
     setlocale(LC_CTYPE, "");
     if (argc < 2) return cmd_studio(argc, argv);
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
         puts("sluice " SLUICE_VERSION);
-        return 0;
+        return cmd_finish(0);
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || (!strcmp(argv[1], "help") && argc == 2)) {
         print_help(stdout);
-        return 0;
+        return cmd_finish(0);
     }
     if (!strcmp(argv[1], "help")) {
         char help[] = "--help";
