@@ -336,5 +336,5 @@ bool weights_finite(const struct weights *w, const char *name, struct tensor t, 
     return err_set(e, ERR_INPUT, "%s: %.160s: tensor %.100s: expected numbers, found %s at element "
                    "%lld; the file is damaged, download it again", w->component,
                    s ? safetensors_path(s) : "?", name,
-                   isnan(value) ? "NaN" : value > 0 ? "infinity" : "-infinity", (long long)i);
+                   isnan(value) ? "NaN" : value > 0 ? "inf" : "-inf", (long long)i);
 }
