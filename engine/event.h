@@ -18,7 +18,7 @@ const char *stage_name(enum stage s);
 enum event_kind {
     EVENT_QUEUED,    /* job accepted: job */
     EVENT_STARTED,   /* picture `index` of the job begins; steps, width, height, seed */
-    EVENT_STAGE,     /* `stage` begins */
+    EVENT_STAGE,     /* `stage` begins; STAGE_LOAD once, before the first picture's STARTED */
     EVENT_PROGRESS,  /* stage, step/steps (sampling), block/blocks in it, seconds, eta_seconds */
     EVENT_PREVIEW,   /* image: x0 in latent size (width/8 x height/8), step; newest wins */
     EVENT_MEMORY,    /* memory */
@@ -34,7 +34,7 @@ const char *event_kind_name(enum event_kind k);
 
 struct event_memory {
     size_t arena_bytes;                 /* the one allocation of this job */
-    size_t used_bytes;                  /* of it, now */
+    size_t used_bytes, peak_bytes;      /* of it, now; the most so far */
     size_t activations[STAGE_COUNT];    /* planned peak of each stage in the arena */
     size_t weights[STAGE_COUNT];        /* mapped weights of each stage, 0: unknown yet */
     size_t rss, rss_anonymous, rss_file; /* of the process, from /proc/self/status; 0: unknown */

@@ -95,7 +95,10 @@ static void tell_memory(struct run *r)
     struct event ev = news(r, EVENT_MEMORY);
     struct memory_use use = memory_use();
     ev.memory = r->memory;
-    ev.memory.used_bytes = r->p->device ? r->p->device->arena.used : 0;
+    if (r->p->device) {
+        ev.memory.used_bytes = r->p->device->arena.used;
+        ev.memory.peak_bytes = r->p->device->arena.peak;
+    }
     ev.memory.rss = use.rss;
     ev.memory.rss_anonymous = use.anonymous;
     ev.memory.rss_file = use.file;
@@ -221,7 +224,8 @@ static bool measure(struct run *r, struct err *e)
             flux_begin(p->flux, &c.device, &t, &in);
             flux_step(p->flux, &c.device, &t, 0, NULL, NULL);
         }
-        if (!device_sync(&c.device, e) || !device_sync(p->device, e))
+        bool counted = device_sync(&c.device, e);
+        if (!device_sync(p->device, e) || !counted) /* the target, too, must be clean for the next job */
             return err_prefix(e, "%s", stage_name(s));
         r->memory.activations[s] = c.device.arena.peak;
         if (c.device.arena.peak > r->memory.arena_bytes)
@@ -463,17 +467,27 @@ static bool decode(struct run *r, const float *latent, struct err *e)
 
 /* --- the file --------------------------------------------------------------------------- */
 
+/* A malloc'd copy as valid UTF-8, for names and prompts of any bytes; NULL: out of memory. */
+static char *utf8_copy(const char *text)
+{
+    struct tok_buf clean = { 0 };
+    if (tok_text_clean(&clean, text, strlen(text)) && tok_buf_add(&clean, "", 1))
+        return clean.data;
+    tok_buf_free(&clean);
+    return NULL;
+}
+
 /* Every setting, so that the picture can be made again: JSON under "sluice",
  * and the line that A1111 and its readers know under "parameters". */
 static bool save(const struct run *r, const struct image *im, const char *path, int steps_done, struct err *e)
 {
     const struct job *j = r->job;
     unsigned long long seed = j->seed + (uint64_t)r->index;
-    struct tok_buf clean = { 0 };
-    const char *prompt = tok_text_clean(&clean, j->prompt, strlen(j->prompt)) && tok_buf_add(&clean, "", 1) ? clean.data : NULL;
-    json_t *all = !prompt ? NULL : json_pack(
+    char *prompt = utf8_copy(j->prompt), *model = utf8_copy(r->p->model->name);
+    char *init_latents = utf8_copy(j->init_latents ? j->init_latents : "");
+    json_t *all = !prompt || !model || !init_latents ? NULL : json_pack(
         "{s:s, s:s, s:s, s:i, s:i, s:i, s:f, s:s, s:s, s:s, s:s}", "program", "sluice " SLUICE_VERSION, "model",
-        r->p->model->name, "prompt", prompt, "width", j->width, "height", j->height, "steps", j->steps, "guidance",
+        model, "prompt", prompt, "width", j->width, "height", j->height, "steps", j->steps, "guidance",
         (double)j->guidance, "sampler", "euler", "schedule", "simple", "rng", rng_name(j->rng), "precision",
         precision_name(j->precision));
     /* Seeds go to 2^64 - 1, JSON's integers here to 2^63 - 1. */
@@ -483,11 +497,11 @@ static bool save(const struct run *r, const struct image *im, const char *path, 
     if (ok && steps_done < j->steps)
         ok = !json_object_set_new(all, "steps_done", json_integer(steps_done));
     if (ok && j->init_latents)
-        ok = !json_object_set_new(all, "init_latents", json_string(j->init_latents));
+        ok = !json_object_set_new(all, "init_latents", json_string(init_latents));
     char *json = ok ? json_dumps(all, JSON_COMPACT) : NULL, *parameters = NULL;
     if (json && asprintf(&parameters, "%s\nSteps: %d, Sampler: Euler, Schedule type: Simple, CFG scale: 1, "
                          "Distilled CFG Scale: %g, Seed: %llu, Size: %dx%d, Model: %s, RNG: %s, Version: sluice " SLUICE_VERSION,
-                         prompt, j->steps, (double)j->guidance, seed, j->width, j->height, r->p->model->name,
+                         prompt, j->steps, (double)j->guidance, seed, j->width, j->height, model,
                          rng_name(j->rng)) < 0)
         parameters = NULL;
     if (parameters) {
@@ -499,7 +513,9 @@ static bool save(const struct run *r, const struct image *im, const char *path, 
     free(parameters);
     free(json);
     json_decref(all);
-    tok_buf_free(&clean);
+    free(prompt);
+    free(model);
+    free(init_latents);
     return ok;
 }
 
