@@ -91,8 +91,8 @@ static void start(struct pty *p, int cols, int rows, const char *da1, char **arg
     if (p->pid == 0) {
         close(p->fd);
         login_tty(slave);
-        setenv("TERM", "xterm-256color", 1);
-        setenv("LC_ALL", "C.UTF-8", 1);
+        setenv("TERM", getenv("PTY_TERM") ? getenv("PTY_TERM") : "xterm-256color", 1);
+        setenv("LC_ALL", getenv("PTY_LC_ALL") ? getenv("PTY_LC_ALL") : "C.UTF-8", 1);
         unsetenv("TMUX");
         unsetenv("COLORTERM");
         if (!getenv("KEEP_NO_COLOR")) unsetenv("NO_COLOR");
@@ -622,6 +622,29 @@ static void test_without_colour(void **state)
     finish(&p);
 }
 
+/* An old terminal: no colours, no UTF-8, no alternate screen. */
+static void test_plain_terminal(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    setenv("PTY_TERM", "vt100", 1);
+    setenv("PTY_LC_ALL", "C", 1);
+    start_fake(&p, 80, 24);
+    unsetenv("PTY_TERM");
+    unsetenv("PTY_LC_ALL");
+    wait_for(&p, "+- Prompt ---", 10000);
+    keys(&p, "caf\xc3\xa9 \xe7\x8c\xab.\r");
+    wait_for(&p, "| caf? ? .", 10000);
+    wait_for(&p, "Saved", 10000);
+    assert_true(on_screen(&p, ":::") || on_screen(&p, "+++"));
+    for (size_t i = 0; i < p.tail_bytes; i++) assert_true((unsigned char)p.tail[i] < 0x80);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    assert_false(contains(&p, "$<")); /* padding is no text */
+    finish(&p);
+}
+
 static void test_save_elsewhere(void **state)
 {
     (void)state;
@@ -782,6 +805,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_sixel_only_where_it_is_said),
         cmocka_unit_test(test_pictures_wait_for_the_terminal),
         cmocka_unit_test(test_without_colour),
+        cmocka_unit_test(test_plain_terminal),
         cmocka_unit_test(test_save_elsewhere),
         cmocka_unit_test(test_failure_of_the_engine_is_told),
         cmocka_unit_test(test_hostile_bytes),

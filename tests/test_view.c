@@ -668,6 +668,25 @@ static void test_failures(void **state)
     view_free(v);
 }
 
+static void test_result_does_not_hide_a_complaint(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct event ev = about(EVENT_DONE, 1);
+
+    submit(v, 1, 42);
+    news(v, about(EVENT_STARTED, 1));
+    set_field(v, 2, "abc");
+    press(v, K_ENTER);
+    has(v, "is not a whole number");
+    strcpy(ev.text, "/home/me/x.png");
+    news(v, ev);
+    has(v, "is not a whole number");
+    press(v, K_BACKSPACE);
+    has(v, "Saved ~/x.png");
+    view_free(v);
+}
+
 static void test_help(void **state)
 {
     (void)state;
@@ -1020,6 +1039,7 @@ int main(void)
         cmocka_unit_test(test_queueing_and_cancelling),
         cmocka_unit_test(test_interrupting),
         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_result_does_not_hide_a_complaint),
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_manual_has_the_keys),
         cmocka_unit_test(test_pixels_are_offered),

@@ -20,6 +20,7 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#include <utf8proc.h>
 #include <wchar.h>
 
 enum depth { DEPTH_MONO, DEPTH_8, DEPTH_256 };
@@ -105,20 +106,32 @@ static void on_crash(int sig)
     raise(sig);
 }
 
+/* A capability as bytes: without the "$<5>" padding of old hardware. */
+static const char *capability(const char *name, const char *otherwise, char buf[64])
+{
+    const char *s = tigetstr(name);
+    size_t n = 0;
+
+    if (!s || s == (char *)-1) s = otherwise;
+    while (*s && n < 63) {
+        if (s[0] == '$' && s[1] == '<' && strchr(s, '>')) s = strchr(s, '>') + 1;
+        else buf[n++] = *s++;
+    }
+    buf[n] = 0;
+    return buf;
+}
+
 static void arm_crash(struct term *t)
 {
     static bool at_exit;
     static char stack[64 * 1024];
-    const char *leave = tigetstr("rmcup"), *plain = tigetstr("sgr0"), *cursor = tigetstr("cnorm");
+    char leave[64], normal[64], cursor[64];
     struct sigaction sa = { .sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_RESETHAND };
     int n;
 
-    if (!leave || leave == (char *)-1) leave = "\r\n";
-    if (!plain || plain == (char *)-1) plain = "";
-    if (!cursor || cursor == (char *)-1) cursor = "";
     /* ST first: the crash may have come in the middle of a picture. */
-    n = snprintf(crash_text, sizeof crash_text, "%s\033[?2026l\033[?2004l%s%s%s", t->strings_safe ? "\033\\" : "", plain,
-                 cursor, leave);
+    n = snprintf(crash_text, sizeof crash_text, "%s\033[?2026l\033[?2004l%s%s%s", t->strings_safe ? "\033\\" : "",
+                 capability("sgr0", "", normal), capability("cnorm", "", cursor), capability("rmcup", "\r\n", leave));
     crash_bytes = n > 0 && (size_t)n < sizeof crash_text ? (size_t)n : 0;
     crash_fd = STDOUT_FILENO;
     crash_termios = t->saved;
@@ -208,6 +221,24 @@ static wchar_t plain(wchar_t c)
     return c >= L'▉' && c <= L'▏' ? '#' : '?';
 }
 
+/* mbstowcs would ask the locale, which need not be UTF-8. */
+static void from_utf8(wchar_t out[CCHARW_MAX + 1], const char *s)
+{
+    size_t left = strlen(s);
+    int n = 0;
+
+    while (left && n < CCHARW_MAX) {
+        utf8proc_int32_t cp;
+        utf8proc_ssize_t len = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)left, &cp);
+        if (len <= 0) break;
+        out[n++] = (wchar_t)cp;
+        s += len;
+        left -= (size_t)len;
+    }
+    if (!n) out[n++] = L'?';
+    out[n] = 0;
+}
+
 static void put_cell(const struct term *t, int y, int x, const struct cell *c)
 {
     wchar_t text[CCHARW_MAX + 1] = L" ";
@@ -226,13 +257,10 @@ static void put_cell(const struct term *t, int y, int x, const struct cell *c)
             pair = alloc_pair(nearest(c->top), nearest(c->bottom));
         }
     } else {
-        if (c->text[0]) {
-            mbstate_t state = { 0 };
-            const char *s = c->text;
-            size_t n = mbsrtowcs(text, &s, CCHARW_MAX, &state);
-            if (n == (size_t)-1 || n == 0) wcscpy(text, L"?");
-            else text[n < CCHARW_MAX ? n : CCHARW_MAX] = 0;
-            if (!t->utf8) text[0] = plain(text[0]);
+        if (c->text[0]) from_utf8(text, c->text);
+        if (!t->utf8) {
+            text[0] = plain(text[0]);
+            text[1] = 0;
         }
         if (look.colour >= 0) pair = alloc_pair(look.colour, -1);
         if (c->attr & CELL_BOLD) attr |= A_BOLD;
@@ -439,6 +467,7 @@ void term_paint(struct term *t, const struct grid *g)
             if (keep && c->attr & CELL_PICTURE && t->held[y * g->cols + x].attr & CELL_PICTURE)
                 c = &t->held[y * g->cols + x];
             if (c->width) put_cell(t, y, x, c);
+            if (c->width == 2 && !t->utf8 && x + 1 < t->cols) mvaddch(y, x + 1, ' '); /* its "?" is narrow */
         }
     if (!keep) hold(t, g);
     if (t->kitty_up && !g->picture) { /* it lies above the cells: take it off */
@@ -665,7 +694,8 @@ static void ask_all(struct term *t)
     send_now(t, "\033[?2004h\033[16t\033[14t\033[c");
 }
 
-/* UTF-8 where the user says so or says nothing; their own locale otherwise. */
+/* UTF-8 where the user says so or says nothing; ASCII only otherwise. The
+ * program's own locale is UTF-8 in both cases, because wcwidth asks it. */
 static bool choose_locale(void)
 {
     const char *said = getenv("LC_ALL");
@@ -675,9 +705,7 @@ static bool choose_locale(void)
     setlocale(LC_CTYPE, "");
     if (!strcmp(nl_langinfo(CODESET), "UTF-8")) return true;
     /* A locale that is named but not installed says UTF-8 all the same. */
-    if (!said || !*said || strcasestr(said, "utf-8") || strcasestr(said, "utf8"))
-        return setlocale(LC_CTYPE, "C.UTF-8") != NULL;
-    return false;
+    return setlocale(LC_CTYPE, "C.UTF-8") && (!said || !*said || strcasestr(said, "utf-8") || strcasestr(said, "utf8"));
 }
 
 static enum depth choose_depth(void)

@@ -61,7 +61,8 @@ struct view {
     int image_step, image_steps;
     double image_seconds;
 
-    enum view_mood mood;
+    enum view_mood mood, result_mood;
+    char result[PATH_BYTES + 128]; /* what was said about the last result */
     char message[PATH_BYTES + 128], wish_path[PATH_BYTES + 1], image_path[PATH_BYTES + 1];
 };
 
@@ -296,6 +297,21 @@ static bool field_check(struct view *v, int i, struct err *e)
     return false;
 }
 
+static bool field_wrong(const struct view *v)
+{
+    for (int i = 0; i < FIELD_COUNT; i++)
+        if (v->field_error[i][0]) return true;
+    return false;
+}
+
+/* The field is being put right. */
+static void field_forgive(struct view *v, int i)
+{
+    if (!v->field_error[i][0]) return;
+    v->field_error[i][0] = 0;
+    if (v->mood == VIEW_BAD && !field_wrong(v)) view_say(v, v->result_mood, v->result);
+}
+
 bool view_request(struct view *v, struct job *out, bool *random_seed, struct err *e)
 {
     char text[FIELD_BYTES + 1], notice[256] = "";
@@ -476,7 +492,7 @@ static struct wish do_seed(struct view *v)
         edit_set(&v->field[FOCUS_SEED - 1], "random");
         view_say(v, VIEW_INFO, "A new seed for each picture");
     }
-    v->field_error[FOCUS_SEED - 1][0] = 0;
+    field_forgive(v, FOCUS_SEED - 1);
     return wish(WISH_NONE);
 }
 
@@ -682,7 +698,7 @@ static void nudge(struct view *v, int by)
     default: return;
     }
     edit_set(&v->field[i], text);
-    v->field_error[i][0] = 0;
+    field_forgive(v, i);
 }
 
 struct wish view_key(struct view *v, const struct key *k)
@@ -724,7 +740,7 @@ struct wish view_key(struct view *v, const struct key *k)
     if (v->focus == FOCUS_SEED && k->kind == K_CHAR && !k->mods && k->ch >= '0' && k->ch <= '9' &&
         !strcasecmp(v->field[FOCUS_SEED - 1].text, "random"))
         edit_set(&v->field[FOCUS_SEED - 1], "");
-    if (edit_key(&v->field[v->focus - 1], k)) v->field_error[v->focus - 1][0] = 0;
+    if (edit_key(&v->field[v->focus - 1], k)) field_forgive(v, (int)v->focus - 1);
     return wish(WISH_NONE);
 }
 
@@ -772,16 +788,28 @@ static void end_job(struct view *v, const struct event *ev)
     if (v->running && v->running_id == ev->job) v->running = v->cancelling = false;
 }
 
-static void say_end(struct view *v, const struct event *ev)
+static void say_result(struct view *v, const struct event *ev, char buf[PATH_BYTES + 1])
 {
-    char buf[PATH_BYTES + 1];
-
     if (ev->kind == EVENT_CANCELLED) {
-        if (ev->text[0]) say_two(v, VIEW_WARN, "Cancelled; partial picture in ", friendly(v, ev->text, buf, sizeof buf));
+        if (ev->text[0]) say_two(v, VIEW_WARN, "Cancelled; partial picture in ", friendly(v, ev->text, buf, PATH_BYTES + 1));
         else view_say(v, VIEW_WARN, "Cancelled");
         return;
     }
-    say_two(v, VIEW_GOOD, "Saved ", friendly(v, ev->text, buf, sizeof buf));
+    say_two(v, VIEW_GOOD, "Saved ", friendly(v, ev->text, buf, PATH_BYTES + 1));
+}
+
+/* A result's line does not push away what is said about a wrong field; it
+ * comes when that is put right. */
+static void say_end(struct view *v, const struct event *ev)
+{
+    char buf[PATH_BYTES + 1], about_field[sizeof v->message];
+    bool wrong = v->mood == VIEW_BAD && field_wrong(v);
+
+    snprintf(about_field, sizeof about_field, "%s", v->message);
+    say_result(v, ev, buf);
+    v->result_mood = v->mood;
+    snprintf(v->result, sizeof v->result, "%s", v->message);
+    if (wrong) view_say(v, VIEW_BAD, about_field);
 }
 
 void view_event(struct view *v, struct event *ev)
