@@ -492,7 +492,7 @@ int cmd_studio(int argc, char **argv)
             break;
         case 'h': fputs(help, stdout); return 0;
         case ':': return cmd_usage("studio", "%s needs a value", argv[optind - 1]);
-        default: return cmd_usage("studio", "there is no option %s", argv[optind - 1]);
+        default: return cmd_no_option("studio", argv);
         }
     if (optind < argc) return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
     if (!model_find(path, model, &e) || !engine_start(&g, path, &e)) return cmd_fail(&e);

@@ -30,6 +30,7 @@ struct view {
     struct model model;
     char device[64], out_dir[PATH_BYTES + 1], home[PATH_BYTES + 1];
     int threads, job_threads;
+    enum precision precision; /* a job's default */
     bool pictures;
 
     int cols, rows, cell_w, cell_h, picture_w, picture_h;
@@ -135,6 +136,7 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
 {
     struct view *v = calloc(1, sizeof *v);
     bool ok = v != NULL;
+    struct job j = { 0 };
     char text[64];
 
     *out = NULL;
@@ -146,6 +148,12 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
         view_free(v);
         return err_set(e, ERR_MEMORY, "no memory for the studio's screen");
     }
+    if (!job_init(&j, m, e)) {
+        view_free(v);
+        return false;
+    }
+    v->precision = j.precision;
+    job_free(&j);
     v->model = *m;
     snprintf(v->device, sizeof v->device, "%s", o->device ? o->device : "");
     snprintf(v->out_dir, sizeof v->out_dir, "%s", o->out_dir ? o->out_dir : "");
@@ -773,8 +781,11 @@ static double fraction_of(const struct event *ev)
     static const double begin[STAGE_COUNT + 1] = { 0, 0.01, 0.03, 0.08, 0.90, 0.99, 1 };
     double inside = 0;
 
-    if (ev->eta_seconds >= 0 && ev->seconds + ev->eta_seconds > 0)
-        return ev->seconds / (ev->seconds + ev->eta_seconds);
+    if (ev->eta_seconds >= 0 && ev->seconds + ev->eta_seconds > 0) {
+        /* An estimate that leaves out a later stage must not show the end too early. */
+        double f = ev->seconds / (ev->seconds + ev->eta_seconds), most = ev->stage < STAGE_VAE ? 0.95 : 0.99;
+        return f < most ? f : most;
+    }
     if (ev->blocks > 0) inside = (double)ev->block / ev->blocks;
     if (ev->stage == STAGE_FLUX && ev->steps > 0 && ev->step > 0)
         inside = (ev->step - 1 + inside) / ev->steps;
@@ -891,7 +902,7 @@ static void draw_title(const struct view *v, struct grid *g, struct rect r)
     if (v->threads > 0) n = snprintf(right, sizeof right, "%s, %d thread%s", v->device, v->threads, v->threads == 1 ? "" : "s");
     else n = snprintf(right, sizeof right, "%s", v->device);
     if (r.w >= 60 && n >= 0 && (size_t)n < sizeof right)
-        snprintf(right + n, sizeof right - (size_t)n, ", bf16");
+        snprintf(right + n, sizeof right - (size_t)n, ", %s", precision_name(v->precision));
     x += draw_text(g, r, x, r.y, COLOUR_ACCENT, CELL_BOLD, "sluice");
     x += draw_text(g, r, x, r.y, COLOUR_BORDER, 0, " │ ");
     draw_fit(g, r, x, r.y, r.x + r.w - x - (int)strlen(right) - 3, COLOUR_TEXT, 0, v->model.name, false);
@@ -1027,10 +1038,10 @@ static void draw_stage(const struct view *v, struct grid *g, struct rect r, int 
     draw_right(g, r, y, bytes ? COLOUR_TEXT : COLOUR_DIM, 0, draw_size(bytes, buf));
 }
 
-/* What the engine uses now. With an arena known, nothing used is a known 0. */
-static const char *used_text(const struct view *v, char buf[16])
+/* What the engine holds: in use, if it has said so, else its whole arena. */
+static const char *engine_text(const struct view *v, char buf[16])
 {
-    return v->memory.arena_bytes && !v->memory.used_bytes ? "0 B" : draw_size(v->memory.used_bytes, buf);
+    return draw_size(v->memory.used_bytes ? v->memory.used_bytes : v->memory.arena_bytes, buf);
 }
 
 static void draw_memory(const struct view *v, struct grid *g, const struct layout *l)
@@ -1045,7 +1056,7 @@ static void draw_memory(const struct view *v, struct grid *g, const struct layou
     if (l->shape == LAYOUT_COMPACT) {
         enum stage s = v->running ? v->stage : STAGE_FLUX;
         snprintf(line, sizeof line, " %s %s  engine %s  process %s", stage_name(s), draw_size(stage_bytes(v, s), a),
-                 used_text(v, b), draw_size(v->memory.rss, c));
+                 engine_text(v, b), draw_size(v->memory.rss, c));
         draw_fit(g, r, r.x, y, r.w, COLOUR_DIM, 0, line, false);
         return;
     }
@@ -1060,7 +1071,7 @@ static void draw_memory(const struct view *v, struct grid *g, const struct layou
         rows--;
     }
     if (rows == 1) {
-        snprintf(line, sizeof line, "engine %s", used_text(v, a));
+        snprintf(line, sizeof line, "engine %s", engine_text(v, a));
         draw_text(g, r, r.x, y, COLOUR_DIM, 0, line);
         snprintf(line, sizeof line, "RSS %s", draw_size(v->memory.rss, a));
         draw_right(g, r, y, COLOUR_DIM, 0, line);
@@ -1068,11 +1079,11 @@ static void draw_memory(const struct view *v, struct grid *g, const struct layou
     }
     if (rows >= 4) y++;
     draw_text(g, r, r.x, y, COLOUR_DIM, 0, "engine");
-    if (v->memory.arena_bytes) {
-        snprintf(line, sizeof line, "%s of %s", used_text(v, a), draw_size(v->memory.arena_bytes, b));
+    if (v->memory.arena_bytes && v->memory.used_bytes) {
+        snprintf(line, sizeof line, "%s of %s", engine_text(v, a), draw_size(v->memory.arena_bytes, b));
         draw_right(g, r, y, COLOUR_TEXT, 0, line);
     } else {
-        draw_right(g, r, y, COLOUR_DIM, 0, "-");
+        draw_right(g, r, y, v->memory.arena_bytes ? COLOUR_TEXT : COLOUR_DIM, 0, engine_text(v, a));
     }
     y++;
     draw_text(g, r, r.x, y, COLOUR_DIM, 0, "process");
