@@ -50,8 +50,11 @@ $(B)/%.o: %.c Makefile
 # Sums may be reordered into vector lanes here (never across a NaN or infinity).
 $(B)/kernels/cpu_vec.o: FILE_CFLAGS := -fassociative-math -fno-signed-zeros -ffp-contract=fast
 
+# Tests can refuse the project's own allocations: tests/alloc_fail.h.
+TEST_WRAP := malloc calloc realloc aligned_alloc posix_memalign strdup strndup asprintf vasprintf
+
 $(B)/tests/test_%: $(B)/tests/test_%.o $(HELP_OBJ) $(LIB_OBJ) $(TUI_LINK)
-	$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka -lvterm -lutil
+	$(CC) $(SLUICE_LDFLAGS) $(TEST_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LIBS) -lcmocka -lvterm -lutil
 
 $(B)/bench: $(BENCH_SRC:%.c=$(B)/%.o) $(LIB_OBJ)
 	$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS)

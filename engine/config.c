@@ -11,7 +11,8 @@ json_t *config_parse(const char *text, size_t bytes, size_t flags, const char *p
 {
     json_error_t fault;
     json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES | flags, &fault);
-    if (!root && json_error_code(&fault) == json_error_out_of_memory) {
+    /* jansson gives most refused allocations neither a code nor a text. */
+    if (!root && (json_error_code(&fault) == json_error_out_of_memory || !fault.text[0])) {
         err_set(e, ERR_MEMORY, "%s: no memory to read its JSON", path);
     } else if (!root) {
         err_set(e, ERR_INPUT, "%s: not valid JSON at line %d: %s; the file is damaged", path,

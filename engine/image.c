@@ -220,7 +220,11 @@ struct image *image_read(const char *path, struct err *e)
         err_set(e, ERR_INPUT, "%s: %d x %d pixels, expected 1 to %d a side", path, width, height,
                 SIDE_MAX);
     } else if (!(pixels = stbi_load_from_memory(data, (int)bytes, &width, &height, &channels, 3))) {
-        err_set(e, ERR_INPUT, "%s: damaged picture (%s)", path, stbi_failure_reason());
+        const char *why = stbi_failure_reason();
+        if (!strcmp(why, "outofmem"))
+            err_set(e, ERR_MEMORY, "%s: no memory for its %d x %d pixels", path, width, height);
+        else
+            err_set(e, ERR_INPUT, "%s: damaged picture (%s)", path, why);
     } else if ((im = image_new(width, height, e))) {
         memcpy(im->rgb, pixels, image_bytes(im));
     }

@@ -265,9 +265,10 @@ static char *header_text(const char *path, const struct safetensors_entry *entri
     for (size_t i = 0; i < count && root; i++) {
         const struct tensor *t = &entries[i].tensor;
         uint64_t size = dtype_bytes(t->dtype), bytes = t->ndim ? size : 0;
-        json_t *shape = t->ndim ? json_array() : json_pack("[i]", 0);
+        json_t *shape = t->ndim ? json_array() : json_pack("[i]", 0), *item;
+        bool whole = shape; /* no allocation was refused */
         for (int d = 0; d < t->ndim; d++) {
-            json_array_append_new(shape, json_integer(t->shape[d]));
+            whole = whole && !json_array_append_new(shape, json_integer(t->shape[d]));
             if (t->shape[d] < 1 || __builtin_mul_overflow(bytes, (uint64_t)t->shape[d], &bytes))
                 size = 0;
         }
@@ -280,11 +281,11 @@ static char *header_text(const char *path, const struct safetensors_entry *entri
                     "of wider types first", path, entries[i].name);
         } else if (json_object_get(root, entries[i].name)) {
             err_set(e, ERR_INPUT, "%s: tensor %.120s: two have this name", path, entries[i].name);
-        } else if (json_object_set_new(root, entries[i].name,
-                                       json_pack("{s:s, s:O, s:[I, I]}", "dtype",
-                                                 dtype_name(t->dtype), "shape", shape,
-                                                 "data_offsets", (json_int_t)at,
-                                                 (json_int_t)end)) < 0) {
+        } else if (!whole || !(item = json_pack("{s:s, s:O, s:[I, I]}", "dtype", dtype_name(t->dtype),
+                                                "shape", shape, "data_offsets", (json_int_t)at,
+                                                (json_int_t)end))) {
+            err_set(e, ERR_MEMORY, "%s: no memory for the header of %zu tensors", path, count);
+        } else if (json_object_set_new(root, entries[i].name, item) < 0) {
             err_set(e, ERR_INPUT, "%s: tensor %.120s: the name is not UTF-8", path, entries[i].name);
         } else {
             at = end;

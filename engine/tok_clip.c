@@ -63,7 +63,7 @@ static bool load_vocab(struct tok_clip *t, json_t *vocab, const char *path, stru
             return err_set(e, ERR_INPUT, "%s: token \"%.60s\": expected an id >= 0 and < 2^30, "
                                          "found another value", path, token);
         if (!tok_trie_put(&t->vocab, token, strlen(token), (int32_t)n))
-            return err_set(e, ERR_MEMORY, "%s: the vocabulary does not fit", path);
+            return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
         if (n >= t->id_limit)
             t->id_limit = (int)n + 1;
     }
