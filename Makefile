@@ -21,8 +21,7 @@ TEST_PACKAGES := tmux xterm xvfb x11-apps xdotool imagemagick xfonts-base
 OPT ?= -O3 -g
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 SLUICE_CFLAGS := -std=gnu11 $(OPT) $(WARN) -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread \
-                 -fopenmp -I. -D_GNU_SOURCE -DSLUICE_VERSION='"$(VERSION)"' \
-                 -DSLUICE_DATADIR='"$(PREFIX)/share/sluice"' $(CFLAGS)
+                 -fopenmp -I. -D_GNU_SOURCE -DSLUICE_VERSION='"$(VERSION)"' $(CFLAGS)
 SLUICE_LDFLAGS := -pthread -fopenmp $(LDFLAGS)
 LIBS := -ldnnl -ljansson -lutf8proc -lpng -lz -lncursesw -ltinfo -lsixel -lm
 
@@ -94,10 +93,11 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/sluice
 	install -m 755 $(B)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
 	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
-	cp -r assets/demo $(DESTDIR)$(PREFIX)/share/sluice/
+	find assets/demo -type f ! -path '*/__pycache__/*' | while read -r f; do \
+	    install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/sluice/$${f#assets/}" || exit 1; done
 
 clean:
-	rm -rf build build-asan build-tsan
+	rm -rf build build-*
 
 .PHONY: all run check check-built setup bench asan tsan tsan-built install clean cuda-note
 .SECONDARY:

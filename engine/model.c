@@ -482,10 +482,6 @@ bool model_open(struct model *m, const char *path, bool require_all, struct err 
 
 /* --- where models are ------------------------------------------------------- */
 
-#ifndef SLUICE_DATADIR
-#define SLUICE_DATADIR "/usr/local/share/sluice"
-#endif
-
 /* The i-th place where `name` may be; false after the last. An empty buf: skip. */
 static bool place(int i, const char *name, char buf[MODEL_PATH_MAX])
 {
@@ -500,19 +496,17 @@ static bool place(int i, const char *name, char buf[MODEL_PATH_MAX])
         else if (home && *home)
             n = snprintf(buf, MODEL_PATH_MAX, "%s/.local/share/sluice/models/%s", home, name);
         break;
-    case 1:
-        n = snprintf(buf, MODEL_PATH_MAX, "%s/%s", SLUICE_DATADIR, name);
-        break;
+    case 1: /* PREFIX/bin/sluice */
     case 2: /* build/sluice in the source tree */
     case 3: /* build/tests/test_x in the source tree */
         if (readlink("/proc/self/exe", exe, sizeof exe - 1) < 0)
             break;
-        for (int up = 0; up < i; up++) {
+        for (int up = 0; up < (i == 3 ? 3 : 2); up++) {
             char *slash = strrchr(exe, '/');
             if (slash)
                 *slash = '\0';
         }
-        n = snprintf(buf, MODEL_PATH_MAX, "%s/assets/%s", exe, name);
+        n = snprintf(buf, MODEL_PATH_MAX, "%s/%s/%s", exe, i == 1 ? "share/sluice" : "assets", name);
         break;
     default:
         return false;

@@ -101,9 +101,9 @@ bool model_consistent(const struct model *m, struct err *e);
 
 /* Where the model `name` is: `name` itself if it is a path (has a '/' or
  * exists), else sluice/models/<name> under $XDG_DATA_HOME (~/.local/share),
- * SLUICE_DATADIR/<name>, assets/<name> of the source tree that the
- * program was built in. NULL: the shipped "demo". Says only where; open it to
- * know whether it is a model. */
+ * or beside the running program: ../share/sluice/<name> where it is installed,
+ * assets/<name> of the source tree that it was built in. NULL: the shipped
+ * "demo". Says only where; open it to know whether it is a model. */
 bool model_find(char path[MODEL_PATH_MAX], const char *name, struct err *e);
 
 /* path/part into buf. */

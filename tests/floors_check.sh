@@ -99,4 +99,4 @@ END {
 ' kernels/*.[ch] engine/*.[ch] tui/*.[ch] || exit 1
 
 # tsort names a loop on standard error.
-loop=$(tsort "$edges" 2>&1 >/dev/null) || { echo "files that include each other:"; echo "$loop" | sed 's/^tsort: //'; exit 1; }
+loop=$(tsort "$edges" 2>&1 >/dev/null) || { echo "files that include each other:"; echo "$loop" | sed 's,^tsort: \(.*: \)*,,'; exit 1; }

@@ -291,6 +291,10 @@ static void refused_how(const struct manner *m, int status, const char *const *n
 /* The options that make a run short. */
 #define QUICK "generate", "-m", demo, "--size", "32x32", "--steps", "2", "--seed", "1"
 
+/* A picture of more than SMALL bytes; a limit below 1024 stops LLVM's OpenMP library, not us. */
+#define BIGGER QUICK, "--size", "64x64"
+enum { SMALL = 2048 };
+
 static struct result succeeds(const char *const *args)
 {
     struct result r = run_how(&(struct manner){ 0 }, args);
@@ -914,7 +918,7 @@ static void test_overwrites(void **state)
     assert_int_equal(read(held, text, sizeof text), 13);
     close(held);
     /* refused, and the picture of before is as it was */
-    refused_how(&(struct manner){ .file_limit = 256 }, 1, NAMES("a.png", "File too large"), LIST(QUICK, "-o", "a.png", "y"));
+    refused_how(&(struct manner){ .file_limit = SMALL }, 1, NAMES("a.png", "File too large"), LIST(BIGGER, "-o", "a.png", "y"));
     image_free(picture("a.png"));
     /* a link stays a link */
     assert_int_equal(symlink("a.png", other), 0);
@@ -928,7 +932,7 @@ static void test_full_disk(void **state)
 {
     (void)state;
     work_clear();
-    refused_how(&(struct manner){ .file_limit = 256 }, 1, NAMES("a.png", "File too large"), LIST(QUICK, "-o", "a.png", "x"));
+    refused_how(&(struct manner){ .file_limit = SMALL }, 1, NAMES("a.png", "File too large"), LIST(BIGGER, "-o", "a.png", "x"));
     refused(1, NAMES("/dev/full", "No space left"), QUICK, "-o", "/dev/full", "x");
     check_files("");
     refused_how(&(struct manner){ .file_limit = 20000 }, 1, NAMES("synth"),
@@ -1101,6 +1105,35 @@ static void test_json(void **state)
     result_free(&r);
 }
 
+/* --- installed ------------------------------------------------------------------------------ */
+
+/* The program finds what was installed with it, wherever that is. */
+static void test_installed(void **state)
+{
+    (void)state;
+    work_clear();
+    char saved[sizeof binary];
+    memcpy(saved, binary, sizeof saved);
+    size_t n;
+    char *program = slurp(binary, &n);
+    mkdir(text_of("%s/bin", scratch), 0777);
+    mkdir(text_of("%s/share", scratch), 0777);
+    mkdir(text_of("%s/share/sluice", scratch), 0777);
+    assert_int_equal(symlink(demo, text_of("%s/share/sluice/demo", scratch)), 0);
+    sprintf(binary, "%s/bin/sluice", scratch);
+    spill(binary, program, n);
+    chmod(binary, 0755);
+    free(program);
+    struct result r = succeeds(LIST("inspect", "--json"));
+    check_names("inspect", r.out, NAMES(text_of("%s/share/sluice/demo", scratch)));
+    result_free(&r);
+    good("generate", "--size", "32x32", "--steps", "1", "-o", "a.png", "x");
+    /* nothing beside it */
+    unlink(text_of("%s/share/sluice/demo", scratch));
+    refused(1, NAMES("no model \"demo\"", "share/sluice/demo"), "generate", "x");
+    memcpy(binary, saved, sizeof saved);
+}
+
 /* --- stopped ------------------------------------------------------------------------------- */
 
 /* Long enough to be stopped in the middle on any machine. */
@@ -1202,6 +1235,7 @@ int main(void)
         cmocka_unit_test(test_seeds),
         cmocka_unit_test(test_stages),
         cmocka_unit_test(test_json),
+        cmocka_unit_test(test_installed),
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_reader_gone),
     };
