@@ -150,26 +150,26 @@ static void test_first_screen(void **state)
     assert_string_equal(
         screen(v, 80, 24),
         " sluice │ fake-model                                       cpu, 2 threads, bf16\n"
-        "╭─ Prompt ─────────────────────────────────────────────────────────────────────╮\n"
+        "┌─ Prompt ─────────────────────────────────────────────────────────────────────┐\n"
         "│ Describe a picture, or press ^T for an example                               │\n"
         "│                                                                              │\n"
-        "╰──────────────────────────────────────────────────────────────────────────────╯\n"
-        "╭─ Picture ────────────────────────────────────╮╭─ Settings ───────────────────╮\n"
+        "└──────────────────────────────────────────────────────────────────────────────┘\n"
+        "┌─ Picture ────────────────────────────────────┐┌─ Settings ───────────────────┐\n"
         "│                                              ││ Size      256x256            │\n"
         "│                                              ││ Steps     20                 │\n"
         "│                                              ││ Guidance  3.5                │\n"
         "│                                              ││ Seed      random             │\n"
         "│           The picture appears here           ││                              │\n"
         "│                                              ││         [ Generate ]         │\n"
-        "│            This model can draw:              │╰──────────────────────────────╯\n"
-        "│    a red apple on a blue background          │╭─ Memory ─────────────────────╮\n"
+        "│            This model can draw:              │└──────────────────────────────┘\n"
+        "│    a red apple on a blue background          │┌─ Memory ─────────────────────┐\n"
         "│    a small octopus on a yellow background    ││ · load                     - │\n"
         "│                                              ││ · CLIP                     - │\n"
         "│                                              ││ · T5                       - │\n"
         "│                                              ││ · transformer              - │\n"
         "│                                              ││ · VAE                      - │\n"
         "│                                              ││ engine -               RSS - │\n"
-        "╰──────────────────────────────────────────────╯╰──────────────────────────────╯\n"
+        "└──────────────────────────────────────────────┘└──────────────────────────────┘\n"
         " Ready\n"
         "\n"
         " Enter Generate  ^G Help  ^Q Quit  Tab Next  ^T Example  ^R Seed\n");
@@ -184,7 +184,7 @@ static void test_smallest_screen(void **state)
     type(v, "a red apple");
     assert_string_equal(screen(v, 40, 10),
                         " sluice │ fake-model     cpu, 2 threads\n"
-                        "› a red apple\n"
+                        "» a red apple\n"
                         " Size 256x256    Steps 20   Guid. 3.5\n"
                         " Seed random               [ Generate ]\n"
                         "\n"
@@ -518,9 +518,9 @@ static void test_job_from_start_to_end(void **state)
     ev = about(EVENT_STAGE, 7);
     ev.stage = STAGE_T5;
     news(v, ev);
-    has(v, "▸ T5");
+    has(v, "» T5");
     has(v, "11.0 GB");
-    has(v, "▸ T5          ███▓");
+    has(v, "» T5          ███▒");
     has(v, "· VAE                      -"); /* unknown is not 0 */
     has(v, "engine 6.9 GB    RSS 61.0 MB");
     ev = about(EVENT_PROGRESS, 7);
@@ -727,7 +727,7 @@ static void test_manual_has_the_keys(void **state)
     for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
         char *bar = strstr(line, "│ "), key[64] = "", *end, row[256];
         if (strstr(line, "─ Keys ─")) inside = true;
-        if (inside && strstr(line, "╰")) break;
+        if (inside && strstr(line, "└")) break;
         if (!inside || !bar) continue;
         bar += strlen("│ ");
         if (strlen(bar) < 20 || bar[0] == ' ') continue;

@@ -224,10 +224,10 @@ void draw_box(struct grid *g, struct rect r, const char *title, const char *note
         draw_text(g, all, r.x, y, c, 0, "│");
         draw_text(g, all, right, y, c, 0, "│");
     }
-    draw_text(g, all, r.x, r.y, c, 0, "╭");
-    draw_text(g, all, right, r.y, c, 0, "╮");
-    draw_text(g, all, r.x, bottom, c, 0, "╰");
-    draw_text(g, all, right, bottom, c, 0, "╯");
+    draw_text(g, all, r.x, r.y, c, 0, "┌");
+    draw_text(g, all, right, r.y, c, 0, "┐");
+    draw_text(g, all, r.x, bottom, c, 0, "└");
+    draw_text(g, all, right, bottom, c, 0, "┘");
     if (title && r.w > 6) {
         int x = r.x + 2;
         x += draw_text(g, all, x, r.y, c, 0, " ");
@@ -246,25 +246,21 @@ void draw_box(struct grid *g, struct rect r, const char *title, const char *note
 
 void draw_bar(struct grid *g, struct rect clip, int x, int y, int width, double part, double also)
 {
-    static const char *const eighths[] = { "", "▏", "▎", "▍", "▌", "▋", "▊", "▉" };
-    int full, rest, eighth;
+    int full, end;
 
     if (!(part >= 0)) part = 0;
     if (part > 1) part = 1;
     if (!(also >= 0)) also = 0;
     if (part + also > 1) also = 1 - part;
-    eighth = (int)(part * width * 8 + 0.5);
-    full = also > 0 ? (int)(part * width + 0.5) : eighth / 8;
-    rest = also > 0 ? 0 : eighth % 8; /* two colours cannot share a cell */
-    if (also > 0 && full == width) full--; /* there is some: show some */
-    for (int i = 0; i < full; i++) draw_text(g, clip, x + i, y, COLOUR_BAR, 0, "█");
-    if (rest) draw_text(g, clip, x + full++, y, COLOUR_BAR, 0, eighths[rest]);
-    if (also > 0) {
-        int end = (int)((part + also) * width + 0.5);
+    full = (int)(part * width + 0.5);
+    end = (int)((part + also) * width + 0.5);
+    if (also > 0) { /* there is some: show some */
+        if (full == width) full--;
         if (end <= full) end = full + 1;
-        for (; full < end; full++) draw_text(g, clip, x + full, y, COLOUR_BAR_ALSO, 0, "▓");
     }
-    for (; full < width; full++) draw_text(g, clip, x + full, y, COLOUR_TRACK, 0, "╌");
+    for (int i = 0; i < width; i++)
+        draw_text(g, clip, x + i, y, i < full ? COLOUR_BAR : i < end ? COLOUR_BAR_ALSO : COLOUR_TRACK, 0,
+                  i < full ? "█" : i < end ? "▒" : "─");
 }
 
 bool draw_picture(struct grid *g, struct rect r, const struct image *im, struct err *e)

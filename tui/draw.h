@@ -76,8 +76,8 @@ int draw_wrapped(struct grid *g, struct rect clip, int y, int max, enum colour c
  * (either may be NULL). */
 void draw_box(struct grid *g, struct rect r, const char *title, const char *note, bool focused);
 void draw_fill(struct grid *g, struct rect r, const char *utf8, enum colour c, int attr);
-/* One row: `part` and then `also` of the width (0..1 each), eighths of a cell
- * fine at the end. */
+/* One row: `part` and then `also` of the width (0..1 each). Only characters that
+ * xterm draws itself where the font lacks them, here and in draw_box. */
 void draw_bar(struct grid *g, struct rect clip, int x, int y, int width, double part, double also);
 /* Fills r with the image, two pixels a cell, area-averaged. */
 bool draw_picture(struct grid *g, struct rect r, const struct image *im, struct err *e);

@@ -211,14 +211,14 @@ static const wchar_t *shade(const struct term *t, const struct cell *c)
 static wchar_t plain(wchar_t c)
 {
     static const struct { wchar_t from, to; } map[] = {
-        { L'─', '-' }, { L'│', '|' }, { L'╭', '+' }, { L'╮', '+' }, { L'╰', '+' }, { L'╯', '+' }, { L'╌', '.' },
-        { L'█', '#' }, { L'▓', '=' }, { L'▸', '>' }, { L'✓', '*' }, { L'·', ' ' }, { L'›', '>' }, { L'…', '~' },
+        { L'─', '-' }, { L'│', '|' }, { L'┌', '+' }, { L'┐', '+' }, { L'└', '+' }, { L'┘', '+' },
+        { L'█', '#' }, { L'▒', '=' }, { L'»', '>' }, { L'◆', '*' }, { L'·', ' ' }, { L'…', '~' },
     };
 
     if (c < 128) return c;
     for (size_t i = 0; i < sizeof map / sizeof *map; i++)
         if (map[i].from == c) return map[i].to;
-    return c >= L'▉' && c <= L'▏' ? '#' : '?';
+    return '?';
 }
 
 /* mbstowcs would ask the locale, which need not be UTF-8. */
@@ -263,6 +263,10 @@ static void put_cell(const struct term *t, int y, int x, const struct cell *c)
             text[1] = 0;
         }
         if (look.colour >= 0) pair = alloc_pair(look.colour, -1);
+        if (text[0] == L'█') { /* the same on every font, and without gaps between the rows */
+            text[0] = L' ';
+            attr |= A_REVERSE;
+        }
         if (c->attr & CELL_BOLD) attr |= A_BOLD;
         if (c->attr & CELL_REVERSE) attr |= A_REVERSE;
         if (c->attr & CELL_UNDERLINE) attr |= A_UNDERLINE;

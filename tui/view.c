@@ -927,7 +927,7 @@ static void draw_prompt(struct view *v, struct grid *g, const struct layout *l)
     if (v->prompt_scroll < 0) v->prompt_scroll = 0;
     if (total > r.h) snprintf(note, sizeof note, "row %d of %d", row + 1, total);
     if (l->shape == LAYOUT_WIDE) draw_box(g, l->prompt_box, "Prompt", note, focused);
-    else draw_text(g, l->prompt_box, 0, r.y, focused ? COLOUR_ACCENT : COLOUR_BORDER, CELL_BOLD, "›");
+    else draw_text(g, l->prompt_box, 0, r.y, focused ? COLOUR_ACCENT : COLOUR_BORDER, CELL_BOLD, "»");
     for (; edit_row(&v->prompt, from, width, &at) && y < v->prompt_scroll + r.h; y++) {
         size_t n = at.to - at.from;
         if (n && v->prompt.text[at.to - 1] == ' ' && at.cols >= width) n--; /* the hanging space */
@@ -1030,7 +1030,7 @@ static void draw_stage(const struct view *v, struct grid *g, struct rect r, int 
     int bar = r.w - 13 - 10;
     char buf[16];
 
-    draw_text(g, r, r.x, y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, now ? "▸" : past ? "✓" : "·");
+    draw_text(g, r, r.x, y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, now ? "»" : past ? "◆" : "·");
     draw_text(g, r, r.x + 2, y, now ? COLOUR_ACCENT : COLOUR_TEXT, now ? CELL_BOLD : 0, stage_name(s));
     if (bar > 0 && bytes && most)
         draw_bar(g, r, r.x + 14, y, bar - 1, (double)v->memory.weights[s] / (double)most,
@@ -1060,7 +1060,7 @@ static void draw_memory(const struct view *v, struct grid *g, const struct layou
         draw_fit(g, r, r.x, y, r.w, COLOUR_DIM, 0, line, false);
         return;
     }
-    draw_box(g, l->memory_box, "Memory", r.w >= 34 && r.h >= 8 ? "weights █ work ▓" : NULL, false);
+    draw_box(g, l->memory_box, "Memory", r.w >= 34 && r.h >= 8 ? "weights █ work ▒" : NULL, false);
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
         if (stage_bytes(v, shown[i]) > most) most = stage_bytes(v, shown[i]);
     if (rows >= 6) {
