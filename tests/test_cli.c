@@ -821,12 +821,15 @@ static void test_help(void **state)
         char *section = strndup(begin, (size_t)(end - begin)), in_help[2048], in_manual[4096];
         options_of(r[0].out, in_help, sizeof in_help);
         options_of(section, in_manual, sizeof in_manual);
-        for (char *o = strtok(strdup(in_help), " "); o; o = strtok(NULL, " "))
+        char *of_help = strdup(in_help), *of_manual = strdup(in_manual);
+        for (char *o = strtok(of_help, " "); o; o = strtok(NULL, " "))
             if (strcmp(o, "--help") && strcmp(o, "-h") && !strstr(in_manual, text_of(" %s ", o)))
                 fail_msg("the manual's section on %s has no %s: %s", c, o, in_manual);
-        for (char *o = strtok(strdup(in_manual), " "); o; o = strtok(NULL, " "))
+        for (char *o = strtok(of_manual, " "); o; o = strtok(NULL, " "))
             if (!strstr(in_help, text_of(" %s ", o)))
                 fail_msg("sluice %s --help has no %s, which the manual tells of", c, o);
+        free(of_help);
+        free(of_manual);
         free(section);
         for (int k = 0; k < 3; k++)
             result_free(&r[k]);
