@@ -96,7 +96,7 @@ END {
     if (!faults) printf "%d files, %d includes, every one of its own floor or a lower one\n", files, includes
     exit faults > 0
 }
-' kernels/*.[ch] engine/*.[ch] tui/*.[ch] || exit 1
+' $(find kernels engine tui -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | sort) || exit 1
 
 # tsort names a loop on standard error.
 loop=$(tsort "$edges" 2>&1 >/dev/null) || { echo "files that include each other:"; echo "$loop" | sed 's,^tsort: \(.*: \)*,,'; exit 1; }

@@ -290,12 +290,11 @@ static int follow(struct engine *g, uint64_t id, int signals, const struct conso
             print_event(c, &ev);
             if (ev.kind == EVENT_FAILED)
                 status = 1;
-            /* A job that is cancelled before it began ends without the engine having been busy. */
-            bool over = ev.kind == EVENT_IDLE || ev.kind == EVENT_CANCELLED;
+            bool idle = ev.kind == EVENT_IDLE;
             if (ev.kind == EVENT_CANCELLED)
                 status = stopped_by == SIGINT ? 130 : 1;
             event_clear(&ev);
-            if (over)
+            if (idle)
                 return status;
         }
     }
