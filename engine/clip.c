@@ -97,6 +97,18 @@ static void block(const struct clip *c, struct device *d, const struct clip_bloc
     device_release(d, mark);
 }
 
+static void add_positions(const struct clip *c, struct device *d, struct tensor x)
+{
+    size_t mark = device_mark(d);
+    struct tensor positions = device_matrix(d, d->compute, x.shape[0], x.shape[1]);
+    int32_t at[x.shape[0]];
+    for (int i = 0; i < x.shape[0]; i++)
+        at[i] = i;
+    device_embed(d, positions, c->positions, at);
+    device_add(d, x, positions);
+    device_release(d, mark);
+}
+
 void clip_encode(const struct clip *c, struct device *d, const int32_t *ids, float *pooled)
 {
     const struct clip_config *f = c->config;
@@ -104,7 +116,7 @@ void clip_encode(const struct clip *c, struct device *d, const int32_t *ids, flo
     struct tensor x = device_matrix(d, d->compute, f->tokens, f->width);
     struct tensor result = device_matrix(d, DT_F32, 1, f->width);
     device_embed(d, x, c->tokens, ids);
-    device_add(d, x, c->positions);
+    add_positions(c, d, x);
     for (int i = 0; i < f->layers; i++) {
         block(c, d, &c->block[i], x);
         device_tick(d, i + 1, f->layers);

@@ -36,6 +36,7 @@ struct event_memory {
     size_t arena_bytes;                 /* the one allocation of this job */
     size_t used_bytes, peak_bytes;      /* of it, now; the most so far */
     size_t activations[STAGE_COUNT];    /* planned peak of each stage in the arena */
+    size_t on_device[STAGE_COUNT];      /* of the arena, planned for weights; 0 without a budget */
     size_t weights[STAGE_COUNT];        /* mapped weights of each stage, 0: unknown yet */
     size_t rss, rss_anonymous, rss_file; /* of the process, from /proc/self/status; 0: unknown */
 };

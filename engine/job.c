@@ -141,3 +141,38 @@ bool job_parse_size(const char *text, int *width, int *height, struct err *e)
     }
     return err_set(e, ERR_INPUT, "size \"%s\" is not WIDTHxHEIGHT: write it as 1024x768", text);
 }
+
+bool job_parse_bytes(const char *text, size_t *bytes, struct err *e)
+{
+    static const char units[] = "kmgt";
+    char *end;
+    double n = strtod(text, &end);
+    double unit = 1;
+    bool ok = isdigit((unsigned char)text[0]) && tolower((unsigned char)text[1]) != 'x';
+    const char *u = ok && *end ? strchr(units, tolower((unsigned char)*end)) : NULL;
+    if (u) {
+        bool binary = end[1] == 'i' || end[1] == 'I';
+        for (const char *k = units; k <= u; k++)
+            unit *= binary ? 1024 : 1000;
+        end += binary ? 2 : 1;
+    }
+    if (*end == 'b' || *end == 'B')
+        end++;
+    if (!ok || *end || !(n * unit < 1e18))
+        return err_set(e, ERR_INPUT, "\"%s\" is no number of bytes: write it as 600M, 8G or 8GiB", text);
+    *bytes = (size_t)(n * unit);
+    return true;
+}
+
+bool job_parse_budget(const char *text, size_t *bytes, struct err *e)
+{
+    if (!strcmp(text, "min"))
+        *bytes = JOB_BUDGET_LEAST;
+    else if (!strcmp(text, "none"))
+        *bytes = 0;
+    else if (!job_parse_bytes(text, bytes, e))
+        return false;
+    else if (*bytes == 0)
+        return err_set(e, ERR_INPUT, "a budget of 0 bytes: give one like 600M, or min, or none");
+    return true;
+}

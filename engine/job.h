@@ -16,6 +16,7 @@ enum { JOB_SIZE_MIN = 16, JOB_SIZE_MAX = 8192, JOB_SIZE_STEP = 16,
        JOB_STEPS_MAX = 1000, JOB_COUNT_MAX = 1000, JOB_THREADS_MAX = 1024 };
 #define JOB_PIXELS_MAX (4096LL * 4096LL)
 #define JOB_GUIDANCE_MAX 100.0f
+#define JOB_BUDGET_LEAST SIZE_MAX
 
 enum precision { PRECISION_FP32, PRECISION_BF16 };
 const char *precision_name(enum precision p); /* "fp32", "bf16" */
@@ -36,6 +37,10 @@ struct job {
     char *init_latents;    /* NULL or a safetensors path: `latent` [C,h,w] replaces the noise */
     char *dump_stages;     /* NULL or a safetensors path to write every stage to */
     bool preview;          /* send x0 previews */
+    size_t budget;         /* bytes of device memory; 0: weights are used where they lie;
+                              JOB_BUDGET_LEAST: as little as will do */
+    double link;           /* bytes per second that weights are brought at most, to try a
+                              slower link than this machine's; 0: no limit */
 };
 
 /* A job with the model's defaults (size, steps, guidance), seed 0, torch-cpu
@@ -52,6 +57,11 @@ bool job_check(struct job *j, char notice[256], struct err *e);
 
 /* Path of picture `index` (0-based), malloc'd. */
 char *job_out_path(const struct job *j, int index, struct err *e);
+
+/* "600M", "8G", "1.5GB" (powers of 1000), "8GiB" (of 1024), plain bytes. */
+bool job_parse_bytes(const char *text, size_t *bytes, struct err *e);
+/* The same, or "min": JOB_BUDGET_LEAST, or "none": 0. */
+bool job_parse_budget(const char *text, size_t *bytes, struct err *e);
 
 /* "WxH" -> width and height. */
 bool job_parse_size(const char *text, int *width, int *height, struct err *e);

@@ -12,7 +12,6 @@
 #include "engine/tok_t5.h"
 #include "engine/tok_text.h"
 #include "engine/vae.h"
-#include "kernels/count.h"
 #include "kernels/cpu.h"
 
 #include <errno.h>
@@ -52,6 +51,8 @@ struct run {
     double vae_seconds;       /* of an earlier picture; 0: unknown */
     enum pipeline_stop heed;  /* a stop request at least this strong stops the device */
     struct event_memory memory;
+    struct plan plan;
+    struct pager *pager;      /* of the phase that is running; NULL without a budget */
     void *arena;
     struct stages stages;
     int h, w;                 /* latent */
@@ -200,49 +201,72 @@ static struct flux_inputs flux_inputs(const struct run *r)
     };
 }
 
-/* Runs every stage on the count device: r->memory says what each will need. */
-static bool measure(struct run *r, struct err *e)
+static bool size_fits(const struct model *m, const struct job *j, struct err *e)
 {
-    struct pipeline *p = r->p;
-    r->memory.weights[STAGE_CLIP] = weights_bytes(clip_weights(p->clip));
-    r->memory.weights[STAGE_T5] = weights_bytes(t5_weights(p->t5));
-    r->memory.weights[STAGE_FLUX] = weights_bytes(flux_weights(p->flux));
-    r->memory.weights[STAGE_VAE] = weights_bytes(vae_weights(p->vae));
-    r->memory.arena_bytes = 0;
-    for (enum stage s = STAGE_CLIP; s <= STAGE_VAE; s++) {
-        struct count_device c;
-        struct flux_tables t;
-        struct flux_inputs in = flux_inputs(r);
-        count_device_init(&c, p->device);
-        if (s == STAGE_CLIP)
-            clip_encode(p->clip, &c.device, NULL, NULL);
-        else if (s == STAGE_T5)
-            t5_encode(p->t5, &c.device, NULL, p->model->t5.tokens, NULL);
-        else if (s == STAGE_VAE)
-            vae_decode(p->vae, &c.device, r->h, r->w, NULL, NULL);
-        else {
-            flux_begin(p->flux, &c.device, &t, &in);
-            flux_step(p->flux, &c.device, &t, 0, NULL, NULL);
-        }
-        bool counted = device_sync(&c.device, e);
-        if (!device_sync(p->device, e) || !counted) /* the target, too, must be clean for the next job */
-            return err_prefix(e, "%s", stage_name(s));
-        r->memory.activations[s] = c.device.arena.peak;
-        if (c.device.arena.peak > r->memory.arena_bytes)
-            r->memory.arena_bytes = c.device.arena.peak;
+    int step = 2 * m->vae.factor;
+    if (j->width % step == 0 && j->height % step == 0)
+        return true;
+    return err_set(e, ERR_INPUT, "size %dx%d: this model's VAE needs multiples of %d", j->width, j->height, step);
+}
+
+bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, struct err *e)
+{
+    memset(plan, 0, sizeof *plan);
+    if (!load(p, j, e) || !size_fits(p->model, j, e))
+        return false;
+    struct models m = { p->model, p->clip, p->t5, p->flux, p->vae };
+    size_t budget = j->budget;
+    return (budget != JOB_BUDGET_LEAST || plan_least(&budget, &m, j, p->device, e)) &&
+           plan_make(plan, &m, j, p->device, budget, e);
+}
+
+/* The plan into the arena, and into what is told of the memory. */
+static bool arena_open(struct run *r, struct err *e)
+{
+    struct event_memory *m = &r->memory;
+    const struct pipeline *p = r->p;
+    m->weights[STAGE_CLIP] = weights_bytes(clip_weights(p->clip));
+    m->weights[STAGE_T5] = weights_bytes(t5_weights(p->t5));
+    m->weights[STAGE_FLUX] = weights_bytes(flux_weights(p->flux));
+    m->weights[STAGE_VAE] = weights_bytes(vae_weights(p->vae));
+    m->arena_bytes = r->plan.arena_bytes;
+    for (enum phase i = 0; i < PHASE_COUNT; i++) {
+        enum stage s = phase_stage(i);
+        size_t weights = r->plan.phase[i].peak - r->plan.phase[i].activations;
+        if (r->plan.phase[i].activations > m->activations[s])
+            m->activations[s] = r->plan.phase[i].activations;
+        if (weights > m->on_device[s])
+            m->on_device[s] = weights;
     }
+    if (posix_memalign(&r->arena, 4096, m->arena_bytes)) {
+        r->arena = NULL;
+        return err_set(e, ERR_MEMORY, "%zu MB for %dx%d were refused: choose a smaller size%s", m->arena_bytes / 1000000,
+                       r->job->width, r->job->height, r->plan.budget ? " or budget" : "");
+    }
+    p->device->arena = arena_over(r->arena, m->arena_bytes);
     return true;
 }
 
-static bool arena_open(struct run *r, struct err *e)
+/* Room in the arena for the weights of a phase (and of the next, if it shares
+ * the stage): below the stage's activations, until the caller's release. */
+static void *weights_room(struct run *r, enum phase phase)
 {
-    if (posix_memalign(&r->arena, 4096, r->memory.arena_bytes)) {
-        r->arena = NULL;
-        return err_set(e, ERR_MEMORY, "%zu MB for the activations of %dx%d were refused: choose a smaller size",
-                       r->memory.arena_bytes >> 20, r->job->width, r->job->height);
-    }
-    r->p->device->arena = arena_over(r->arena, r->memory.arena_bytes);
-    return true;
+    size_t bytes = r->plan.phase[phase].peak - r->plan.phase[phase].activations;
+    return bytes ? device_vector(r->p->device, DT_U8, (int64_t)bytes).data : NULL;
+}
+
+/* From here on the phase's weights come through the pager, if there is a budget. */
+static bool weights_begin(struct run *r, enum phase phase, void *room, struct err *e)
+{
+    const struct plan_phase *q = &r->plan.phase[phase];
+    return !r->plan.budget || pager_begin(&r->pager, r->p->device, room, &q->trace, &q->placement, q->repeats,
+                                          r->job->link, e);
+}
+
+static void weights_end(struct run *r)
+{
+    pager_end(r->pager);
+    r->pager = NULL;
 }
 
 static bool buffers_open(struct run *r, struct err *e)
@@ -252,9 +276,6 @@ static bool buffers_open(struct run *r, struct err *e)
     r->h = r->job->height / m->vae.factor;
     r->w = r->job->width / m->vae.factor;
     r->latent_count = channels * (size_t)r->h * (size_t)r->w;
-    if (r->h % 2 || r->w % 2 || r->h < 2 || r->w < 2)
-        return err_set(e, ERR_INPUT, "size %dx%d: this model's VAE needs multiples of %d", r->job->width,
-                       r->job->height, 2 * m->vae.factor);
     r->clip_ids = calloc((size_t)m->clip.tokens, sizeof *r->clip_ids);
     r->t5_ids = calloc((size_t)m->t5.tokens, sizeof *r->t5_ids);
     r->pooled = calloc((size_t)m->clip.width, sizeof *r->pooled);
@@ -283,6 +304,8 @@ static void run_close(struct run *r)
     free(r->velocity);
     free(r->x0);
     free(r->image);
+    weights_end(r);
+    plan_free(&r->plan);
     free(r->arena);
     stages_free(&r->stages);
     struct device *d = r->p->device;
@@ -325,14 +348,25 @@ static bool encode_text(struct run *r, struct err *e)
         notice(r, text);
     }
     begin_stage(r, STAGE_CLIP);
+    size_t mark = device_mark(p->device);
+    if (!weights_begin(r, PHASE_CLIP, weights_room(r, PHASE_CLIP), e))
+        return false;
     clip_encode(p->clip, p->device, r->clip_ids, r->pooled);
-    if (!device_sync(p->device, e))
+    bool ok = device_sync(p->device, e);
+    weights_end(r);
+    device_release(p->device, mark);
+    if (!ok)
         return err_prefix(e, "CLIP");
     if (!all_finite(r, r->pooled, (size_t)m->clip.width, clip_weights(p->clip), e))
         return false;
     begin_stage(r, STAGE_T5);
+    if (!weights_begin(r, PHASE_T5, weights_room(r, PHASE_T5), e))
+        return false;
     t5_encode(p->t5, p->device, r->t5_ids, m->t5.tokens, r->hidden);
-    if (!device_sync(p->device, e))
+    ok = device_sync(p->device, e);
+    weights_end(r);
+    device_release(p->device, mark);
+    if (!ok)
         return err_prefix(e, "T5");
     struct tensor hidden = tensor_2d(r->hidden, DT_F32, m->t5.tokens, m->t5.width);
     return all_finite(r, r->hidden, (size_t)tensor_count(hidden), t5_weights(p->t5), e) &&
@@ -414,8 +448,13 @@ static bool sample(struct run *r, struct err *e)
     struct flux_inputs in = flux_inputs(r);
     struct flux_tables tables;
     size_t mark = device_mark(d);
+    void *room = weights_room(r, PHASE_STEP);
+    if (!weights_begin(r, PHASE_MODULATION, room, e))
+        return false;
     flux_begin(p->flux, d, &tables, &in);
     bool ok = device_sync(d, e);
+    weights_end(r);
+    ok = ok && weights_begin(r, PHASE_STEP, room, e);
     if (ok)
         tell_memory(r);
     struct timespec began;
@@ -435,6 +474,7 @@ static bool sample(struct run *r, struct err *e)
         ok = stages_add(&r->stages, latent_tensor(r, r->velocity), e, "velocity_%02d", r->step) &&
              stages_add(&r->stages, latent_tensor(r, r->latent), e, "latent_%02d", r->step);
     }
+    weights_end(r);
     device_release(d, mark);
     return ok ? true : err_prefix(e, "transformer, step %d of %d", r->step, steps);
 }
@@ -445,8 +485,14 @@ static bool decode(struct run *r, const float *latent, struct err *e)
     struct timespec began;
     clock_gettime(CLOCK_MONOTONIC, &began);
     begin_stage(r, STAGE_VAE);
+    size_t mark = device_mark(d);
+    if (!weights_begin(r, PHASE_VAE, weights_room(r, PHASE_VAE), e))
+        return false;
     vae_decode(r->p->vae, d, r->h, r->w, latent, r->image);
-    if (!device_sync(d, e))
+    bool done = device_sync(d, e);
+    weights_end(r);
+    device_release(d, mark);
+    if (!done)
         return err_prefix(e, "VAE");
     r->vae_seconds = since(&began);
     size_t pixels = (size_t)r->job->width * (size_t)r->job->height;
@@ -626,7 +672,7 @@ bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const st
     free(out);
     if (ok) {
         begin_stage(&r, STAGE_LOAD);
-        ok = load(p, j, e) && buffers_open(&r, e) && measure(&r, e) && arena_open(&r, e);
+        ok = pipeline_plan(p, j, &r.plan, e) && buffers_open(&r, e) && arena_open(&r, e);
     }
     if (ok) {
         p->device->interrupted = on_interrupted;

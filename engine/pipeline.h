@@ -3,13 +3,14 @@
  *
  * A pipeline keeps what is worth keeping between jobs: mapped weights,
  * tokenizers, the device. Everything else of a job lives in one arena, whose
- * size is known before the job begins: the same stage code is first run on
- * the count device. One thread. */
+ * size is known before the job begins: the plan (plan.h) has it. With a budget
+ * weights are brought into the arena too, by the pager. One thread. */
 #ifndef SLUICE_PIPELINE_H
 #define SLUICE_PIPELINE_H
 
 #include "engine/event.h"
 #include "engine/job.h"
+#include "engine/plan.h"
 
 enum pipeline_stop {
     PIPELINE_GO,
@@ -28,6 +29,10 @@ struct pipeline;
 /* m must outlive the pipeline. Opens nothing yet. */
 bool pipeline_new(struct pipeline **out, const struct model *m, struct err *e);
 void pipeline_free(struct pipeline *p); /* NULL is fine */
+
+/* What pipeline_run would do with the memory, without doing it. j: checked.
+ * plan_free(plan) in every case. */
+bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, struct err *e);
 
 /* Runs a checked job, all its pictures. Emits STARTED, STAGE, PROGRESS,
  * PREVIEW, MEMORY, NOTICE and one DONE per picture. False: e says why;

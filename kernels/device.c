@@ -22,6 +22,14 @@ static void *scratch_take(struct device *d, size_t bytes)
     return p;
 }
 
+/* The operation's weights, brought to where it may read them. */
+static bool fetch(struct device *d, struct tensor *w, struct tensor *b)
+{
+    if (d->weights)
+        d->weights(d, w, b);
+    return device_ok(d);
+}
+
 static bool is_vector(struct tensor t, int64_t n)
 {
     return t.ndim == 1 && t.shape[0] == n;
@@ -69,6 +77,8 @@ void device_linear(struct device *d, struct tensor y, struct tensor x, struct te
     assert(y.ndim == 2 && x.ndim == 2 && w.ndim == 2);
     assert(y.shape[0] == x.shape[0] && y.shape[1] == w.shape[0] && x.shape[1] == w.shape[1]);
     assert(!tensor_present(b) || is_vector(b, y.shape[1]));
+    if (!fetch(d, &w, &b))
+        return;
     size_t mark = device_mark(d);
     void *scratch = scratch_take(d, d->ops->linear_scratch(d, y, x, w));
     if (scratch)
@@ -106,6 +116,8 @@ void device_conv2d(struct device *d, struct tensor y, struct tensor x, struct te
     assert(y.shape[0] == (x.shape[0] + c->top + c->bottom - w.shape[2]) / c->stride + 1);
     assert(y.shape[1] == (x.shape[1] + c->left + c->right - w.shape[3]) / c->stride + 1);
     assert(!tensor_present(b) || is_vector(b, y.shape[2]));
+    if (!fetch(d, &w, &b))
+        return;
     size_t mark = device_mark(d);
     void *scratch = scratch_take(d, d->ops->conv2d_scratch(d, y, x, w, c));
     if (scratch)
@@ -121,6 +133,8 @@ void device_group_norm(struct device *d, struct tensor y, struct tensor x, struc
     assert(x.ndim == 3 && tensor_same_shape(y, x));
     assert(groups >= 1 && x.shape[2] % groups == 0);
     assert(is_vector(w, x.shape[2]) && is_vector(b, x.shape[2]));
+    if (!fetch(d, &w, &b))
+        return;
     size_t mark = device_mark(d);
     void *scratch = scratch_take(d, d->ops->group_norm_scratch(d, x, groups));
     if (scratch)
@@ -145,7 +159,8 @@ void device_layer_norm(struct device *d, struct tensor y, struct tensor x, struc
         return;
     assert(x.ndim == 2 && tensor_same_shape(y, x));
     assert(is_vector(w, x.shape[1]) && is_vector(b, x.shape[1]));
-    d->ops->layer_norm(d, y, x, w, b, eps);
+    if (fetch(d, &w, &b))
+        d->ops->layer_norm(d, y, x, w, b, eps);
 }
 
 void device_rms_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, float eps)
@@ -153,7 +168,8 @@ void device_rms_norm(struct device *d, struct tensor y, struct tensor x, struct 
     if (!ready(d))
         return;
     assert(x.ndim == 2 && tensor_same_shape(y, x) && is_vector(w, x.shape[1]));
-    d->ops->rms_norm(d, y, x, w, eps);
+    if (fetch(d, &w, NULL))
+        d->ops->rms_norm(d, y, x, w, eps);
 }
 
 void device_qk_norm_rope(struct device *d, struct tensor x, struct tensor w, struct tensor rope, float eps)
@@ -163,7 +179,8 @@ void device_qk_norm_rope(struct device *d, struct tensor x, struct tensor w, str
     assert(x.ndim == 3 && is_vector(w, x.shape[2]) && x.shape[2] % 2 == 0);
     assert(rope.ndim == 2 && rope.dtype == DT_F32 && rope.shape[0] == x.shape[0] &&
            rope.shape[1] == x.shape[2]);
-    d->ops->qk_norm_rope(d, x, w, rope, eps);
+    if (fetch(d, &w, NULL))
+        d->ops->qk_norm_rope(d, x, w, rope, eps);
 }
 
 void device_activate(struct device *d, struct tensor y, struct tensor x, enum act act)

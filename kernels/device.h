@@ -97,6 +97,13 @@ struct device {
     bool (*interrupted)(void *user);
     void (*tick)(void *user, int done, int total); /* a block of a model ended; may be NULL */
     void *user;
+    /* Where weights come from. NULL: they are used where they lie. Otherwise
+     * called once for every operation that has weights, before it is queued, with
+     * its one or two weight operands (b may be absent); replaces their data and
+     * strides by dense copies that stay valid until the operation is done.
+     * May set d->err. Embedding tables are always read where they lie. */
+    void (*weights)(struct device *d, struct tensor *w, struct tensor *b);
+    void *weights_user;
 };
 
 /* --- control --------------------------------------------------------------- */

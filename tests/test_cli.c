@@ -799,7 +799,7 @@ static void test_help(void **state)
     work_clear();
     static const struct { const char *command, *section; } commands[] = {
         { "studio", "\n.SS Options\n" }, { "generate", "\n.SH SLUICE GENERATE\n" },
-        { "inspect", "\n.SH SLUICE INSPECT\n" }, { "synth", "\n.SH SLUICE SYNTH\n" },
+        { "plan", "\n.SH SLUICE PLAN\n" }, { "inspect", "\n.SH SLUICE INSPECT\n" }, { "synth", "\n.SH SLUICE SYNTH\n" },
     };
     char *man = manual();
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 enum { OPT_SIZE = 256, OPT_STEPS, OPT_GUIDANCE, OPT_SEED, OPT_RNG, OPT_PRECISION, OPT_DEVICE, OPT_THREADS, OPT_JSON,
-       OPT_INIT_LATENTS, OPT_DUMP_STAGES };
+       OPT_INIT_LATENTS, OPT_DUMP_STAGES, OPT_BUDGET, OPT_LINK };
 
 static const char help[] =
     "usage: sluice generate [options] \"prompt\"\n"
@@ -37,6 +37,10 @@ static const char help[] =
     "      --threads N         (default: all cores)\n"
     "  -n, --count N           pictures, with seeds N, N+1, ...\n"
     "  -o, --output FILE.png   (default: sluice-DATE-TIME.png here)\n"
+    "      --budget BYTES      device memory for everything, weights included: 600M, 8G,\n"
+    "                          8GiB, min (default: none, weights are used in place).\n"
+    "                          The picture is the same; sluice plan shows what it means\n"
+    "      --link BYTES        bring weights at this many bytes a second at most\n"
     "      --json              one event per line on standard output\n"
     "      --init-latents F    safetensors, tensor \"latent\" [16,h,w] F32, instead of noise\n"
     "      --dump-stages F     write every stage's result to this safetensors file\n"
@@ -59,6 +63,8 @@ static const struct option options[] = {
     { "json", no_argument, NULL, OPT_JSON },
     { "init-latents", required_argument, NULL, OPT_INIT_LATENTS },
     { "dump-stages", required_argument, NULL, OPT_DUMP_STAGES },
+    { "budget", required_argument, NULL, OPT_BUDGET },
+    { "link", required_argument, NULL, OPT_LINK },
     { "help", no_argument, NULL, 'h' },
     { 0 },
 };
@@ -137,6 +143,15 @@ static int set_option(struct job *j, int option, const char *value, struct err *
         return set_name(&j->out, "output", value, e);
     case OPT_INIT_LATENTS:
         return set_name(&j->init_latents, "init-latents", value, e);
+    case OPT_BUDGET:
+        return job_parse_budget(value, &j->budget, e) ? 0 : cmd_fail(e);
+    case OPT_LINK: {
+        size_t bytes;
+        if (!job_parse_bytes(value, &bytes, e))
+            return cmd_fail(e);
+        j->link = (double)bytes;
+        return 0;
+    }
     case OPT_DUMP_STAGES:
         return set_name(&j->dump_stages, "dump-stages", value, e);
     }

@@ -17,6 +17,7 @@ static const struct {
 } commands[] = {
     { "studio", "the studio (the same as sluice alone)", cmd_studio },
     { "generate", "a picture from a prompt, without the studio", cmd_generate },
+    { "plan", "where the memory of a picture will go, before it runs", cmd_plan },
     { "inspect", "what a model is", cmd_inspect },
     { "synth", "a model with random weights, for tests and benchmarks", cmd_synth },
 };

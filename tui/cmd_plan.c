@@ -1,0 +1,172 @@
+/* cmd_plan.c - `sluice plan`: where the memory of a job will go, before it
+ * runs. Prints what the plan says; decides nothing. */
+#include "engine/pipeline.h"
+#include "engine/plan.h"
+#include "tui/cmd.h"
+
+#include <getopt.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPT_SIZE = 256, OPT_STEPS, OPT_BUDGET, OPT_PRECISION, OPT_JSON };
+
+static const char help[] =
+    "usage: sluice plan [options]\n"
+    "\n"
+    "Says where every byte of a picture's memory will go, stage by stage, before\n"
+    "anything runs. The same plan is what sluice generate runs by.\n"
+    "\n"
+    "  -m, --model MODEL       folder or name of a model (default: the shipped one)\n"
+    "      --budget BYTES      device memory: 600M, 8G (powers of 1000), 8GiB, or min\n"
+    "                          (default: none, weights are used where they lie)\n"
+    "      --size WxH          pixels (default: the model's)\n"
+    "      --steps N           (default: the model's)\n"
+    "      --precision P       bf16 (default) or fp32\n"
+    "      --json              the same as one JSON object\n"
+    "  -h, --help\n";
+
+static const struct option options[] = {
+    { "model", required_argument, NULL, 'm' },
+    { "budget", required_argument, NULL, OPT_BUDGET },
+    { "size", required_argument, NULL, OPT_SIZE },
+    { "steps", required_argument, NULL, OPT_STEPS },
+    { "precision", required_argument, NULL, OPT_PRECISION },
+    { "json", no_argument, NULL, OPT_JSON },
+    { "help", no_argument, NULL, 'h' },
+    { 0 },
+};
+
+static void print_json(const struct plan *p, const struct job *j)
+{
+    json_t *phases = json_array();
+    for (enum phase i = 0; i < PHASE_COUNT; i++) {
+        const struct plan_phase *q = &p->phase[i];
+        struct link_bytes n = placement_link_bytes(&q->placement, &q->trace);
+        json_array_append_new(phases, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+            "phase", phase_name(i), "stage", stage_name(phase_stage(i)),
+            "weight_bytes", (json_int_t)trace_bytes(&q->trace), "activation_bytes", (json_int_t)q->activations,
+            "resident_bytes", (json_int_t)q->placement.resident_bytes, "ring_bytes", (json_int_t)q->placement.ring_bytes,
+            "peak_bytes", (json_int_t)q->peak, "repeats", (json_int_t)q->repeats,
+            "link_bytes", (json_int_t)(n.once + n.each * q->repeats), "flops", (json_int_t)q->flops));
+    }
+    json_t *o = json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:o}", "width", j->width, "height", j->height, "steps",
+                          j->steps, "budget_bytes", (json_int_t)p->budget, "arena_bytes", (json_int_t)p->arena_bytes,
+                          "link_bytes", (json_int_t)plan_link_bytes(p), "phases", phases);
+    json_dumpf(o, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(o);
+}
+
+/* n cells of the bar, at least one for anything at all. */
+static int cells(size_t bytes, size_t scale, int width)
+{
+    int n = (int)((double)bytes / (double)scale * width + 0.5);
+    return bytes && !n ? 1 : n;
+}
+
+static void print_run(const char *cell, int n)
+{
+    while (n-- > 0)
+        fputs(cell, stdout);
+}
+
+static void print_bars(const struct plan *p)
+{
+    enum { WIDTH = 48 };
+    size_t scale = p->budget > p->arena_bytes ? p->budget : p->arena_bytes;
+    for (enum phase i = 0; i < PHASE_COUNT; i++) {
+        const struct plan_phase *q = &p->phase[i];
+        int resident = cells(q->placement.resident_bytes, scale, WIDTH), ring = cells(q->placement.ring_bytes, scale, WIDTH);
+        int work = cells(q->activations, scale, WIDTH);
+        printf("  %-11s ", phase_name(i));
+        print_run("█", resident);
+        print_run("▒", ring);
+        print_run("▓", work);
+        print_run("·", WIDTH - resident - ring - work);
+        putchar('\n');
+    }
+    puts("              █ weights, resident   ▒ ring for streamed weights   ▓ activations");
+}
+
+static const char *bytes_or_dash(size_t bytes, char buf[CMD_BYTES_MAX])
+{
+    return bytes ? cmd_bytes(bytes, buf) : "-";
+}
+
+static void print_table(const struct plan *p, const struct job *j, const struct model *m)
+{
+    char a[CMD_BYTES_MAX], b[CMD_BYTES_MAX], c[CMD_BYTES_MAX], d[CMD_BYTES_MAX], f[CMD_BYTES_MAX], g[CMD_BYTES_MAX];
+    enum phase top = PHASE_CLIP;
+    for (enum phase i = 0; i < PHASE_COUNT; i++)
+        if (p->phase[i].peak > p->phase[top].peak)
+            top = i;
+    cmd_print(stdout, m->name);
+    printf(", %dx%d, %d steps, %s: peaks at %s", j->width, j->height, j->steps, precision_name(j->precision),
+           cmd_bytes(p->arena_bytes, a));
+    if (p->budget)
+        printf(" of %s", cmd_bytes(p->budget, b));
+    printf(", in %s\n\n", stage_name(phase_stage(top)));
+    printf("  %-11s %10s %12s %10s %10s %10s %12s\n", "phase", "weights", "activations", "resident", "ring", "peak",
+           "over link");
+    for (enum phase i = 0; i < PHASE_COUNT; i++) {
+        const struct plan_phase *q = &p->phase[i];
+        struct link_bytes n = placement_link_bytes(&q->placement, &q->trace);
+        printf("  %-11s %10s %12s %10s %10s %10s %12s\n", phase_name(i), cmd_bytes(trace_bytes(&q->trace), a),
+               cmd_bytes(q->activations, b), bytes_or_dash(q->placement.resident_bytes, c),
+               bytes_or_dash(q->placement.ring_bytes, d), cmd_bytes(q->peak, f),
+               bytes_or_dash(n.once + n.each * q->repeats, g));
+    }
+    putchar('\n');
+    print_bars(p);
+    if (!p->budget)
+        puts("\n  No budget: weights are used where they lie in the mapped files.");
+}
+
+int cmd_plan(int argc, char **argv)
+{
+    struct err e = { 0 };
+    char path[MODEL_PATH_MAX], notice[256];
+    const char *name = NULL, *size = NULL, *steps = NULL, *budget = NULL, *precision = NULL;
+    bool json = false;
+    opterr = 0;
+    for (int o; (o = getopt_long(argc, argv, ":m:h", options, NULL)) != -1;)
+        switch (o) {
+        case 'm': name = optarg; break;
+        case OPT_SIZE: size = optarg; break;
+        case OPT_STEPS: steps = optarg; break;
+        case OPT_BUDGET: budget = optarg; break;
+        case OPT_PRECISION: precision = optarg; break;
+        case OPT_JSON: json = true; break;
+        case 'h': fputs(help, stdout); return cmd_finish(0);
+        default: return cmd_no_option("plan", argv);
+        }
+    if (optind != argc)
+        return cmd_usage("plan", "%s: it takes no arguments", argv[optind]);
+    static struct model m;
+    struct job j = { 0 };
+    struct pipeline *p = NULL;
+    struct plan plan = { 0 };
+    int64_t n = 0;
+    bool ok = model_find(path, name, &e) && model_open(&m, path, true, &e) && job_init(&j, &m, &e) &&
+              (!size || job_parse_size(size, &j.width, &j.height, &e)) &&
+              (!budget || job_parse_budget(budget, &j.budget, &e));
+    if (ok && steps && !cmd_number(steps, INT32_MIN, INT32_MAX, &n))
+        ok = err_set(&e, ERR_INPUT, "--steps %s is not a number", steps);
+    if (ok && steps)
+        j.steps = (int)n;
+    if (ok && precision && !precision_from_name(&j.precision, precision))
+        ok = err_set(&e, ERR_INPUT, "--precision %s: use bf16 or fp32", precision);
+    ok = ok && job_check(&j, notice, &e);
+    if (ok && notice[0])
+        fprintf(stderr, "sluice: %s\n", notice);
+    ok = ok && pipeline_new(&p, &m, &e) && pipeline_plan(p, &j, &plan, &e);
+    if (ok && json)
+        print_json(&plan, &j);
+    else if (ok)
+        print_table(&plan, &j, &m);
+    plan_free(&plan);
+    pipeline_free(p);
+    job_free(&j);
+    return cmd_finish(ok ? 0 : cmd_fail(&e));
+}
