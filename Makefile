@@ -14,9 +14,9 @@ PREFIX ?= /usr/local
 VERSION := 0.1.0
 B ?= build
 
-PACKAGES := gcc make pkg-config libdnnl-dev libjansson-dev libutf8proc-dev libyaml-dev libpng-dev \
-            libstb-dev libsqlite3-dev libncurses-dev libsixel-dev libcmocka-dev libvterm-dev
-TEST_PACKAGES := tmux xterm xvfb x11-apps xdotool imagemagick xfonts-base
+PACKAGES := gcc make libdnnl-dev libjansson-dev libutf8proc-dev libpng-dev \
+            libstb-dev libncurses-dev libsixel-dev
+TEST_PACKAGES := libcmocka-dev libvterm-dev tmux xterm xvfb x11-apps xdotool imagemagick xfonts-base
 
 OPT ?= -O3 -g
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
@@ -62,17 +62,20 @@ cuda-note:
 	@command -v nvcc >/dev/null 2>&1 || echo "CUDA device left out: nvcc was not found (the CPU device does everything)"
 
 # --- the two commands ---------------------------------------------------------
-run: setup
+run: setup-build
 	@$(MAKE) --no-print-directory all
 	$(B)/sluice
 
-check: setup
+check: setup-check
 	@$(MAKE) --no-print-directory check-built
 
 check-built: all $(TESTS)
 	@sh tests/run.sh $(B)
 
-setup:
+setup-build:
+	@sh tests/setup.sh $(PACKAGES)
+
+setup-check:
 	@sh tests/setup.sh $(PACKAGES) $(TEST_PACKAGES)
 
 bench: all $(B)/bench
@@ -99,7 +102,7 @@ install: all
 clean:
 	rm -rf build build-*
 
-.PHONY: all run check check-built setup bench asan tsan tsan-built install clean cuda-note
+.PHONY: all run check check-built setup-build setup-check bench asan tsan tsan-built install clean cuda-note
 .SECONDARY:
 
 -include $(LIB_OBJ:.o=.d) $(TUI_OBJ:.o=.d) $(HELP_OBJ:.o=.d) $(TESTS:=.d) $(BENCH_SRC:%.c=$(B)/%.d)

@@ -41,6 +41,8 @@ struct event_memory {
     size_t rss, rss_anonymous, rss_file; /* of the process, from /proc/self/status; 0: unknown */
 };
 
+enum { EVENT_TEXT_BYTES = 4096 + 128 }; /* a whole path, or a line about one */
+
 struct event {
     enum event_kind kind;
     uint64_t job;            /* id that engine_submit gave */
@@ -54,7 +56,7 @@ struct event {
     double eta_seconds;      /* to its end; < 0: unknown */
     struct event_memory memory;
     struct image *image;     /* owned, or NULL */
-    char text[512];
+    char text[EVENT_TEXT_BYTES];
 };
 
 void event_clear(struct event *ev); /* frees the image, zeroes the rest */

@@ -116,12 +116,23 @@ static void begin_stage(struct run *r, enum stage s)
     tell_memory(r);
 }
 
-static double eta(const struct run *r, double step_done)
+/* Of decoding: as measured, or until then as many operations at a step's rate. */
+static double vae_estimate(const struct run *r)
 {
-    if (r->stage != STAGE_FLUX || r->step_seconds <= 0)
+    double step = (double)r->plan.phase[PHASE_STEP].flops, vae = (double)r->plan.phase[PHASE_VAE].flops;
+    return r->vae_seconds > 0 || step <= 0 ? r->vae_seconds : r->step_seconds * vae / step;
+}
+
+/* Seconds left, when `done` of the step, or of decoding, is done; -1: unknown. */
+static double eta(const struct run *r, double done)
+{
+    if (r->step_seconds <= 0)
         return -1;
-    double left = (double)(r->job->steps - (r->step - 1)) - step_done;
-    return left * r->step_seconds + r->vae_seconds;
+    if (r->stage == STAGE_VAE)
+        return vae_estimate(r) * (1 - done);
+    if (r->stage != STAGE_FLUX)
+        return -1;
+    return ((double)(r->job->steps - (r->step - 1)) - done) * r->step_seconds + vae_estimate(r);
 }
 
 static void on_tick(void *user, int done, int total)
