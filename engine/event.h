@@ -41,7 +41,7 @@ struct event_memory {
     size_t rss, rss_anonymous, rss_file; /* of the process, from /proc/self/status; 0: unknown */
 };
 
-enum { EVENT_TEXT_BYTES = 4096 + 128 }; /* a whole path, or a line about one */
+enum { EVENT_TEXT_BYTES = 4096 }; /* PATH_MAX: a whole path, or a line about one */
 
 struct event {
     enum event_kind kind;
