@@ -4,7 +4,8 @@
  * (counted by the count device running the same code) over the time they took,
  * best of a few runs, beside oneDNN's own GEMM rate measured in the same run.
  * Full-width weights are random (sluice synth) and kept in build/bench-model.
- * No test depends on a figure printed here. */
+ * `bench blocks|vae|budgets|demo` prints that part only. No test depends on a
+ * figure printed here. */
 #include "engine/flux.h"
 #include "engine/job.h"
 #include "engine/memory.h"
@@ -231,13 +232,20 @@ static void bench_vae(const struct vae *v, enum dtype type, double gemm)
 
 /* --- a whole picture ------------------------------------------------------------------------ */
 
-struct last { double seconds; size_t arena, anonymous; };
+struct last {
+    double seconds, sampling, sampling_began;
+    size_t arena, anonymous;
+};
 
 static void on_event(void *user, struct event *ev)
 {
     struct last *l = user;
     if (ev->kind == EVENT_DONE)
         l->seconds = best(l->seconds, ev->seconds);
+    if (ev->kind == EVENT_STAGE && ev->stage == STAGE_FLUX)
+        l->sampling_began = ev->seconds;
+    if (ev->kind == EVENT_STAGE && ev->stage == STAGE_VAE)
+        l->sampling = best(l->sampling, ev->seconds - l->sampling_began);
     if (ev->kind == EVENT_MEMORY) {
         l->arena = ev->memory.arena_bytes;
         if (ev->memory.rss_anonymous > l->anonymous)
@@ -272,6 +280,57 @@ static void bench_picture(const char *model_path)
     pipeline_free(p);
 }
 
+/* The same job, at full width, with its weights in place, resident and streamed. */
+static void bench_budgets(const struct model *m)
+{
+    static const struct {
+        const char *name;
+        size_t budget;
+        double link;
+    } rows[] = {
+        { "in place", 0, 0 }, { "resident", (size_t)1 << 40, 0 }, { "least", JOB_BUDGET_LEAST, 0 },
+        { "least, link 2 GB/s", JOB_BUDGET_LEAST, 2e9 }, { "least, link 1 GB/s", JOB_BUDGET_LEAST, 1e9 },
+    };
+    enum { STEPS = 8 };
+    struct err e = { 0 };
+    struct pipeline *p;
+    struct job j;
+    if (!pipeline_new(&p, m, &e) || !job_init(&j, m, &e) || !job_set_string(&j.out, "build/bench.png", &e))
+        fail(&e);
+    j.width = j.height = 256;
+    j.steps = STEPS;
+    j.preview = false;
+    double in_place = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct last last = { 0 };
+        struct pipeline_hooks hooks = { .emit = on_event, .user = &last };
+        struct plan plan;
+        j.budget = rows[i].budget;
+        j.link = rows[i].link;
+        if (!pipeline_plan(p, &j, &plan, &e))
+            fail(&e);
+        const struct plan_phase *step = &plan.phase[PHASE_STEP];
+        size_t each = placement_link_bytes(&step->placement, &step->trace).each;
+        plan_free(&plan);
+        for (int k = 0; k < 2; k++)
+            if (!pipeline_run(p, &j, 1, &hooks, &e))
+                fail(&e);
+        double seconds = last.sampling / STEPS;
+        in_place = i ? in_place : seconds;
+        printf("  step of 1 double + 1 single block, 256x256 BF16, %-19s %7.0f ms  %.2f of in place", rows[i].name,
+               seconds * 1e3, seconds / in_place);
+        if (each)
+            printf("   (%.0f MB each step", (double)each * 1e-6);
+        if (each && rows[i].link > 0) {
+            double floor = (double)each / rows[i].link > in_place ? (double)each / rows[i].link : in_place;
+            printf(", %.2f of the larger of compute and link", seconds / floor);
+        }
+        puts(each ? ")" : "");
+    }
+    pipeline_free(p);
+    job_free(&j);
+}
+
 int main(int argc, char **argv)
 {
     cpu_quiet_threads(argv);
@@ -303,6 +362,8 @@ int main(int argc, char **argv)
     }
     flux_close(f);
     vae_close(v);
+    if (!*only || !strcmp(only, "budgets"))
+        bench_budgets(&m);
     if (!*only || !strcmp(only, "demo"))
         bench_picture(demo);
     struct memory_use use = memory_use();
