@@ -189,14 +189,14 @@ static void copy(unsigned char *to, struct tensor t)
 /* Copies at the throttled rate: `due` is when the link will be free again. */
 static void transfer(struct pager *p, const struct page *page, unsigned char *to, double *due)
 {
+    double start = now();
     copy(to, page->w);
     if (tensor_present(page->b))
         copy(to + aligned(tensor_bytes(page->w)), page->b);
     if (p->bytes_per_second <= 0)
         return;
-    double start = now();
     *due = (*due > start ? *due : start) + (double)page->bytes / p->bytes_per_second;
-    double left = *due - start;
+    double left = *due - now();
     if (left > 0)
         nanosleep(&(struct timespec){ (time_t)left, (long)((left - (double)(time_t)left) * 1e9) }, NULL);
 }
