@@ -14,6 +14,10 @@ PREFIX ?= /usr/local
 VERSION := 0.1.0
 B ?= build
 
+# `make V=1` shows whole commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo "  $(1)  $(2)")
+
 PACKAGES := gcc make libdnnl-dev libjansson-dev libutf8proc-dev libpng-dev \
             libstb-dev libncurses-dev libsixel-dev
 TEST_PACKAGES := libcmocka-dev libvterm-dev tmux xterm xvfb x11-apps xdotool imagemagick xfonts-base
@@ -40,11 +44,13 @@ TESTS := $(TEST_SRC:tests/%.c=$(B)/tests/%)
 all: $(B)/sluice cuda-note
 
 $(B)/sluice: $(LIB_OBJ) $(TUI_OBJ)
-	$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(SLUICE_CFLAGS) $(FILE_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(SLUICE_CFLAGS) $(FILE_CFLAGS) -MMD -MP -c -o $@ $<
 
 # Sums may be reordered into vector lanes here (never across a NaN or infinity).
 $(B)/kernels/cpu_vec.o: FILE_CFLAGS := -fassociative-math -fno-signed-zeros -ffp-contract=fast
@@ -53,10 +59,12 @@ $(B)/kernels/cpu_vec.o: FILE_CFLAGS := -fassociative-math -fno-signed-zeros -ffp
 TEST_WRAP := malloc calloc realloc aligned_alloc posix_memalign strdup strndup asprintf vasprintf
 
 $(B)/tests/test_%: $(B)/tests/test_%.o $(HELP_OBJ) $(LIB_OBJ) $(TUI_LINK)
-	$(CC) $(SLUICE_LDFLAGS) $(TEST_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LIBS) -lcmocka -lvterm -lutil
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SLUICE_LDFLAGS) $(TEST_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LIBS) -lcmocka -lvterm -lutil
 
 $(B)/bench: $(BENCH_SRC:%.c=$(B)/%.o) $(LIB_OBJ)
-	$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS)
 
 cuda-note:
 	@command -v nvcc >/dev/null 2>&1 || echo "CUDA device left out: nvcc was not found (the CPU device does everything)"
