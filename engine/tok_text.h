@@ -3,8 +3,9 @@
  * Cleaning of UTF-8, Unicode helpers, a byte trie, the added tokens of a
  * tokenizer folder (tokenizer_config.json, special_tokens_map.json,
  * added_tokens.json, the "added_tokens" of tokenizer.json) and the cutting of
- * a text at them. Knows neither BPE nor Unigram; only tok_clip.c and tok_t5.c
- * include it. The truth is transformers 5 over tokenizers 0.23.
+ * a text at them. Knows neither BPE nor Unigram; for the tokenizers, and for
+ * whoever needs clean UTF-8 (the texts in a PNG). The truth is transformers 5
+ * over tokenizers 0.23.
  *
  * Functions without an err return false (or NULL) only when memory is refused.
  * Built objects are read-only and may be used from any thread. */

@@ -6,10 +6,11 @@
  * owns a device.
  *
  * Memory: device_tensor takes from the device's arena (arena.h), used as a
- * stack by device_mark / device_release. Operations take their own scratch from the same
- * arena and give it back before they return. Weights are views of mapped files
- * and are used in place, in the dtype they are stored in (F32, BF16, F16); where
- * that is not the activations' type they are converted to it, piece by piece.
+ * stack by device_mark / device_release. Operations take their own scratch
+ * from the same arena and give it back before they return. Weights are views
+ * of mapped files, used in place or brought by device->weights, in the dtype
+ * they are stored in (F32, BF16, F16); where that is not the activations' type
+ * they are converted to it, piece by piece.
  *
  * Types: "activation" tensors are F32 or BF16 (device->compute) unless said
  * otherwise. Norm statistics, softmax and all accumulations are F32 at least;
@@ -177,7 +178,8 @@ void device_embed(struct device *d, struct tensor y, struct tensor table, const 
 void device_upsample2x(struct device *d, struct tensor y, struct tensor x);
 /* y = x with conversion between floating types; same shape, any strides. */
 void device_copy(struct device *d, struct tensor y, struct tensor x);
-/* Between host memory (dense, same dtype and shape) and a dense tensor. download waits. */
+/* Between host memory (dense, same dtype and shape) and a dense tensor. The host
+ * memory of an upload may be reused when it returns; download waits. */
 void device_upload(struct device *d, struct tensor y, const void *host);
 void device_download(struct device *d, void *host, struct tensor x);
 
