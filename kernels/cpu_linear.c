@@ -3,8 +3,8 @@
  * Weights of the type that x has are multiplied where they lie (a mapped file,
  * rows of inputs: oneDNN's "ba"); repacking them first was measured and is
  * slower for the row counts of a picture (tests/bench/NOTES.md). Weights of
- * another type are converted a few hundred outputs at a time into scratch
- * that stays in the cache. Pieces are cut by the weight's shape only, so a
+ * another type are converted into scratch, 1536 outputs at a time: with fewer
+ * oneDNN's GEMM loses up to a third. Pieces are cut by the weight's shape only, so a
  * row's result does not depend on how many rows are asked for at once. */
 #include "kernels/cpu_internal.h"
 #include "kernels/cpu_vec.h"
@@ -12,8 +12,8 @@
 #include <string.h>
 
 enum {
-    PIECE_DIRECT = 3072,         /* outputs in one GEMM of F32 weights: more falls out of the cache */
-    PIECE_BYTES = 6 * 1024 * 1024 /* of converted weights */
+    PIECE_DIRECT = 3072,   /* outputs in one GEMM of F32 weights: more falls out of the cache */
+    PIECE_CONVERTED = 1536,
 };
 
 static bool converts(struct tensor x, struct tensor w)
@@ -24,12 +24,8 @@ static bool converts(struct tensor x, struct tensor w)
 static int64_t piece_outputs(struct tensor x, struct tensor w)
 {
     int64_t n = w.shape[0];
-    if (!converts(x, w))
-        return x.dtype == DT_F32 && n > PIECE_DIRECT ? PIECE_DIRECT : n;
-    int64_t fits = PIECE_BYTES / (w.shape[1] * (int64_t)dtype_bytes(x.dtype)) / 64 * 64;
-    if (fits < 64)
-        fits = 64;
-    return fits < n ? fits : n;
+    int64_t most = converts(x, w) ? PIECE_CONVERTED : x.dtype == DT_F32 ? PIECE_DIRECT : n;
+    return most < n ? most : n;
 }
 
 struct cpu_primitive *cpu_gemm_plan(struct cpu_device *c, const struct cpu_gemm *g, bool compile)
