@@ -111,13 +111,18 @@ bool job_check(struct job *j, char notice[256], struct err *e)
     return true;
 }
 
+size_t job_stem(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 4 && !strcasecmp(path + n - 4, ".png") ? n - 4 : n;
+}
+
 char *job_out_path(const struct job *j, int index, struct err *e)
 {
     const char *out = j->out ? j->out : "sluice.png";
-    size_t n = strlen(out);
-    size_t stem = n > 4 && !strcasecmp(out + n - 4, ".png") ? n - 4 : n;
+    size_t stem = job_stem(out);
     char *path = NULL;
-    int rc = index > 0 ? asprintf(&path, "%.*s-%d%s", (int)stem, out, index, stem < n ? out + stem : ".png")
+    int rc = index > 0 ? asprintf(&path, "%.*s-%d%s", (int)stem, out, index, out[stem] ? out + stem : ".png")
                        : asprintf(&path, "%s", out);
     if (rc < 0) {
         err_set(e, ERR_MEMORY, "out of memory");

@@ -55,6 +55,9 @@ bool job_set_string(char **field, const char *value, struct err *e); /* NULL cle
  * so in notice (empty when there is nothing to say). */
 bool job_check(struct job *j, char notice[256], struct err *e);
 
+/* Bytes of a path before its final ".png", or all of it. */
+size_t job_stem(const char *path);
+
 /* Path of picture `index` (0-based), malloc'd. */
 char *job_out_path(const struct job *j, int index, struct err *e);
 

@@ -46,10 +46,10 @@ struct placement {
 };
 
 /* The placement that fits into `bytes` of device memory beside the stage's
- * activations: everything resident, or a ring of twice the largest page (one is
- * used while the next arrives), or of one where no more fits, and as many resident
- * pages as the rest holds, spread evenly so that the link has something to do
- * all the time. False, with *least set, if not even the largest page fits;
+ * activations: everything resident, or a ring of three times the largest page
+ * (one is used while the next arrives, and a page may leave a gap at the ring's
+ * end) or of what there is, and as many resident pages as the rest holds, spread
+ * evenly so that the link has something to do all the time. False, with *least set, if not even the largest page fits;
  * least is then the number of bytes that would. e only for lack of memory. */
 bool placement_make(struct placement *l, const struct trace *t, size_t bytes, size_t *least, struct err *e);
 void placement_free(struct placement *l);

@@ -226,9 +226,7 @@ bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, s
     if (!load(p, j, e) || !size_fits(p->model, j, e))
         return false;
     struct models m = { p->model, p->clip, p->t5, p->flux, p->vae };
-    size_t budget = j->budget;
-    return (budget != JOB_BUDGET_LEAST || plan_least(&budget, &m, j, p->device, e)) &&
-           plan_make(plan, &m, j, p->device, budget, e);
+    return plan_make(plan, &m, j, p->device, j->budget, e);
 }
 
 /* The plan into the arena, and into what is told of the memory. */
@@ -270,6 +268,8 @@ static void *weights_room(struct run *r, enum phase phase)
 static bool weights_begin(struct run *r, enum phase phase, void *room, struct err *e)
 {
     const struct plan_phase *q = &r->plan.phase[phase];
+    if (!device_ok(r->p->device)) /* no room: nothing may be copied there */
+        return device_sync(r->p->device, e);
     return !r->plan.budget || pager_begin(&r->pager, r->p->device, room, &q->trace, &q->placement, q->repeats,
                                           r->job->link, e);
 }
@@ -278,6 +278,23 @@ static void weights_end(struct run *r)
 {
     pager_end(r->pager);
     r->pager = NULL;
+}
+
+/* A stage of one phase, between phase_begin and phase_end. */
+static bool phase_begin(struct run *r, enum phase phase, size_t *mark, struct err *e)
+{
+    begin_stage(r, phase_stage(phase));
+    *mark = device_mark(r->p->device);
+    return weights_begin(r, phase, weights_room(r, phase), e);
+}
+
+/* Waits for the stage; gives its memory back. */
+static bool phase_end(struct run *r, enum phase phase, size_t mark, struct err *e)
+{
+    bool ok = device_sync(r->p->device, e);
+    weights_end(r);
+    device_release(r->p->device, mark);
+    return ok ? true : err_prefix(e, "%s", phase_name(phase));
 }
 
 static bool buffers_open(struct run *r, struct err *e)
@@ -349,6 +366,7 @@ static bool encode_text(struct run *r, struct err *e)
     const struct model *m = p->model;
     const char *prompt = r->job->prompt;
     int used;
+    size_t mark;
     bool cut_clip, cut_t5;
     if (!tok_clip_encode(p->tok_clip, prompt, strlen(prompt), r->clip_ids, m->clip.tokens, &used, &cut_clip, e) ||
         !tok_t5_encode(p->tok_t5, prompt, strlen(prompt), r->t5_ids, m->t5.tokens, &used, &cut_t5, e))
@@ -358,27 +376,16 @@ static bool encode_text(struct run *r, struct err *e)
         snprintf(text, sizeof text, "the prompt is longer than the %d tokens T5 takes: its end is left out", m->t5.tokens);
         notice(r, text);
     }
-    begin_stage(r, STAGE_CLIP);
-    size_t mark = device_mark(p->device);
-    if (!weights_begin(r, PHASE_CLIP, weights_room(r, PHASE_CLIP), e))
+    if (!phase_begin(r, PHASE_CLIP, &mark, e))
         return false;
     clip_encode(p->clip, p->device, r->clip_ids, r->pooled);
-    bool ok = device_sync(p->device, e);
-    weights_end(r);
-    device_release(p->device, mark);
-    if (!ok)
-        return err_prefix(e, "CLIP");
-    if (!all_finite(r, r->pooled, (size_t)m->clip.width, clip_weights(p->clip), e))
-        return false;
-    begin_stage(r, STAGE_T5);
-    if (!weights_begin(r, PHASE_T5, weights_room(r, PHASE_T5), e))
+    if (!phase_end(r, PHASE_CLIP, mark, e) ||
+        !all_finite(r, r->pooled, (size_t)m->clip.width, clip_weights(p->clip), e) ||
+        !phase_begin(r, PHASE_T5, &mark, e))
         return false;
     t5_encode(p->t5, p->device, r->t5_ids, m->t5.tokens, r->hidden);
-    ok = device_sync(p->device, e);
-    weights_end(r);
-    device_release(p->device, mark);
-    if (!ok)
-        return err_prefix(e, "T5");
+    if (!phase_end(r, PHASE_T5, mark, e))
+        return false;
     struct tensor hidden = tensor_2d(r->hidden, DT_F32, m->t5.tokens, m->t5.width);
     return all_finite(r, r->hidden, (size_t)tensor_count(hidden), t5_weights(p->t5), e) &&
            stages_add(&r->stages, tensor_1d(r->clip_ids, DT_I32, m->clip.tokens), e, "clip_ids") &&
@@ -495,16 +502,12 @@ static bool decode(struct run *r, const float *latent, struct err *e)
     struct device *d = r->p->device;
     struct timespec began;
     clock_gettime(CLOCK_MONOTONIC, &began);
-    begin_stage(r, STAGE_VAE);
-    size_t mark = device_mark(d);
-    if (!weights_begin(r, PHASE_VAE, weights_room(r, PHASE_VAE), e))
+    size_t mark;
+    if (!phase_begin(r, PHASE_VAE, &mark, e))
         return false;
     vae_decode(r->p->vae, d, r->h, r->w, latent, r->image);
-    bool done = device_sync(d, e);
-    weights_end(r);
-    device_release(d, mark);
-    if (!done)
-        return err_prefix(e, "VAE");
+    if (!phase_end(r, PHASE_VAE, mark, e))
+        return false;
     r->vae_seconds = since(&began);
     size_t pixels = (size_t)r->job->width * (size_t)r->job->height;
     if (!all_finite(r, r->image, 3 * pixels, vae_weights(r->p->vae), e))
@@ -598,8 +601,7 @@ static bool finish(struct run *r, struct err *e)
 static char *partial_path(const struct run *r, struct err *e)
 {
     char *path = job_out_path(r->job, r->index, e), *partial = NULL;
-    size_t n = path ? strlen(path) : 0, stem = n > 4 && !strcasecmp(path + n - 4, ".png") ? n - 4 : n;
-    if (path && asprintf(&partial, "%.*s-partial.png", (int)stem, path) < 0) {
+    if (path && asprintf(&partial, "%.*s-partial.png", (int)job_stem(path), path) < 0) {
         partial = NULL;
         err_set(e, ERR_MEMORY, "out of memory");
     }

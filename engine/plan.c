@@ -58,7 +58,8 @@ static bool measure(struct plan *p, const struct models *m, const struct job *j,
         struct count_device c;
         count_device_init(&c, d);
         run_phase(i, m, j, &c.device, &q->trace);
-        if (!device_sync(&c.device, e) || (!device_ok(d) && !device_sync(d, e)))
+        bool counted = device_sync(&c.device, e);
+        if (!device_sync(d, e) || !counted) /* the target, too, must be clean for the next job */
             return err_prefix(e, "%s", phase_name(i));
         q->activations = c.device.arena.peak;
         q->repeats = i == PHASE_STEP ? (size_t)j->steps : 1;
@@ -115,11 +116,13 @@ bool plan_make(struct plan *p, const struct models *m, const struct job *j, stru
                struct err *e)
 {
     memset(p, 0, sizeof *p);
-    p->budget = budget;
     if (!measure(p, m, j, d, e))
         return false;
     enum phase where = PHASE_CLIP;
     size_t least = least_of(p, &where);
+    if (budget == JOB_BUDGET_LEAST)
+        budget = least;
+    p->budget = budget;
     if (budget && budget < least)
         return err_set(e, ERR_MEMORY, "a budget of %zu bytes does not do: %dx%d needs at least %zu (%.1f MB), in %s",
                        budget, j->width, j->height, least, (double)least * 1e-6, stage_name(phase_stage(where)));
@@ -139,17 +142,6 @@ void plan_free(struct plan *p)
         placement_free(&p->phase[i].placement);
     }
     memset(p, 0, sizeof *p);
-}
-
-bool plan_least(size_t *budget, const struct models *m, const struct job *j, struct device *d, struct err *e)
-{
-    struct plan p;
-    enum phase where = PHASE_CLIP;
-    bool ok = plan_make(&p, m, j, d, 0, e);
-    if (ok)
-        *budget = least_of(&p, &where);
-    plan_free(&p);
-    return ok;
 }
 
 size_t plan_link_bytes(const struct plan *p)

@@ -45,15 +45,13 @@ struct plan {
     struct plan_phase phase[PHASE_COUNT];
 };
 
-/* d: the device the job will run on; asked only for scratch sizes. False with e
+/* d: the device the job will run on; asked only for scratch sizes. budget may be
+ * JOB_BUDGET_LEAST: the smallest that does, then found in p->budget. False with e
  * set: out of memory, or the budget does not do; then the text names the
  * smallest that would and the stage that needs it. plan_free in every case. */
 bool plan_make(struct plan *p, const struct models *m, const struct job *j, struct device *d, size_t budget,
                struct err *e);
 void plan_free(struct plan *p);
-
-/* The smallest budget at which plan_make succeeds. */
-bool plan_least(size_t *budget, const struct models *m, const struct job *j, struct device *d, struct err *e);
 
 /* Bytes over the link for one picture. */
 size_t plan_link_bytes(const struct plan *p);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -33,6 +34,14 @@ void scratch_remove(const char *dir)
 {
     if (*dir)
         nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+void scratch_write(const char *path, const void *data, size_t bytes)
+{
+    unlink(path);
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(data, 1, bytes, f) != bytes || fclose(f))
+        fail_msg("cannot write %s", path);
 }
 
 const char *path_in(const char *dir, const char *name, char buf[FILE_PATH_MAX])

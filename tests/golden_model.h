@@ -14,6 +14,10 @@ void scratch_remove(const char *dir); /* "" is fine */
 /* "dir/name" into buf, which it returns. */
 const char *path_in(const char *dir, const char *name, char buf[FILE_PATH_MAX]);
 
+/* A new file at path. Not file_write, whose syncing costs the tests seconds; and
+ * unlinked first, as ext4 writes a truncated file out at once. */
+void scratch_write(const char *path, const void *data, size_t bytes);
+
 /* Makes the model folder `to` of GOLDEN_DIR/name: configs and tokenizers
  * copied, weights filled by synth_from_header with the golden's own seed. */
 void golden_make(const char *name, const char *to);

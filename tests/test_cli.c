@@ -8,6 +8,7 @@
 #include "engine/image.h"
 #include "engine/model.h"
 #include "engine/safetensors.h"
+#include "tests/golden_model.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -69,18 +70,9 @@ static char *slurp(const char *path, size_t *bytes)
     return data;
 }
 
-/* Not file_write, whose syncing costs seconds. */
-static void spill(const char *path, const void *data, size_t bytes)
-{
-    unlink(path);
-    FILE *f = fopen(path, "wb");
-    if (!f || fwrite(data, 1, bytes, f) != bytes || fclose(f))
-        fail_msg("cannot write %s", path);
-}
-
 static void spill_text(const char *path, const char *text)
 {
-    spill(path, text, strlen(text));
+    scratch_write(path, text, strlen(text));
 }
 
 static int by_name(const void *a, const void *b)
@@ -369,7 +361,7 @@ static void copy_folder(const char *from, const char *to, bool links)
         else {
             size_t n;
             char *data = slurp(a, &n);
-            spill(b, data, n);
+            scratch_write(b, data, n);
             free(data);
         }
     }
@@ -421,7 +413,7 @@ static void file_put(const char *path, struct file_parts *p)
     memcpy(all + 8, text, n);
     memset(all + 8 + n, ' ', padded - n);
     memcpy(all + 8 + padded, p->data + p->at, data);
-    spill(path, all, 8 + padded + data);
+    scratch_write(path, all, 8 + padded + data);
     free(all);
     free(text);
     json_decref(p->header);
@@ -541,7 +533,7 @@ static const char *damage_do(const char *path, enum damage d)
     } else {
         unlink(path);
         if (d != GONE)
-            spill(path, p.data, bytes);
+            scratch_write(path, p.data, bytes);
         json_decref(p.header);
         free(p.data);
     }
@@ -605,10 +597,10 @@ static void test_damaged_tokenizers(void **state)
         size_t n;
         char *data = slurp(path, &n);
         const char *file = strchr(names[i], '/') + 1;
-        spill(path, "{", 1);
+        scratch_write(path, "{", 1);
         refused(1, NAMES(file), "generate", "-m", model, "x");
         if (strcmp(file, "merges.txt")) { /* half a list of merges is a list of merges */
-            spill(path, data, n / 2);
+            scratch_write(path, data, n / 2);
             refused(1, NAMES(file), "generate", "-m", model, "x");
         }
         free(data);
@@ -1124,7 +1116,7 @@ static void test_installed(void **state)
     mkdir(text_of("%s/share/sluice", scratch), 0777);
     assert_int_equal(symlink(demo, text_of("%s/share/sluice/demo", scratch)), 0);
     sprintf(binary, "%s/bin/sluice", scratch);
-    spill(binary, program, n);
+    scratch_write(binary, program, n);
     chmod(binary, 0755);
     free(program);
     struct result r = succeeds(LIST("inspect", "--json"));

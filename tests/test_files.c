@@ -10,6 +10,7 @@
 #include "engine/synth.h"
 #include "engine/weights.h"
 #include "tui/cmd.h"
+#include "tests/golden_model.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -96,19 +97,9 @@ static int entries_in(const char *path)
     return n;
 }
 
-/* Not file_write, whose syncing costs the tests ten seconds; and a new file, as
- * ext4 writes a truncated one out at once. */
-static void write_bytes(const char *path, const void *data, size_t bytes)
-{
-    unlink(path);
-    FILE *f = fopen(path, "wb");
-    if (!f || fwrite(data, 1, bytes, f) != bytes || fclose(f))
-        fail_msg("cannot write %s", path);
-}
-
 static void write_text(const char *path, const char *text)
 {
-    write_bytes(path, text, strlen(text));
+    scratch_write(path, text, strlen(text));
 }
 
 static char *read_text(const char *path)
@@ -143,7 +134,7 @@ static void write_raw(const char *path, const char *header, uint64_t claim, size
     for (int i = 0; i < 8; i++)
         buf[i] = (char)(claim >> 8 * i);
     memcpy(buf + 8, header, n);
-    write_bytes(path, buf, 8 + n + data);
+    scratch_write(path, buf, 8 + n + data);
     free(buf);
 }
 
@@ -348,7 +339,7 @@ static void test_safetensors_mutations(void **state)
             default: length = next_random(&s) % 4 ? length : next_random(&s) % (bytes + 1);
             }
         }
-        write_bytes(path, buf, length);
+        scratch_write(path, buf, length);
         free(buf);
         struct safetensors *t;
         struct err e = { 0 };
@@ -982,7 +973,7 @@ static void test_image_bad_files(void **state)
     /* cut anywhere: refused, or (only the end lost) read; never a crash */
     for (size_t cut = 0; cut < n; cut += 1 + cut / 20) {
         err_clear(&e);
-        write_bytes(in("cut.png"), data, cut);
+        scratch_write(in("cut.png"), data, cut);
         struct image *got = image_read(in("cut.png"), &e);
         assert_true(got || e.kind);
         image_free(got);
@@ -998,7 +989,7 @@ static void test_image_bad_files(void **state)
         for (int k = 0; k < 3; k++)
             mutant[next_random(&s) % n] = (char)next_random(&s);
         err_clear(&e);
-        write_bytes(in("mut.png"), mutant, n);
+        scratch_write(in("mut.png"), mutant, n);
         image_free(image_read(in("mut.png"), &e));
         free(image_read_text(in("mut.png"), "x", &e));
         free(mutant);

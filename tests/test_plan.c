@@ -309,7 +309,9 @@ static void plans_keep_their_budget(void **state)
             g.job.height = 16 * (1 + (int)below(100));
             g.job.steps = 1 + (int)below(50);
             err_clear(&e);
-            assert_true(plan_least(&least, &m, &g.job, &d, &e));
+            assert_true(plan_make(&p, &m, &g.job, &d, JOB_BUDGET_LEAST, &e));
+            least = p.budget;
+            plan_free(&p);
             size_t budget = least;
             for (int i = 0; i < 10; i++, budget += 1 + below(least)) {
                 assert_true(plan_make(&p, &m, &g.job, &d, budget, &e));
