@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <time.h>
 
-static const char *const precisions[] = { [PRECISION_FP32] = "fp32", [PRECISION_BF16] = "bf16" };
+static const char *const precisions[] = { [PRECISION_FP32] = "fp32", [PRECISION_BF16] = "bf16", [PRECISION_FP16] = "fp16" };
 
 const char *precision_name(enum precision p)
 {
@@ -17,7 +19,7 @@ const char *precision_name(enum precision p)
 
 bool precision_from_name(enum precision *out, const char *name)
 {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < PRECISION_COUNT_; i++)
         if (!strcmp(name, precisions[i])) {
             *out = (enum precision)i;
             return true;
@@ -27,7 +29,7 @@ bool precision_from_name(enum precision *out, const char *name)
 
 enum dtype precision_dtype(enum precision p)
 {
-    return p == PRECISION_BF16 ? DT_BF16 : DT_F32;
+    return p == PRECISION_BF16 ? DT_BF16 : p == PRECISION_FP16 ? DT_F16 : DT_F32;
 }
 
 bool job_set_string(char **field, const char *value, struct err *e)
@@ -51,13 +53,30 @@ bool job_init(struct job *j, const struct model *m, struct err *e)
         .rng = RNG_TORCH_CPU,
         .precision = PRECISION_BF16,
         .preview = true,
+        .cfg = 1,
+        .memory_fraction = 0.92f,
+        .vae_tile = 64,
+        .vae_overlap = 8,
+        .vae_precision = JOB_AUTO_PRECISION,
+        .embedding_cache = true,
     };
-    return job_set_string(&j->prompt, "", e);
+    return job_set_string(&j->prompt, "", e) && job_set_string(&j->negative, "", e);
+}
+
+static void free_more(struct job *j)
+{
+    for (int i = 0; i < j->more_count; i++)
+        free(j->more[i]);
+    free(j->more);
+    j->more = NULL;
+    j->more_count = 0;
 }
 
 void job_free(struct job *j)
 {
     free(j->prompt);
+    free(j->negative);
+    free_more(j);
     free(j->out);
     free(j->init_latents);
     free(j->dump_stages);
@@ -67,13 +86,54 @@ void job_free(struct job *j)
 bool job_copy(struct job *to, const struct job *from, struct err *e)
 {
     *to = *from;
-    to->prompt = to->out = to->init_latents = to->dump_stages = NULL;
-    if (job_set_string(&to->prompt, from->prompt, e) && job_set_string(&to->out, from->out, e) &&
-        job_set_string(&to->init_latents, from->init_latents, e) &&
-        job_set_string(&to->dump_stages, from->dump_stages, e))
-        return true;
-    job_free(to);
-    return false;
+    to->prompt = to->negative = to->out = to->init_latents = to->dump_stages = NULL;
+    to->more = NULL;
+    to->more_count = 0;
+    bool ok = job_set_string(&to->prompt, from->prompt, e) && job_set_string(&to->negative, from->negative, e) &&
+              job_set_string(&to->out, from->out, e) && job_set_string(&to->init_latents, from->init_latents, e) &&
+              job_set_string(&to->dump_stages, from->dump_stages, e);
+    for (int i = 0; ok && i < from->more_count; i++)
+        ok = job_add_prompt(to, from->more[i], e);
+    if (!ok)
+        job_free(to);
+    return ok;
+}
+
+bool job_add_prompt(struct job *j, const char *prompt, struct err *e)
+{
+    char **grown = realloc(j->more, (size_t)(j->more_count + 1) * sizeof *grown);
+    if (grown)
+        j->more = grown;
+    char *copy = grown ? strdup(prompt) : NULL;
+    if (!copy)
+        return err_set(e, ERR_MEMORY, "out of memory");
+    j->more[j->more_count++] = copy;
+    return true;
+}
+
+void job_draw_seed(struct job *j)
+{
+    if (j->random_seed && getrandom(&j->seed, sizeof j->seed, 0) != sizeof j->seed)
+        j->seed = (uint64_t)time(NULL) << 32;
+    if (j->random_seed)
+        j->seed >>= 32; /* torch-cpu uses 32 bits anyway */
+    j->random_seed = false;
+}
+
+int job_pictures(const struct job *j)
+{
+    return (1 + j->more_count) * j->count;
+}
+
+const char *job_prompt(const struct job *j, int index)
+{
+    int which = index / j->count;
+    return which ? j->more[which - 1] : j->prompt;
+}
+
+uint64_t job_seed(const struct job *j, int index)
+{
+    return j->seed + (uint64_t)(index % j->count);
 }
 
 static int round_to_step(int px)
@@ -173,11 +233,13 @@ bool job_parse_budget(const char *text, size_t *bytes, struct err *e)
 {
     if (!strcmp(text, "min"))
         *bytes = JOB_BUDGET_LEAST;
+    else if (!strcmp(text, "auto"))
+        *bytes = JOB_BUDGET_AUTO;
     else if (!strcmp(text, "none"))
         *bytes = 0;
     else if (!job_parse_bytes(text, bytes, e))
         return false;
     else if (*bytes == 0)
-        return err_set(e, ERR_INPUT, "a budget of 0 bytes: give one like 600M, or min, or none");
+        return err_set(e, ERR_INPUT, "a budget of 0 bytes: give one like 600M, or auto, min, none");
     return true;
 }

@@ -27,3 +27,8 @@ void sampler_x0(float *x0, const float *x, const float *v, float sigma, size_t n
     for (size_t i = 0; i < n; i++)
         x0[i] = x[i] - sigma * v[i];
 }
+
+static const char *const samplers[SAMPLER_COUNT_] = { "euler", "heun", "dpmpp_2m", "lcm" };
+static const char *const schedules[SCHEDULE_COUNT_] = { "simple", "normal", "beta", "sgm_uniform", "karras", "exponential" };
+const char *sampler_name(enum sampler_kind k) { return samplers[k]; }
+const char *schedule_name(enum schedule_kind k) { return schedules[k]; }

@@ -6,6 +6,14 @@
 
 #include <stddef.h>
 
+enum sampler_kind { SAMPLER_EULER, SAMPLER_HEUN, SAMPLER_DPMPP_2M, SAMPLER_LCM, SAMPLER_COUNT_ };
+enum schedule_kind { SCHEDULE_SIMPLE, SCHEDULE_NORMAL, SCHEDULE_BETA, SCHEDULE_SGM_UNIFORM, SCHEDULE_KARRAS,
+                     SCHEDULE_EXPONENTIAL, SCHEDULE_COUNT_ };
+const char *sampler_name(enum sampler_kind k);
+bool sampler_from_name(enum sampler_kind *k, const char *name);
+const char *schedule_name(enum schedule_kind k);
+bool schedule_from_name(enum schedule_kind *k, const char *name);
+
 /* sigmas[steps + 1], from 1 down to 0, as diffusers' FluxPipeline with
  * FlowMatchEulerDiscreteScheduler: linspace(1, 1/steps, steps), shifted by mu,
  * linear in the number of image tokens (dev), or by the constant `shift`
