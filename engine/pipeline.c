@@ -455,7 +455,7 @@ static bool sample(struct run *r, struct err *e)
     begin_stage(r, STAGE_FLUX);
     r->step = 1;
     r->step_seconds = 0;
-    sampler_sigmas(&p->model->scheduler, r->h / 2 * (r->w / 2), steps, r->sigmas);
+    schedule_sigmas(SCHEDULE_SIMPLE, &p->model->scheduler, r->h / 2 * (r->w / 2), steps, r->sigmas);
     if (!r->job->init_latents)
         rng_normal(r->job->rng, r->job->seed + (uint64_t)r->index, r->latent, r->latent_count);
     else if (!read_latents(r, e))

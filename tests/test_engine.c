@@ -971,7 +971,7 @@ static void paths_of_pictures(void **state)
 static void sigmas_are(const struct scheduler_config *c, int tokens, int steps, const double *want)
 {
     float got[16];
-    sampler_sigmas(c, tokens, steps, got);
+    schedule_sigmas(SCHEDULE_SIMPLE, c, tokens, steps, got);
     for (int i = 0; i <= steps; i++)
         if (!(fabs(got[i] - want[i]) <= 1e-7))
             fail_msg("%d tokens, %d steps: sigma %d is %.9g, not %.9g", tokens, steps, i, (double)got[i], want[i]);
