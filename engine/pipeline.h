@@ -30,9 +30,10 @@ struct pipeline;
 bool pipeline_new(struct pipeline **out, const struct model *m, struct err *e);
 void pipeline_free(struct pipeline *p); /* NULL is fine */
 
-/* What pipeline_run would do with the memory, without doing it. j: checked.
- * plan_free(plan) in every case. */
-bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, struct err *e);
+/* What pipeline_run would do with the memory now, without doing it. j: checked.
+ * notice: why it is less than the job's budget, or "". plan_free(plan) in every case. */
+bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, char notice[EVENT_TEXT_BYTES],
+                   struct err *e);
 
 /* Runs a checked job, all its pictures. Emits STARTED, STAGE, PROGRESS,
  * PREVIEW, MEMORY, NOTICE and one DONE per picture. False: e says why;

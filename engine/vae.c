@@ -308,8 +308,10 @@ static void get(struct canvas *p, float *host)
     device_release(p->d, mark);
 }
 
-void vae_decode(const struct vae *v, struct device *d, int h, int w, const float *latent, float *image)
+void vae_decode(const struct vae *v, struct device *d, const struct vae_options *o, int h, int w, const float *latent,
+                float *image)
 {
+    (void)o;
     const struct vae_config *c = v->config;
     const struct coder *u = &v->decoder;
     size_t mark = device_mark(d), n = (size_t)h * (size_t)w, channels = (size_t)c->latent_channels;

@@ -17,10 +17,16 @@ bool vae_open(struct vae **out, const struct model *m, bool encoder, struct err 
 void vae_close(struct vae *v); /* NULL is fine */
 const struct weights *vae_weights(const struct vae *v);
 
+struct vae_options {
+    int band;          /* picture rows (px) worked on at a time; 0: all at once */
+    int tile, overlap; /* latents; tile 0: no tiles */
+};
+
 /* latent [C,h,w] in model space ((z - shift) * scaling), image [8h,8w,3] in
  * about -1..1; both F32 on the host, valid after device_sync; NULL on the
  * count device. Ticks after every residual block. */
-void vae_decode(const struct vae *v, struct device *d, int h, int w, const float *latent, float *image);
+void vae_decode(const struct vae *v, struct device *d, const struct vae_options *o, int h, int w, const float *latent,
+                float *image);
 
 /* The mean of the posterior, in model space: image [H,W,3] -> latent
  * [C,H/8,W/8]. Needs a vae opened with `encoder`. */

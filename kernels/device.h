@@ -104,6 +104,8 @@ struct device {
      * strides by dense copies that stay valid until the operation is done.
      * May set d->err. Embedding tables are always read where they lie. */
     void (*weights)(struct device *d, struct tensor *w, struct tensor *b);
+    /* Told where device_hold and device_unhold stand; may be NULL. */
+    void (*hold)(struct device *d, bool begin);
     void *weights_user;
 };
 
@@ -114,6 +116,20 @@ bool device_sync(struct device *d, struct err *e);
 /* Block `done` of `total` has ended: reports it, and stops the device with
  * ERR_CANCELLED if `interrupted` says so. Models call it after every block. */
 void device_tick(struct device *d, int done, int total);
+
+/* Between the two, weights stay where they were brought, so that a loop over
+ * pieces of the activations asks for each of its weights once and not once a
+ * piece. They take their memory together: keep the span short. Not nested. */
+static inline void device_hold(struct device *d)
+{
+    if (d->hold)
+        d->hold(d, true);
+}
+static inline void device_unhold(struct device *d)
+{
+    if (d->hold)
+        d->hold(d, false);
+}
 
 /* --- memory ------------------------------------------------------------------
  * On failure the error sticks and an unusable tensor of the right shape comes back. */

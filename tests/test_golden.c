@@ -263,7 +263,7 @@ static void clip_once(const struct golden *g, enum dtype compute)
 
 static void run_t5(struct device *d, const struct call *c)
 {
-    t5_encode(c->t5, d, c->ids, c->n, c->out);
+    t5_encode(c->t5, d, c->ids, c->n, &(struct t5_pieces){ 0 }, c->out);
 }
 
 static void t5_once(const struct golden *g, enum dtype compute)
@@ -288,7 +288,7 @@ static void run_flux(struct device *d, const struct call *c)
     size_t mark = device_mark(d), size = (size_t)c->rows * (size_t)c->cols * (size_t)c->g->model.flux.in_channels;
     flux_begin(c->flux, d, &tables, &c->inputs);
     for (int i = 0; i < c->inputs.steps; i++)
-        flux_step(c->flux, d, &tables, i, c->in + (size_t)i * size, c->out + (size_t)i * size);
+        flux_step(c->flux, d, &tables, 0, i, c->in + (size_t)i * size, c->out + (size_t)i * size);
     device_release(d, mark);
 }
 
@@ -310,7 +310,8 @@ static void flux_once(const struct golden *g, enum dtype compute)
     struct call c = {
         .g = g, .rows = h / 2, .cols = w / 2, .in = packed, .out = values(size * (size_t)g->steps), .run = run_flux,
         .inputs = { .text = g->model.t5.tokens, .rows = h / 2, .cols = w / 2, .steps = g->steps,
-                    .hidden = take(g, from, "t5_hidden").data, .pooled = take(g, from, "clip_pooled").data,
+                    .conditions = 1, .hidden = { take(g, from, "t5_hidden").data },
+                    .pooled = { take(g, from, "clip_pooled").data },
                     .sigmas = take(g, g->stages, "sigmas").data, .guidance = g->guidance },
     };
     if (!flux_open(&c.flux, &g->model, &e))
@@ -339,8 +340,8 @@ static void flat_flux_once(const struct golden *g, enum dtype compute)
     struct call c = {
         .g = g, .rows = h / 2, .cols = w / 2, .in = packed, .out = values(size), .run = run_flux,
         .inputs = { .text = g->model.t5.tokens, .rows = h / 2, .cols = w / 2, .steps = 1,
-                    .hidden = take(g, g->stages, "flat_hidden_in").data,
-                    .pooled = take(g, g->stages, "flat_pooled_in").data,
+                    .conditions = 1, .hidden = { take(g, g->stages, "flat_hidden_in").data },
+                    .pooled = { take(g, g->stages, "flat_pooled_in").data },
                     .sigmas = take(g, g->stages, "sigmas").data, .guidance = g->guidance },
     };
     if (!flux_open(&c.flux, &g->model, &e))
@@ -371,7 +372,7 @@ static void pixels_from_planes(float *pixels, const float *planes, size_t count)
 
 static void run_decode(struct device *d, const struct call *c)
 {
-    vae_decode(c->vae, d, c->rows, c->cols, c->in, c->out);
+    vae_decode(c->vae, d, &(struct vae_options){ 0 }, c->rows, c->cols, c->in, c->out);
 }
 
 static void decode(const struct golden *g, enum dtype compute, const float *latent, const char *expected)

@@ -126,7 +126,7 @@ static void print_table(const struct plan *p, const struct job *j, const struct 
 int cmd_plan(int argc, char **argv)
 {
     struct err e = { 0 };
-    char path[MODEL_PATH_MAX], notice[256];
+    char path[MODEL_PATH_MAX], notice[256], less[EVENT_TEXT_BYTES] = "";
     const char *name = NULL, *size = NULL, *steps = NULL, *budget = NULL, *precision = NULL;
     bool json = false;
     opterr = 0;
@@ -160,7 +160,9 @@ int cmd_plan(int argc, char **argv)
     ok = ok && job_check(&j, notice, &e);
     if (ok && notice[0])
         fprintf(stderr, "sluice: %s\n", notice);
-    ok = ok && pipeline_new(&p, &m, &e) && pipeline_plan(p, &j, &plan, &e);
+    ok = ok && pipeline_new(&p, &m, &e) && pipeline_plan(p, &j, &plan, less, &e);
+    if (ok && less[0])
+        fprintf(stderr, "sluice: %s\n", less);
     if (ok && json)
         print_json(&plan, &j);
     else if (ok)

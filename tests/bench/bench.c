@@ -133,8 +133,8 @@ static struct device *device_with_arena(enum dtype compute, size_t bytes, void *
 static struct flux_inputs flux_inputs(int side, const float *hidden)
 {
     static const float sigmas[] = { 1, 0 };
-    return (struct flux_inputs){ .text = TEXT, .rows = side / 16, .cols = side / 16, .steps = 1, .hidden = hidden,
-                                 .pooled = hidden, .sigmas = sigmas, .guidance = 3.5f };
+    return (struct flux_inputs){ .text = TEXT, .rows = side / 16, .cols = side / 16, .steps = 1, .conditions = 1,
+                                 .hidden = { hidden }, .pooled = { hidden }, .sigmas = sigmas, .guidance = 3.5f };
 }
 
 /* Operations of the double and the single block between the marks; the arena's peak. */
@@ -152,7 +152,7 @@ static size_t count_blocks(const struct flux *f, enum dtype type, int side, stru
     *work = (struct marks){ .count = &c, .n = 1, .at = { (double)count_sum(&c).flops } };
     c.device.tick = on_tick;
     c.device.user = work;
-    flux_step(f, &c.device, &t, 0, NULL, NULL);
+    flux_step(f, &c.device, &t, 0, 0, NULL, NULL);
     cpu_device_free(d);
     return c.device.arena.peak;
 }
@@ -182,7 +182,7 @@ static void bench_blocks(const struct flux *f, enum dtype type)
             memcpy(latent, in, image * sizeof *latent);
             time.n = 0;
             time.at[time.n++] = now();
-            flux_step(f, d, &t, 0, latent, latent);
+            flux_step(f, d, &t, 0, 0, latent, latent);
             for (int b = 0; b < 2; b++)
                 seconds[b] = best(seconds[b], time.at[b + 1] - time.at[b]);
         }
@@ -216,7 +216,7 @@ static void bench_vae(const struct vae *v, enum dtype type)
         if (!cpu_device_new(&d, type, 0, &e))
             fail(&e);
         count_device_init(&c, d);
-        vae_decode(v, &c.device, side / 8, side / 8, NULL, NULL);
+        vae_decode(v, &c.device, &(struct vae_options){ 0 }, side / 8, side / 8, NULL, NULL);
         size_t peak = c.device.arena.peak;
         double flops = (double)count_sum(&c).flops, seconds = 0;
         cpu_device_free(d);
@@ -229,7 +229,7 @@ static void bench_vae(const struct vae *v, enum dtype type)
         rng_normal(RNG_PHILOX, 0, latent, (size_t)side * (size_t)side / 64 * 16);
         for (int i = 0; i < RUNS - 1; i++) {
             double t = now();
-            vae_decode(v, d, side / 8, side / 8, latent, image);
+            vae_decode(v, d, &(struct vae_options){ 0 }, side / 8, side / 8, latent, image);
             seconds = best(seconds, now() - t);
         }
         if (!device_sync(d, &e))
@@ -320,13 +320,14 @@ static void bench_budgets(const struct model *m)
         struct last last = { 0 };
         struct pipeline_hooks hooks = { .emit = on_event, .user = &last };
         struct plan plan;
+        char notice[EVENT_TEXT_BYTES];
         j.budget = rows[i].budget == RING ? ring : rows[i].budget;
         j.link = rows[i].link;
-        if (!pipeline_plan(p, &j, &plan, &e))
+        if (!pipeline_plan(p, &j, &plan, notice, &e))
             fail(&e);
         const struct plan_phase *step = &plan.phase[PHASE_STEP];
         if (!i)
-            ring = step->activations + 3 * trace_largest(&step->trace);
+            ring = step->activations + ring_bytes(&step->trace, RING_FULL);
         size_t each = placement_link_bytes(&step->placement, &step->trace).each;
         plan_free(&plan);
         for (int k = 0; k < 2; k++)
