@@ -139,9 +139,12 @@ struct cpu_primitive *cpu_primitive(struct cpu_device *c, const struct cpu_key *
             ok = cpu_check(&c->device, dnnl_post_ops_append_sum(ops, 1), "sum");
         if (ok && !act_post_op(ops, (enum act)key->act))
             ok = err_set(&c->device.err, ERR_DEVICE, "cpu device: oneDNN refused activation %d", (int)key->act);
+        /* oneDNN plans for as many threads as OpenMP would give it now. */
+        omp_set_num_threads(key->threads);
         if (ok)
             ok = cpu_check(&c->device, dnnl_primitive_attr_set_post_ops(attr, ops), "attributes") &&
                  (key->kind == CPU_MATMUL ? matmul_desc(c, p, attr) : conv_desc(c, p, attr));
+        omp_set_num_threads(c->threads);
     }
     dnnl_post_ops_destroy(ops);
     dnnl_primitive_attr_destroy(attr);
@@ -163,9 +166,12 @@ void cpu_cache_trim(struct cpu_device *c)
 
 bool cpu_compile(struct cpu_device *c, struct cpu_primitive *p)
 {
-    return (p->primitive || cpu_check(&c->device, dnnl_primitive_create(&p->primitive, p->desc), "compiling")) &&
-           (!p->reorder_desc || p->reorder ||
-            cpu_check(&c->device, dnnl_primitive_create(&p->reorder, p->reorder_desc), "compiling"));
+    omp_set_num_threads(p->key.threads);
+    bool ok = (p->primitive || cpu_check(&c->device, dnnl_primitive_create(&p->primitive, p->desc), "compiling")) &&
+              (!p->reorder_desc || p->reorder ||
+               cpu_check(&c->device, dnnl_primitive_create(&p->reorder, p->reorder_desc), "compiling"));
+    omp_set_num_threads(c->threads);
+    return ok;
 }
 
 void cpu_execute(struct cpu_device *c, dnnl_primitive_t primitive, int n, const int *arg,

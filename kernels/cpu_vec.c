@@ -81,6 +81,23 @@ void vec_store(void *restrict y, enum dtype t, const float *restrict x, int64_t 
             dtype_store(y, t, i, x[i]);
 }
 
+void vec_convert(void *restrict y, enum dtype to, const void *restrict x, enum dtype from, int64_t n)
+{
+    float piece[512];
+    if (to == from)
+        memcpy(y, x, (size_t)n * dtype_bytes(to));
+    else if (to == DT_F32)
+        vec_load(y, x, from, n);
+    else if (from == DT_F32)
+        vec_store(y, to, x, n);
+    else
+        for (int64_t i = 0; i < n; i += 512) {
+            int64_t m = n - i < 512 ? n - i : 512;
+            vec_load(piece, (const char *)x + (size_t)i * dtype_bytes(from), from, m);
+            vec_store((char *)y + (size_t)i * dtype_bytes(to), to, piece, m);
+        }
+}
+
 /* A piece is read whole before it is written, and the write never overtakes the read. */
 CLONES void vec_scale_to_bf16(uint16_t *y, const float *x, float a, int64_t n)
 {

@@ -17,6 +17,10 @@
  * a result is rounded once, when it is stored. Vectors (weight, bias, scale,
  * shift, gate) may be of any floating type.
  *
+ * Rows: a row's result does not depend on how many rows are asked for at once,
+ * nor on the number of threads. So any row operation, linear, or attention (by
+ * queries, not causal) may be asked for in pieces: the bytes are the same.
+ *
  * Aliasing: outputs may not overlap inputs unless an operation says "in place
  * allowed" (then y and x are the same view exactly). Rows may be strided; the
  * last dimension is dense. Operands of conv2d are dense as a whole.
@@ -42,7 +46,8 @@ struct attention {
     float scale;         /* of q.k: 1/sqrt(head dim); 1 in T5 */
     bool causal;         /* row i sees columns <= i; needs lq == lk */
     struct tensor bias;  /* absent, or F32 [heads, lq + lk - 1]: added to the scaled
-                            product; column (j - i) + lq - 1. T5's relative position bias */
+                            product; column (j - i) + lq - 1. T5's relative position bias.
+                            For queries [a, b) of lq alone: tensor_cols(bias, lq - b, b - a + lk - 1) */
 };
 
 struct conv2d {

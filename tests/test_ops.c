@@ -1205,46 +1205,129 @@ static void check_op(void **state)
 }
 
 /* --- what does not come from the table ------------------------------------------------- */
-/* A linear's rows asked for a few at a time are the same bytes as all at once:
- * plans that cut the tokens into chunks paint the same picture. */
-static void check_chunks(void **state)
+/* A linear's rows and an attention's queries asked for a few at a time, by
+ * another number of threads, are the same bytes as all at once: plans that cut
+ * the tokens into chunks paint the same picture. */
+struct halves {
+    struct device *all, *some; /* the same device, with other threads */
+    void *memory;
+};
+
+enum { HALVES_BYTES = 24 << 20 };
+
+static void halves_make(struct halves *h, const struct target *target)
+{
+    struct err e = { 0 };
+    assert_true(target->make(&h->all, target->compute, target->threads, &e));
+    assert_true(target->make(&h->some, target->compute, 1, &e));
+    h->memory = aligned_alloc(ARENA_ALIGN, HALVES_BYTES);
+    assert_non_null(h->memory);
+    h->all->arena = h->some->arena = arena_over(h->memory, HALVES_BYTES);
+}
+
+static void halves_drop(struct halves *h, const struct target *target)
+{
+    target->drop(h->all);
+    target->drop(h->some);
+    free(h->memory);
+}
+
+/* All of the output in c->t[Y], made at once, against `chunk` rows at a time. */
+static void check_rows_of(struct halves *h, const struct target *target, struct call *c, int64_t chunk,
+                          void (*issue)(struct device *, const struct call *, int64_t from, int64_t rows))
+{
+    struct err e = { 0 };
+    struct tensor y = c->t[Y];
+    int64_t m = y.shape[0];
+    unsigned char *once = malloc(c->memory[Y].size);
+    assert_non_null(once);
+    issue(h->all, c, 0, m);
+    assert_true(device_sync(h->all, &e));
+    memcpy(once, c->memory[Y].bytes, c->memory[Y].size);
+    for (int64_t from = 0; from < m; from += chunk)
+        issue(h->some, c, from, m - from < chunk ? m - from : chunk);
+    if (!device_sync(h->some, &e))
+        fail_msg("%s", e.text);
+    char text[SLOTS][64] = { 0 };
+    for (int s = 0; s < SLOTS; s++)
+        tensor_describe(c->t[s], text[s], sizeof text[s]);
+    if (memcmp(once, c->memory[Y].bytes, c->memory[Y].size))
+        fail_msg("%s: y %s of x %s, w %s: %lld rows at a time give other bytes", target->name, text[Y], text[X], text[W],
+                 (long long)chunk);
+    free(once);
+}
+
+static void issue_linear_rows(struct device *d, const struct call *c, int64_t from, int64_t rows)
+{
+    device_linear(d, tensor_rows(c->t[Y], from, rows), tensor_rows(c->t[X], from, rows), c->t[W], c->t[B],
+                  ACT_GELU_TANH);
+}
+
+static void check_linear_rows(void **state)
 {
     const struct target *target = *state;
-    struct err e = { 0 };
-    struct device *d;
-    assert_true(target->make(&d, target->compute, target->threads, &e));
-    size_t arena = (size_t)8 << 20;
-    void *memory = aligned_alloc(ARENA_ALIGN, arena);
-    assert_non_null(memory);
     static const enum dtype weights[] = { DT_F32, DT_BF16, DT_F16 };
-    static const int64_t shapes[][2] = { { 80, 48 }, { 129, 1031 } }, chunks[] = { 1, 2, 16, 33, 64 };
-    enum { M = 67 };
-    for (int i = 0; i < 6; i++) {
-        int64_t n = shapes[i / 3][0], k = shapes[i / 3][1];
-        struct call c = { .rng = { base_seed }, .compute = target->compute };
-        operand(&c, X, target->compute, 2, (const int64_t[]){ M, k }, false);
-        operand(&c, W, weights[i % 3], 2, (const int64_t[]){ n, k }, false);
-        fill(&c, X, NORMAL, 1, 1);
-        fill(&c, W, NORMAL, 1, 1);
-        d->arena = arena_over(memory, arena);
-        struct tensor none = { 0 }, x = c.t[X];
-        struct tensor all = device_matrix(d, target->compute, M, n), part = device_matrix(d, target->compute, M, n);
-        device_linear(d, all, x, c.t[W], none, ACT_GELU_TANH);
-        for (int j = 0; j < 5; j++) {
-            for (int64_t from = 0; from < M; from += chunks[j]) {
-                int64_t rows = M - from < chunks[j] ? M - from : chunks[j];
-                device_linear(d, tensor_rows(part, from, rows), tensor_rows(x, from, rows), c.t[W], none,
-                              ACT_GELU_TANH);
-            }
-            assert_true(device_sync(d, &e));
-            if (memcmp(all.data, part.data, tensor_bytes(all)))
-                fail_msg("%s linear %lld -> %lld, weights %s: %lld rows at a time give other bytes than %d",
-                         target->name, (long long)k, (long long)n, dtype_name(weights[i % 3]), (long long)chunks[j], M);
-        }
+    /* m, n, k: odd; more than one tile of rows; FLUX's last linear; more than one piece of k; deep. */
+    static const int64_t shapes[][3] = { { 67, 80, 48 }, { 67, 129, 1031 }, { 301, 600, 256 }, { 35, 64, 3072 },
+                                         { 50, 200, 4096 } };
+    static const int64_t chunks[] = { 1, 2, 16, 33, 260 };
+    struct halves h;
+    halves_make(&h, target);
+    for (int i = 0; i < 15; i++) {
+        const int64_t *mnk = shapes[i / 3];
+        struct call c = { .rng = { base_seed + (uint64_t)i }, .compute = target->compute };
+        if (target->make == ref_make && i >= 6)
+            break;
+        operand_2d(&c, X, target->compute, mnk[0], mnk[2]);
+        operand_2d(&c, Y, target->compute, mnk[0], mnk[1]);
+        operand(&c, W, weights[i % 3], 2, (const int64_t[]){ mnk[1], mnk[2] }, i % 2);
+        operand_1d(&c, B, DT_F32, mnk[1]);
+        for (int s = X; s <= B; s++)
+            fill(&c, s, NORMAL, 1, 1);
+        for (int j = 0; j < 5; j++)
+            if (chunks[j] < mnk[0])
+                check_rows_of(&h, target, &c, chunks[j], issue_linear_rows);
         call_free(&c);
     }
-    target->drop(d);
-    free(memory);
+    halves_drop(&h, target);
+}
+
+/* The bias of some queries is a view of the whole one: see device.h. */
+static void issue_attention_rows(struct device *d, const struct call *c, int64_t from, int64_t rows)
+{
+    struct attention a = { .scale = 0.3f };
+    int64_t lq = c->t[X].shape[0], lk = c->t[W].shape[0];
+    if (tensor_present(c->t[BIAS]))
+        a.bias = tensor_cols(c->t[BIAS], lq - (from + rows), rows + lk - 1);
+    device_attention(d, tensor_rows(c->t[Y], from, rows), tensor_rows(c->t[X], from, rows), c->t[W], c->t[B], &a);
+}
+
+static void check_attention_rows(void **state)
+{
+    const struct target *target = *state;
+    static const int64_t shapes[][4] = { { 67, 40, 2, 16 }, { 61, 67, 3, 33 }, { 300, 513, 2, 64 }, { 90, 1024, 1, 512 } };
+    static const int64_t chunks[] = { 1, 16, 33, 150 };
+    struct halves h;
+    halves_make(&h, target);
+    for (int i = 0; i < 8; i++) {
+        const int64_t *s = shapes[i / 2];
+        struct call c = { .rng = { base_seed + (uint64_t)i }, .compute = target->compute };
+        if (target->make == ref_make && i >= 4)
+            break;
+        operand_3d(&c, X, target->compute, s[0], s[2], s[3]);
+        operand_3d(&c, Y, target->compute, s[0], s[2], s[3]);
+        operand_3d(&c, W, target->compute, s[1], s[2], s[3]);
+        operand_like(&c, B, c.t[W]);
+        if (i % 2)
+            operand_2d(&c, BIAS, DT_F32, s[2], s[0] + s[1] - 1);
+        for (int t = X; t <= (i % 2 ? BIAS : B); t++)
+            fill(&c, t, NORMAL, 1, 1);
+        for (int j = 0; j < 4; j++)
+            if (chunks[j] < s[0])
+                check_rows_of(&h, target, &c, chunks[j], issue_attention_rows);
+        call_free(&c);
+    }
+    halves_drop(&h, target);
 }
 
 /* Arena exhausted in the middle of a chain: an error at sync, never a crash,
@@ -1465,11 +1548,13 @@ static void check_count_by_hand(void **state)
     assert_string_equal(count_op_name(COUNT_OPS_), "?");
 }
 
+enum { EXTRA = 4 }; /* tests of a device outside the table */
+
 int main(void)
 {
     static struct pairing pairs[TARGETS * OP_TESTS];
-    static char names[TARGETS * (OP_TESTS + 3)][48];
-    static struct CMUnitTest tests[TARGETS * (OP_TESTS + 3) + 2];
+    static char names[TARGETS * (OP_TESTS + EXTRA)][48];
+    static struct CMUnitTest tests[TARGETS * (OP_TESTS + EXTRA) + 2];
     const char *seed = getenv("SLUICE_SEED"), *rounds = getenv("SLUICE_ROUNDS");
     const char *only = getenv("SLUICE_ONLY");
     if (seed && strchr(seed, ':'))
@@ -1483,7 +1568,8 @@ int main(void)
     static const struct {
         const char *name;
         void (*run)(void **);
-    } extra[] = { { "chunks", check_chunks }, { "exhaustion", check_exhaustion }, { "embed_range", check_embed_range } };
+    } extra[EXTRA] = { { "linear_rows", check_linear_rows }, { "attention_rows", check_attention_rows },
+                         { "exhaustion", check_exhaustion }, { "embed_range", check_embed_range } };
     size_t n = 0;
     for (int t = 0; t < TARGETS; t++) {
         for (int o = 0; o < OP_TESTS; o++) {
@@ -1497,7 +1583,7 @@ int main(void)
             tests[n] = (struct CMUnitTest){ names[n], check_op, NULL, NULL, p };
             n++;
         }
-        for (int i = 0; i < 3 && !replay && targets[t].host; i++) {
+        for (int i = 0; i < EXTRA && !replay && targets[t].host; i++) {
             snprintf(names[n], sizeof names[n], "%s:%s", targets[t].name, extra[i].name);
             if (only && strncmp(names[n], only, strlen(only)))
                 continue;
