@@ -93,7 +93,8 @@ static const struct setting settings[] = {
     { "decode", SETTING_CHOICE, SETTING_PROFILE, AT(decode),
       CHOICES({ "immediate", DECODE_IMMEDIATE }, { "deferred", DECODE_DEFERRED }), 0, 0, "WHEN",
       "immediate, or deferred: all latents of a batch first, saved, then decoded" },
-    { "preview", SETTING_BOOL, SETTING_PROFILE, AT(preview), CHOICES({ "auto", 1 }, { "latent", 1 }), 0, 0, "on|off",
+    { "preview", SETTING_BOOL, SETTING_PROFILE, AT(preview),
+      CHOICES({ "auto", 1 }, { "latent", 1 }, { "none", 0 }), 0, 0, "on|off",
       "show the picture forming, one pixel for each latent pixel" },
     { "embedding_cache", SETTING_BOOL, SETTING_PROFILE, AT(embedding_cache), NULL, 0, 0, "on|off",
       "keep encoded prompts on disk, so that a known one loads no text encoder" },
@@ -164,12 +165,18 @@ static enum setting_result out_of_range(const struct setting *s, double value, s
     return SETTING_OUT_OF_RANGE;
 }
 
+/* strtol and strtof also take blanks, hexadecimal, "inf" and "nan". */
+static bool decimal(const char *text)
+{
+    return text[strspn(text, "+-.0123456789eE")] == '\0';
+}
+
 static enum setting_result set_int(int *field, const struct setting *s, const char *text, struct err *e)
 {
     char *end;
     errno = 0;
     long long n = strtoll(text, &end, 10);
-    if (end == text || *end || errno || n < INT32_MIN || n > INT32_MAX)
+    if (end == text || *end || errno || !decimal(text) || n < INT32_MIN || n > INT32_MAX)
         return malformed(s, text, e, "not a whole number");
     if ((double)n < s->low || (double)n > s->high)
         return out_of_range(s, (double)n, e);
@@ -181,7 +188,7 @@ static enum setting_result set_float(float *field, const struct setting *s, cons
 {
     char *end;
     float v = strtof(text, &end);
-    if (end == text || *end || !isfinite(v))
+    if (end == text || *end || !decimal(text) || !isfinite(v))
         return malformed(s, text, e, "not a number");
     if (v < (float)s->low || v > (float)s->high)
         return out_of_range(s, v, e);
@@ -218,8 +225,8 @@ static enum setting_result set_seed(struct job *j, const struct setting *s, cons
 static enum setting_result set_size(struct job *j, const struct setting *s, const char *text, struct err *e)
 {
     int width, height;
-    if (!job_parse_size(text, &width, &height, e))
-        return SETTING_MALFORMED;
+    if (!job_parse_size(text, &width, &height, NULL))
+        return malformed(s, text, e, "not WIDTHxHEIGHT: write it as 1024x768");
     if (width < s->low || width > s->high || height < s->low || height > s->high) {
         err_set(e, ERR_INPUT, "size: %s is %d: give %g to %g", width < s->low || width > s->high ? "width" : "height",
                 width < s->low || width > s->high ? width : height, s->low, s->high);
@@ -276,6 +283,12 @@ enum setting_result setting_set(struct job *j, const struct setting *s, const ch
     }
     }
     return SETTING_MALFORMED;
+}
+
+enum setting_result setting_try(const struct setting *s, const char *text, struct err *e)
+{
+    struct job none = { 0 };
+    return s->kind == SETTING_TEXT ? SETTING_SET : setting_set(&none, s, text, e);
 }
 
 static char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -58,6 +58,9 @@ enum setting_result { SETTING_SET, SETTING_MALFORMED, SETTING_OUT_OF_RANGE, SETT
  * sees the whole. */
 enum setting_result setting_set(struct job *j, const struct setting *s, const char *text, struct err *e);
 
+/* What setting_set would say of the text. */
+enum setting_result setting_try(const struct setting *s, const char *text, struct err *e);
+
 /* The setting's value as text that setting_set takes back to the same value:
  * malloc'd, NULL when memory is refused. */
 char *setting_text(const struct job *j, const struct setting *s);

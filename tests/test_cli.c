@@ -8,6 +8,7 @@
 #include "engine/image.h"
 #include "engine/model.h"
 #include "engine/safetensors.h"
+#include "engine/setting.h"
 #include "tests/golden_model.h"
 
 #include <setjmp.h>
@@ -650,6 +651,16 @@ static void test_prompts(void **state)
 
 /* --- options -------------------------------------------------------------------------------- */
 
+/* "--memory-fraction" */
+static const char *option_of(const struct setting *s)
+{
+    char *option = (char *)(uintptr_t)text_of("--%s", s->name);
+    for (char *c = option; *c; c++)
+        if (*c == '_')
+            *c = '-';
+    return option;
+}
+
 static void test_options_refused(void **state)
 {
     (void)state;
@@ -658,29 +669,34 @@ static void test_options_refused(void **state)
     static const struct { int status; const char *option, *value, *says; } cases[] = {
         { 1, "--size", "0x0", "width is 0" },       { 1, "--size", "128x0", "height is 0" },
         { 1, "--size", "9000x64", "8192" },         { 1, "--size", "8192x8192", "pixels" },
-        { 1, "--size", "-4x16", "-4x16" },          { 1, "--size", "128", "\"128\"" },
-        { 1, "--size", "", "\"\"" },                { 1, "--size", "128x128x3", "128x128x3" },
-        { 1, "--size", "99999999999999999999x1", "size" },
+        { 2, "--size", "-4x16", "--size \"-4x16\"" }, { 2, "--size", "128", "--size \"128\"" },
+        { 2, "--size", "", "--size \"\"" },         { 2, "--size", "128x128x3", "128x128x3" },
+        { 2, "--size", "99999999999999999999x1", "--size" },
         { 1, "--steps", "0", "steps is 0" },        { 1, "--steps", "-3", "steps is -3" },
-        { 1, "--steps", "1001", "1000" },           { 2, "--steps", "two", "--steps two" },
-        { 2, "--steps", "4.5", "--steps 4.5" },     { 2, "--steps", "99999999999999999999", "--steps" },
+        { 1, "--steps", "1001", "1000" },           { 2, "--steps", "two", "--steps \"two\": not a whole number" },
+        { 2, "--steps", "4.5", "--steps \"4.5\"" }, { 2, "--steps", "99999999999999999999", "--steps" },
         { 1, "--guidance", "-1", "guidance is -1" }, { 1, "--guidance", "101", "guidance is 101" },
-        { 2, "--guidance", "nan", "--guidance nan" }, { 2, "--guidance", "", "--guidance" },
-        { 2, "--seed", "-1", "--seed -1" },         { 2, "--seed", "18446744073709551616", "2^64-1" },
-        { 2, "--seed", " -1", "--seed" },           { 2, "--seed", "7x", "--seed 7x" },
-        { 2, "--rng", "mt19937", "torch-cpu" },     { 2, "--precision", "fp8", "bf16 or fp32" },
-        { 2, "--device", "cuda", "--device cuda" }, { 1, "--threads", "-1", "threads is -1" },
-        { 1, "--threads", "5000", "threads is 5000" }, { 2, "--threads", "all", "--threads all" },
+        { 2, "--guidance", "nan", "--guidance \"nan\"" }, { 2, "--guidance", "", "--guidance" },
+        { 2, "--seed", "-1", "--seed \"-1\"" },     { 2, "--seed", "18446744073709551616", "2^64-1" },
+        { 2, "--seed", " -1", "--seed" },           { 2, "--seed", "7x", "--seed \"7x\"" },
+        { 2, "--rng", "mt19937", "torch-cpu" },     { 2, "--precision", "fp8", "bf16" },
+        { 2, "--sampler", "ddim", "--sampler \"ddim\"" }, { 2, "--vae-tile", "x", "--vae-tile \"x\"" },
+        { 1, "--memory-fraction", "2", "0.01 to 1" }, { 1, "--budget", "0", "budget of 0 bytes" },
+        { 2, "--budget", "much", "--budget \"much\"" }, { 2, "--preview", "maybe", "--preview \"maybe\"" },
+        { 2, "--device", "cuda", "--device \"cuda\"" }, { 1, "--threads", "-1", "threads is -1" },
+        { 1, "--threads", "5000", "threads is 5000" }, { 2, "--threads", "all", "--threads \"all\"" },
         { 1, "-n", "0", "count is 0" },             { 1, "-n", "-2", "count is -2" },
-        { 1, "-n", "1001", "1000" },                { 2, "-n", "x", "--count x" },
-        { 2, "-o", "", "needs a name" },                   { 1, "-o", "no/such/a.png", "no folder no/such" },
+        { 1, "-n", "1001", "1000" },                { 2, "-n", "x", "--count \"x\"" },
+        { 2, "-o", "", "needs a name" },            { 1, "-o", "no/such/a.png", "no folder no/such" },
         { 1, "-o", ".", "folder" },                 { 1, "-o", "/proc/a.png", "/proc/a.png" },
         { 1, "-o", "/proc/version/a.png", "/proc/version" }, { 1, "-o", "/dev/full", "/dev/full" },
         { 1, "-o", "esc\x1b[31m/a.png", "esc?[31m" },
         { 1, "--dump-stages", "no/such", "no folder no" }, { 1, "--dump-stages", "/dev", "folder" },
-        { 2, "--dump-stages", "", "needs a name" },        { 1, "--dump-stages", "a.png", "a.png" },
+        { 2, "--dump-stages", "", "needs a name" }, { 1, "--dump-stages", "a.png", "a.png" },
         { 1, "--init-latents", "nosuch.safetensors", "nosuch.safetensors" },
         { 1, "--init-latents", "/dev/zero", "/dev/zero" }, { 2, "--init-latents", "", "needs a name" },
+        { 2, "--prompts", "", "needs a name" },     { 1, "--prompts", "nosuch.txt", "nosuch.txt" },
+        { 1, "--prompts", "/dev/zero", "/dev/zero" },
         { 2, "--nonsense", "x", "--nonsense" },     { 2, "-Zq", "x", "-Z" },
         { 2, "--json=yes", "x", "--json=yes" },     { 1, "-m", "", "no model \"\"" },
     };
@@ -689,11 +705,16 @@ static void test_options_refused(void **state)
         refused(cases[i].status, NAMES(cases[i].says), "generate", "-m", demo, "--size", "32x32", "--steps", "1",
                 "-o", "a.png", cases[i].option, cases[i].value, "x");
     }
-    static const char *const valued[] = { "-m", "--model", "--size", "--steps", "--guidance", "--seed", "--rng",
-                                          "--precision", "--device", "--threads", "-n", "--count", "-o", "--output",
+    static const char *const valued[] = { "-m", "--model", "--device", "-n", "-o", "--output", "--prompts",
                                           "--init-latents", "--dump-stages" };
     for (size_t i = 0; i < sizeof valued / sizeof *valued; i++)
         refused(2, NAMES(valued[i], "needs a value"), "generate", valued[i]);
+    for (int i = 0; i < setting_count(); i++) {
+        const char *option = option_of(setting_at(i));
+        refused(2, NAMES(option, "needs a value"), "generate", option);
+        refused(2, NAMES(option, "needs a value"), "plan", option);
+        refused(2, NAMES(option, "needs a value"), option);
+    }
     char *name = malloc(400);
     assert_non_null(name);
     memset(name, 'n', 399);
@@ -702,7 +723,10 @@ static void test_options_refused(void **state)
     free(name);
     refused(2, NAMES("prompt is missing"), "generate");
     refused(2, NAMES("prompt is missing"), "generate", "-m", demo);
-    refused(2, NAMES("one prompt"), "generate", "two", "prompts");
+    spill_text(text_of("%s/none.txt", work), "\n# nothing\n  \n");
+    refused(1, NAMES("none.txt", "no prompts"), "generate", "-m", demo, "--prompts", "none.txt");
+    scratch_write(text_of("%s/binary", work), "a\0b", 3);
+    refused(1, NAMES("binary", "0 byte"), "generate", "-m", demo, "--prompts", "binary", "x");
     refused(2, NAMES("no command \"nonsense\"", "--help"), "nonsense");
     refused(2, NAMES("no command"), "gen\x1b[31merate");
     refused(2, NAMES("--nonsense"), "--nonsense");
@@ -719,7 +743,7 @@ static void test_options_refused(void **state)
     refused(2, NAMES("--arch sdxl"), "synth", "--arch", "sdxl", "a");
     refused(1, NAMES("no/such"), "synth", "--double", "0", "--single", "0", "--headers-only", "no/such/folder");
     refused(2, NAMES("--graphics \"vt\""), "--graphics=vt");
-    refused(2, NAMES("--threads \"0\""), "--threads", "0");
+    refused(2, NAMES("--threads \"all\""), "--threads", "all");
     refused(2, NAMES("-m needs a value"), "-m");
 }
 
@@ -791,7 +815,9 @@ static void test_help(void **state)
     work_clear();
     static const struct { const char *command, *section; } commands[] = {
         { "studio", "\n.SS Options\n" }, { "generate", "\n.SH SLUICE GENERATE\n" },
-        { "plan", "\n.SH SLUICE PLAN\n" }, { "inspect", "\n.SH SLUICE INSPECT\n" }, { "synth", "\n.SH SLUICE SYNTH\n" },
+        { "plan", "\n.SH SLUICE PLAN\n" },
+        { "inspect", "\n.SH SLUICE INSPECT\n" },
+        { "synth", "\n.SH SLUICE SYNTH\n" },
     };
     char *man = manual();
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
@@ -810,7 +836,13 @@ static void test_help(void **state)
         begin += strlen(commands[i].section);
         char *end = strstr(begin, i ? "\n.SH " : "\n.SS ");
         assert_non_null(end);
-        char *section = strndup(begin, (size_t)(end - begin)), in_help[2048], in_manual[4096];
+        /* what makes a job takes every setting, and these have a section of their own */
+        const char *settings = strstr(man, "\n.SH SETTINGS\n"), *others = strstr(settings + 1, "\n.SH ");
+        if (i > 2)
+            others = settings;
+        char *section = NULL;
+        assert_true(asprintf(&section, "%.*s%.*s", (int)(end - begin), begin, (int)(others - settings), settings) > 0);
+        char in_help[4096], in_manual[4096];
         options_of(r[0].out, in_help, sizeof in_help);
         options_of(section, in_manual, sizeof in_manual);
         char *of_help = strdup(in_help), *of_manual = strdup(in_manual);
@@ -825,6 +857,11 @@ static void test_help(void **state)
         free(section);
         for (int k = 0; k < 3; k++)
             result_free(&r[k]);
+    }
+    for (int k = 0; k < setting_count(); k++) {
+        const char *option = option_of(setting_at(k));
+        if (!strstr(man, text_of("\n.BR %s  ", option)) && !strstr(man, text_of("\n.BR -n ,  %s  ", option)))
+            fail_msg("the manual has no paragraph on %s", option);
     }
     struct result all = succeeds(LIST("--help")), again = succeeds(LIST("help"));
     assert_string_equal(all.out, again.out);

@@ -315,7 +315,7 @@ static void every_way_gives_the_same_picture(void **state)
         golden_open(&g, goldens[n]);
         g.job.embedding_cache = false;
         g.job.cfg = 1.5f;
-        for (enum precision precision = PRECISION_BF16; precision <= PRECISION_BF16; precision++) {
+        for (enum precision precision = PRECISION_FP32; precision <= PRECISION_BF16; precision++) {
             g.job.precision = precision;
             struct job usual = g.job;
             struct seen want = run(&g, 0);

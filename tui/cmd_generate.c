@@ -2,161 +2,75 @@
  * engine, submits, prints what comes back: a progress line on a terminal, or
  * one JSON event per line. Computes nothing itself. */
 #include "engine/engine.h"
+#include "engine/file.h"
 #include "tui/cmd.h"
+#include "tui/cmd_options.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
-#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { OPT_SIZE = 256, OPT_STEPS, OPT_GUIDANCE, OPT_SEED, OPT_RNG, OPT_PRECISION, OPT_DEVICE, OPT_THREADS, OPT_JSON,
-       OPT_INIT_LATENTS, OPT_DUMP_STAGES, OPT_BUDGET, OPT_LINK };
+enum { OPT_DEVICE = 512, OPT_JSON, OPT_PROMPTS, OPT_INIT_LATENTS, OPT_DUMP_STAGES };
+enum { PROMPTS_FILE_MAX = 16 << 20 };
 
-static const char help[] =
-    "usage: sluice generate [options] \"prompt\"\n"
-    "\n"
-    "Makes a picture and writes it as PNG. An empty prompt is allowed.\n"
-    "\n"
-    "  -m, --model MODEL       folder or name of a model (default: the shipped one)\n"
-    "      --size WxH          pixels, rounded to 16 (default: the model's)\n"
-    "      --steps N           1 to 1000 (default: the model's)\n"
-    "      --guidance G        0 to 100 (default: the model's)\n"
-    "      --seed N            0 to 2^64-1, or random (default: random, and printed)\n"
-    "      --rng NAME          torch-cpu, torch-cpu-bf16, torch-cpu-bf16-early, philox\n"
-    "      --precision P       bf16 (default) or fp32\n"
-    "      --device cpu        the only one there is yet\n"
-    "      --threads N         (default: all cores)\n"
-    "  -n, --count N           pictures, with seeds N, N+1, ...\n"
-    "  -o, --output FILE.png   (default: sluice-DATE-TIME.png here)\n"
-    "      --budget BYTES      device memory for everything, weights included: 600M, 8G,\n"
-    "                          8GiB, min (default: none, weights are used in place).\n"
-    "                          The picture is the same; sluice plan shows what it means\n"
-    "      --link BYTES        bring weights at this many bytes a second at most\n"
-    "      --json              one event per line on standard output\n"
-    "      --init-latents F    safetensors, tensor \"latent\" [16,h,w] F32, instead of noise\n"
-    "      --dump-stages F     write every stage's result to this safetensors file\n"
-    "  -h, --help\n"
-    "\n"
-    "Ctrl-C stops at the next block and keeps the partial picture; twice, at once.\n";
-
-static const struct option options[] = {
-    { "model", required_argument, NULL, 'm' },
-    { "size", required_argument, NULL, OPT_SIZE },
-    { "steps", required_argument, NULL, OPT_STEPS },
-    { "guidance", required_argument, NULL, OPT_GUIDANCE },
-    { "seed", required_argument, NULL, OPT_SEED },
-    { "rng", required_argument, NULL, OPT_RNG },
-    { "precision", required_argument, NULL, OPT_PRECISION },
-    { "device", required_argument, NULL, OPT_DEVICE },
-    { "threads", required_argument, NULL, OPT_THREADS },
-    { "count", required_argument, NULL, 'n' },
-    { "output", required_argument, NULL, 'o' },
-    { "json", no_argument, NULL, OPT_JSON },
-    { "init-latents", required_argument, NULL, OPT_INIT_LATENTS },
-    { "dump-stages", required_argument, NULL, OPT_DUMP_STAGES },
-    { "budget", required_argument, NULL, OPT_BUDGET },
-    { "link", required_argument, NULL, OPT_LINK },
-    { "help", no_argument, NULL, 'h' },
+static const struct cmd_option own[] = {
+    { "output", 'o', "FILE.png", "(default: sluice-DATE-TIME.png here); picture I > 0 is FILE-I.png" },
+    { "prompts", OPT_PROMPTS, "FILE", "further prompts, one a line; blank lines and those that begin with # are not" },
+    { "device", OPT_DEVICE, "cpu", "the only one there is yet" },
+    { "json", OPT_JSON, NULL, "one event per line on standard output" },
+    { "init-latents", OPT_INIT_LATENTS, "FILE", "safetensors, tensor \"latent\" [16,h,w] F32, instead of noise" },
+    { "dump-stages", OPT_DUMP_STAGES, "FILE", "write every stage's result to this safetensors file" },
     { 0 },
 };
 
-static const char shorts[] = ":m:n:o:h";
+struct console {
+    bool json, bar;
+};
 
-static uint64_t random_seed(void)
+/* What the command line says beside the settings; all borrowed from it. */
+struct request {
+    struct console console;
+    const char *output, *prompts, *init_latents, *dump_stages;
+};
+
+static int set_name(const char **field, const char *option, const char *value)
 {
-    uint64_t seed;
-    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
-        seed = (uint64_t)time(NULL);
-    return seed >> 32; /* short enough to be typed again; torch-cpu uses 32 bits anyway */
+    *field = value;
+    return *value ? 0 : cmd_usage("generate", "--%s needs a name", option);
 }
 
-static bool parse_seed(const char *text, uint64_t *seed)
+static int take(void *to, int letter, const char *value)
 {
-    if (!strcmp(text, "random")) {
-        *seed = random_seed();
-        return true;
-    }
-    char *end;
-    errno = 0;
-    *seed = strtoull(text, &end, 10);
-    return isdigit((unsigned char)text[0]) && !errno && !*end;
-}
-
-static bool parse_float(const char *text, float *out)
-{
-    char *end;
-    *out = strtof(text, &end);
-    return end != text && !*end && isfinite(*out);
-}
-
-/* A whole number of any size: what is out of range is job_check's to say. */
-static bool parse_int(const char *text, int *out)
-{
-    int64_t n;
-    if (!cmd_number(text, INT32_MIN, INT32_MAX, &n))
-        return false;
-    *out = (int)n;
-    return true;
-}
-
-static int set_name(char **field, const char *option, const char *value, struct err *e)
-{
-    if (!*value)
-        return cmd_usage("generate", "--%s needs a name", option);
-    return job_set_string(field, value, e) ? 0 : cmd_fail(e);
-}
-
-/* One option into the job. 0, or the exit status. */
-static int set_option(struct job *j, int option, const char *value, struct err *e)
-{
-    const char *command = "generate";
-    switch (option) {
-    case OPT_SIZE:
-        return job_parse_size(value, &j->width, &j->height, e) ? 0 : cmd_fail(e);
-    case OPT_STEPS:
-        return parse_int(value, &j->steps) ? 0 : cmd_usage(command, "--steps %s is not a number", value);
-    case OPT_GUIDANCE:
-        return parse_float(value, &j->guidance) ? 0 : cmd_usage(command, "--guidance %s is not a number", value);
-    case OPT_SEED:
-        return parse_seed(value, &j->seed) ? 0 : cmd_usage(command, "--seed %s is not 0 to 2^64-1 or random", value);
-    case OPT_RNG:
-        return rng_from_name(&j->rng, value) ? 0
-               : cmd_usage(command, "--rng %s: use torch-cpu, torch-cpu-bf16, torch-cpu-bf16-early or philox", value);
-    case OPT_PRECISION:
-        return precision_from_name(&j->precision, value) ? 0 : cmd_usage(command, "--precision %s: use bf16 or fp32", value);
+    struct request *r = to;
+    switch (letter) {
+    case 'o': return set_name(&r->output, "output", value);
+    case OPT_PROMPTS: return set_name(&r->prompts, "prompts", value);
+    case OPT_INIT_LATENTS: return set_name(&r->init_latents, "init-latents", value);
+    case OPT_DUMP_STAGES: return set_name(&r->dump_stages, "dump-stages", value);
     case OPT_DEVICE:
-        return !strcmp(value, "cpu") ? 0 : cmd_usage(command, "--device %s: this build has only cpu", value);
-    case OPT_THREADS:
-        return parse_int(value, &j->threads) ? 0 : cmd_usage(command, "--threads %s is not a number", value);
-    case 'n':
-        return parse_int(value, &j->count) ? 0 : cmd_usage(command, "--count %s is not a number", value);
-    case 'o':
-        return set_name(&j->out, "output", value, e);
-    case OPT_INIT_LATENTS:
-        return set_name(&j->init_latents, "init-latents", value, e);
-    case OPT_BUDGET:
-        return job_parse_budget(value, &j->budget, e) ? 0 : cmd_fail(e);
-    case OPT_LINK: {
-        size_t bytes;
-        if (!job_parse_bytes(value, &bytes, e))
-            return cmd_fail(e);
-        j->link = (double)bytes;
-        return 0;
-    }
-    case OPT_DUMP_STAGES:
-        return set_name(&j->dump_stages, "dump-stages", value, e);
+        return strcmp(value, "cpu") ? cmd_usage("generate", "--device \"%s\": this build has only cpu", value) : 0;
+    case OPT_JSON: r->console.json = true; return 0;
     }
     return 0;
 }
+
+static const struct cmd_command command = {
+    .name = "generate",
+    .usage = "usage: sluice generate [options] \"prompt\" ...\n"
+             "\n"
+             "Makes a picture of each prompt and writes it as PNG. An empty prompt is allowed.\n",
+    .notes = "The picture is the same under every budget; sluice plan shows where the memory goes.\n"
+             "Ctrl-C stops at the next block and keeps the partial picture; twice, at once.\n",
+    .own = own,
+    .take = take,
+};
 
 static bool default_output(struct job *j, struct err *e)
 {
@@ -231,10 +145,6 @@ static void print_bar(const struct event *ev)
         fprintf(stderr, "  %.1f s left", ev->eta_seconds);
     fputs("\033[K", stderr);
 }
-
-struct console {
-    bool json, bar;
-};
 
 static void clear_bar(const struct console *c)
 {
@@ -343,62 +253,73 @@ static int generate(struct job *j, const char *model_path, const struct console 
     return status;
 }
 
-/* The model's defaults are needed before the other options are read, and help
- * needs no model: these two first. */
-static void first_look(int argc, char **argv, const char **model, bool *help_asked)
+/* --- the job ----------------------------------------------------------------------------- */
+
+/* The first prompt is the job's own, the others are further ones. */
+static bool add_prompt(struct job *j, int *prompts, const char *prompt, struct err *e)
 {
-    optind = 0;
-    opterr = 0;
-    for (int o; (o = getopt_long(argc, argv, shorts, options, NULL)) != -1;) {
-        if (o == 'm')
-            *model = optarg;
-        *help_asked |= o == 'h';
+    if (*prompts == JOB_PROMPTS_MAX)
+        return err_set(e, ERR_INPUT, "more than %d prompts: make them in several runs", JOB_PROMPTS_MAX);
+    return (*prompts)++ ? job_add_prompt(j, prompt, e) : job_set_string(&j->prompt, prompt, e);
+}
+
+static bool add_prompts_of(struct job *j, int *prompts, const char *path, struct err *e)
+{
+    size_t bytes;
+    char *text = file_read(path, PROMPTS_FILE_MAX, &bytes, e), *rest = text, *line;
+    bool ok = text && (strlen(text) == bytes || err_set(e, ERR_INPUT, "%s: not a text file: it holds a 0 byte", path));
+    while (ok && (line = strsep(&rest, "\n"))) {
+        line[strcspn(line, "\r")] = '\0';
+        if (line[strspn(line, " \t")] && *line != '#')
+            ok = add_prompt(j, prompts, line, e);
     }
-    optind = 0;
+    free(text);
+    return ok;
+}
+
+/* --prompt, then the arguments, then the file. */
+static bool prompts_read(struct job *j, const struct request *r, bool given, char **arguments, struct err *e)
+{
+    int prompts = given;
+    bool ok = true;
+    for (; ok && *arguments; arguments++)
+        ok = add_prompt(j, &prompts, *arguments, e);
+    ok = ok && (!r->prompts || add_prompts_of(j, &prompts, r->prompts, e));
+    return ok && (prompts || err_set(e, ERR_INPUT, "%s: it has no prompts", r->prompts));
+}
+
+static bool names_set(struct job *j, const struct request *r, struct err *e)
+{
+    return (r->output ? job_set_string(&j->out, r->output, e) : default_output(j, e)) &&
+           job_set_string(&j->init_latents, r->init_latents, e) && job_set_string(&j->dump_stages, r->dump_stages, e);
 }
 
 int cmd_generate(int argc, char **argv)
 {
     struct err e = { 0 };
-    struct console console = { .bar = isatty(STDERR_FILENO) };
-    char path[MODEL_PATH_MAX];
-    const char *name = NULL;
-    bool help_asked = false;
-    struct job job = { 0 };
-    int status = 0;
-    first_look(argc, argv, &name, &help_asked);
-    if (help_asked) {
-        fputs(help, stdout);
-        return 0;
-    }
+    struct request request = { .console.bar = isatty(STDERR_FILENO) };
+    struct cmd_options options;
+    char path[MODEL_PATH_MAX], notice[256] = "";
+    int status = cmd_options_read(&options, &command, &request, argc, argv);
+    if (status != CMD_GO)
+        return status;
+    if (optind == argc && !options.prompt && !request.prompts)
+        return cmd_usage(command.name, "the prompt is missing");
     struct model *model = malloc(sizeof *model);
-    if (!model) {
-        err_set(&e, ERR_MEMORY, "out of memory");
-        return cmd_fail(&e);
-    }
-    bool opened = model_find(path, name, &e) && model_open(model, path, true, &e) && job_init(&job, model, &e);
+    struct job job = { 0 };
+    bool ok = model || err_set(&e, ERR_MEMORY, "out of memory");
+    ok = ok && model_find(path, options.model, &e) && model_open(model, path, true, &e) &&
+         cmd_options_job(&options, model, &job, &e) &&
+         prompts_read(&job, &request, options.prompt, argv + optind, &e) && names_set(&job, &request, &e) &&
+         job_check(&job, notice, &e);
     free(model);
-    job.seed = random_seed();
-    for (int o; !status && (o = getopt_long(argc, argv, shorts, options, NULL)) != -1;) {
-        if (o == ':')
-            status = cmd_usage("generate", "%s needs a value", argv[optind - 1]);
-        else if (o == '?')
-            status = cmd_no_option("generate", argv);
-        else if (o == OPT_JSON)
-            console.json = true;
-        else if (o != 'm')
-            status = set_option(&job, o, optarg, &e);
-    }
-    if (!status && optind + 1 != argc)
-        status = cmd_usage("generate", optind == argc ? "the prompt is missing" : "one prompt, in quotes");
-    char notice[256] = "";
-    if (!status && !(opened && job_set_string(&job.prompt, argv[optind], &e) && job_check(&job, notice, &e) &&
-                     (job.out || default_output(&job, &e))))
-        status = cmd_fail(&e);
-    if (!status) {
+    if (ok) {
         if (notice[0])
             fprintf(stderr, "sluice: %s\n", notice);
-        status = generate(&job, path, &console);
+        job_draw_seed(&job);
+        status = generate(&job, path, &request.console);
+    } else {
+        status = cmd_fail(&e);
     }
     job_free(&job);
     return status;

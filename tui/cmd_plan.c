@@ -3,38 +3,30 @@
 #include "engine/pipeline.h"
 #include "engine/plan.h"
 #include "tui/cmd.h"
+#include "tui/cmd_options.h"
 
 #include <getopt.h>
 #include <jansson.h>
-#include <stdlib.h>
-#include <string.h>
 
-enum { OPT_SIZE = 256, OPT_STEPS, OPT_BUDGET, OPT_PRECISION, OPT_JSON };
+enum { OPT_JSON = 512 };
 
-static const char help[] =
-    "usage: sluice plan [options]\n"
-    "\n"
-    "Says where every byte of a picture's memory will go, stage by stage, before\n"
-    "anything runs. The same plan is what sluice generate runs by.\n"
-    "\n"
-    "  -m, --model MODEL       folder or name of a model (default: the shipped one)\n"
-    "      --budget BYTES      device memory: 600M, 8G (powers of 1000), 8GiB, or min\n"
-    "                          (default: none, weights are used where they lie)\n"
-    "      --size WxH          pixels (default: the model's)\n"
-    "      --steps N           (default: the model's)\n"
-    "      --precision P       bf16 (default) or fp32\n"
-    "      --json              the same as one JSON object\n"
-    "  -h, --help\n";
+static const struct cmd_option own[] = { { "json", OPT_JSON, NULL, "the same as one JSON object" }, { 0 } };
 
-static const struct option options[] = {
-    { "model", required_argument, NULL, 'm' },
-    { "budget", required_argument, NULL, OPT_BUDGET },
-    { "size", required_argument, NULL, OPT_SIZE },
-    { "steps", required_argument, NULL, OPT_STEPS },
-    { "precision", required_argument, NULL, OPT_PRECISION },
-    { "json", no_argument, NULL, OPT_JSON },
-    { "help", no_argument, NULL, 'h' },
-    { 0 },
+static int take(void *to, int letter, const char *value)
+{
+    (void)value;
+    *(bool *)to |= letter == OPT_JSON;
+    return 0;
+}
+
+static const struct cmd_command command = {
+    .name = "plan",
+    .usage = "usage: sluice plan [options]\n"
+             "\n"
+             "Says where every byte of a picture's memory will go, stage by stage, before\n"
+             "anything runs. The same plan is what sluice generate runs by.\n",
+    .own = own,
+    .take = take,
 };
 
 static void print_json(const struct plan *p, const struct job *j)
@@ -126,38 +118,20 @@ static void print_table(const struct plan *p, const struct job *j, const struct 
 int cmd_plan(int argc, char **argv)
 {
     struct err e = { 0 };
+    struct cmd_options options;
     char path[MODEL_PATH_MAX], notice[256], less[EVENT_TEXT_BYTES] = "";
-    const char *name = NULL, *size = NULL, *steps = NULL, *budget = NULL, *precision = NULL;
     bool json = false;
-    opterr = 0;
-    for (int o; (o = getopt_long(argc, argv, ":m:h", options, NULL)) != -1;)
-        switch (o) {
-        case 'm': name = optarg; break;
-        case OPT_SIZE: size = optarg; break;
-        case OPT_STEPS: steps = optarg; break;
-        case OPT_BUDGET: budget = optarg; break;
-        case OPT_PRECISION: precision = optarg; break;
-        case OPT_JSON: json = true; break;
-        case 'h': fputs(help, stdout); return cmd_finish(0);
-        default: return cmd_no_option("plan", argv);
-        }
+    int status = cmd_options_read(&options, &command, &json, argc, argv);
+    if (status != CMD_GO)
+        return cmd_finish(status);
     if (optind != argc)
         return cmd_usage("plan", "%s: it takes no arguments", argv[optind]);
     static struct model m;
     struct job j = { 0 };
     struct pipeline *p = NULL;
     struct plan plan = { 0 };
-    int64_t n = 0;
-    bool ok = model_find(path, name, &e) && model_open(&m, path, true, &e) && job_init(&j, &m, &e) &&
-              (!size || job_parse_size(size, &j.width, &j.height, &e)) &&
-              (!budget || job_parse_budget(budget, &j.budget, &e));
-    if (ok && steps && !cmd_number(steps, INT32_MIN, INT32_MAX, &n))
-        ok = err_set(&e, ERR_INPUT, "--steps %s is not a number", steps);
-    if (ok && steps)
-        j.steps = (int)n;
-    if (ok && precision && !precision_from_name(&j.precision, precision))
-        ok = err_set(&e, ERR_INPUT, "--precision %s: use bf16 or fp32", precision);
-    ok = ok && job_check(&j, notice, &e);
+    bool ok = model_find(path, options.model, &e) && model_open(&m, path, true, &e) &&
+              cmd_options_job(&options, &m, &j, &e) && job_check(&j, notice, &e);
     if (ok && notice[0])
         fprintf(stderr, "sluice: %s\n", notice);
     ok = ok && pipeline_new(&p, &m, &e) && pipeline_plan(p, &j, &plan, less, &e);

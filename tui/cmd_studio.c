@@ -5,6 +5,7 @@
  * happens on a thread of its own, because a disk may be slow. */
 #include "engine/file.h"
 #include "tui/cmd.h"
+#include "tui/cmd_options.h"
 #include "tui/studio.h"
 #include "tui/term.h"
 #include "tui/view.h"
@@ -405,8 +406,8 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct view_options vo = {
         .device = "cpu",
-        .threads = o->threads ? o->threads : cores > 0 ? (int)cores : 0,
-        .job_threads = o->threads,
+        .threads = o->start && o->start->threads ? o->start->threads : cores > 0 ? (int)cores : 0,
+        .start = o->start,
         .home = getenv("HOME"),
         .pictures = o->graphics != GRAPHICS_NONE,
         .out_dir = s.out_dir,
@@ -445,56 +446,57 @@ done:
 
 /* --- the command ------------------------------------------------------------------------- */
 
-static const char help[] =
-    "usage: sluice [OPTION...]\n"
-    "\n"
-    "Opens the studio: type a prompt, press Enter, watch the picture form.\n"
-    "\n"
-    "  -m, --model MODEL    a folder in the diffusers layout, or the name of an installed\n"
-    "                       model (default: the shipped demo)\n"
-    "      --graphics=KIND  auto, sixel, kitty, blocks or none (default: auto)\n"
-    "      --out-dir DIR    where pictures go (default: ~/Pictures/sluice)\n"
-    "      --threads N      processor threads (default: all cores)\n"
-    "      --help\n"
-    "\n"
-    "Keys: Enter generate, Esc cancel, ^G help, ^Q quit. Without a terminal: sluice generate.\n";
+enum { OPT_GRAPHICS = 512, OPT_OUT_DIR };
+
+static const struct cmd_option own[] = {
+    { "graphics", OPT_GRAPHICS, "KIND", "auto, sixel, kitty, blocks or none (default: auto)" },
+    { "out-dir", OPT_OUT_DIR, "DIR", "where pictures go (default: ~/Pictures/sluice)" },
+    { 0 },
+};
+
+static int take(void *to, int letter, const char *value)
+{
+    struct studio_options *o = to;
+
+    if (letter == OPT_OUT_DIR) o->out_dir = value;
+    else if (!graphics_from_name(&o->graphics, value))
+        return cmd_usage("studio", "--graphics \"%s\": use auto, sixel, kitty, blocks or none", value);
+    return 0;
+}
+
+static const struct cmd_command command = {
+    .name = "studio",
+    .usage = "usage: sluice [options]\n"
+             "\n"
+             "Opens the studio: type a prompt, press Enter, watch the picture form. The\n"
+             "settings below are what its form begins with, and what each picture gets.\n",
+    .notes = "Keys: Enter generate, Esc cancel, ^G help, ^Q quit. Without a terminal: sluice generate.\n",
+    .own = own,
+    .take = take,
+};
 
 int cmd_studio(int argc, char **argv)
 {
-    static const struct option options[] = {
-        { "model", required_argument, NULL, 'm' },   { "graphics", required_argument, NULL, 'g' },
-        { "out-dir", required_argument, NULL, 'o' }, { "threads", required_argument, NULL, 't' },
-        { "help", no_argument, NULL, 'h' },          { NULL, 0, NULL, 0 },
-    };
     static const struct studio_engine calls = { engine_stop, engine_model, engine_submit, engine_cancel, engine_poll,
                                                 engine_fd };
     struct studio_options o = { 0 };
-    const char *model = NULL;
+    struct cmd_options options;
+    struct job start = { 0 };
     char path[MODEL_PATH_MAX];
     struct engine *g = NULL;
     struct err e = { 0 };
-    int64_t n;
-    int c;
+    int status = cmd_options_read(&options, &command, &o, argc, argv);
 
-    optind = 1;
-    opterr = 0;
-    while ((c = getopt_long(argc, argv, ":m:h", options, NULL)) != -1) switch (c) {
-        case 'm': model = optarg; break;
-        case 'g':
-            if (!graphics_from_name(&o.graphics, optarg))
-                return cmd_usage("studio", "--graphics \"%s\" is none of auto, sixel, kitty, blocks, none", optarg);
-            break;
-        case 'o': o.out_dir = optarg; break;
-        case 't':
-            if (!cmd_number(optarg, 1, JOB_THREADS_MAX, &n))
-                return cmd_usage("studio", "--threads \"%s\" is not a number from 1 to %d", optarg, JOB_THREADS_MAX);
-            o.threads = (int)n;
-            break;
-        case 'h': fputs(help, stdout); return 0;
-        case ':': return cmd_usage("studio", "%s needs a value", argv[optind - 1]);
-        default: return cmd_no_option("studio", argv);
-        }
+    if (status != CMD_GO) return status;
     if (optind < argc) return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
-    if (!model_find(path, model, &e) || !engine_start(&g, path, &e)) return cmd_fail(&e);
-    return studio_run(&o, g, &calls);
+    if (!model_find(path, options.model, &e) || !engine_start(&g, path, &e) ||
+        !cmd_options_job(&options, engine_model(g), &start, &e)) {
+        engine_stop(g);
+        job_free(&start);
+        return cmd_fail(&e);
+    }
+    o.start = &start;
+    status = studio_run(&o, g, &calls);
+    job_free(&start);
+    return status;
 }

@@ -35,7 +35,7 @@ static void print_help(FILE *f)
     for (int i = 0; i < COMMANDS; i++) fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].what);
     fputs("  help       this text; help COMMAND: that of a command\n"
           "\n"
-          "studio options: -m MODEL, --graphics=auto|sixel|kitty|blocks|none, --out-dir DIR, --threads N\n"
+          "Every setting of a picture is an option: sluice help generate lists them.\n"
           "others: --help, --version. The manual: man sluice\n",
           f);
 }

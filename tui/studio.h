@@ -20,7 +20,7 @@ struct studio_engine {
 
 struct studio_options {
     enum graphics graphics;
-    int threads;          /* 0: all cores */
+    const struct job *start; /* what the form begins with; NULL: the model's defaults */
     const char *out_dir;  /* NULL: the pictures folder of the user, /sluice in it */
 };
 

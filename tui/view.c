@@ -29,8 +29,8 @@ struct request {
 struct view {
     struct model model;
     char device[64], out_dir[PATH_BYTES + 1], home[PATH_BYTES + 1];
-    int threads, job_threads;
-    enum precision precision; /* a job's default */
+    int threads;
+    struct job start; /* each job begins as a copy of it; the form's fields come on top */
     bool pictures;
 
     int cols, rows, cell_w, cell_h, picture_w, picture_h;
@@ -136,7 +136,6 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
 {
     struct view *v = calloc(1, sizeof *v);
     bool ok = v != NULL;
-    struct job j = { 0 };
     char text[64];
 
     *out = NULL;
@@ -148,28 +147,27 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
         view_free(v);
         return err_set(e, ERR_MEMORY, "no memory for the studio's screen");
     }
-    if (!job_init(&j, m, e)) {
+    if (!(o->start ? job_copy(&v->start, o->start, e) : job_init(&v->start, m, e))) {
         view_free(v);
         return false;
     }
-    v->precision = j.precision;
-    job_free(&j);
+    edit_set(&v->prompt, v->start.prompt);
     v->model = *m;
     snprintf(v->device, sizeof v->device, "%s", o->device ? o->device : "");
     snprintf(v->out_dir, sizeof v->out_dir, "%s", o->out_dir ? o->out_dir : "");
     snprintf(v->home, sizeof v->home, "%s", o->home ? o->home : "");
     v->threads = o->threads;
-    v->job_threads = o->job_threads;
     v->pictures = o->pictures;
     v->example = -1;
     view_resize(v, (struct view_screen){ .cols = 80, .rows = 24 });
-    snprintf(text, sizeof text, "%dx%d", m->defaults.width, m->defaults.height);
+    snprintf(text, sizeof text, "%dx%d", v->start.width, v->start.height);
     edit_set(&v->field[0], text);
-    snprintf(text, sizeof text, "%d", m->defaults.steps);
+    snprintf(text, sizeof text, "%d", v->start.steps);
     edit_set(&v->field[1], text);
-    snprintf(text, sizeof text, "%g", (double)m->defaults.guidance);
+    snprintf(text, sizeof text, "%g", (double)v->start.guidance);
     edit_set(&v->field[2], text);
-    edit_set(&v->field[3], "random");
+    snprintf(text, sizeof text, "%" PRIu64, v->start.seed);
+    edit_set(&v->field[3], !o->start || v->start.random_seed ? "random" : text);
     *out = v;
     return true;
 }
@@ -183,6 +181,7 @@ void view_free(struct view *v)
     for (int i = 0; i < FIELD_COUNT; i++) edit_free(&v->field[i]);
     image_free(v->image);
     job_free(&v->image_job);
+    job_free(&v->start);
     free(v);
 }
 
@@ -324,12 +323,12 @@ bool view_request(struct view *v, struct job *out, bool *random_seed, struct err
 {
     char text[FIELD_BYTES + 1], notice[256] = "";
 
-    if (!job_init(out, &v->model, e)) return false;
+    if (!job_copy(out, &v->start, e)) return false;
     if (!job_set_string(&out->prompt, v->prompt.text, e)) goto failed;
     for (int i = 0; i < FIELD_COUNT; i++)
         if (field_used(v, i) && !fields[i].parse(field_text(v, i, text), out, e)) goto failed;
-    out->threads = v->job_threads;
-    out->preview = v->pictures;
+    out->random_seed = false;
+    out->preview = out->preview && v->pictures;
     if (!job_check(out, notice, e)) goto failed;
     if (notice[0]) view_say(v, VIEW_WARN, notice);
     *random_seed = is_random(field_text(v, FOCUS_SEED - 1, text));
@@ -902,7 +901,7 @@ static void draw_title(const struct view *v, struct grid *g, struct rect r)
     if (v->threads > 0) n = snprintf(right, sizeof right, "%s, %d thread%s", v->device, v->threads, v->threads == 1 ? "" : "s");
     else n = snprintf(right, sizeof right, "%s", v->device);
     if (r.w >= 60 && n >= 0 && (size_t)n < sizeof right)
-        snprintf(right + n, sizeof right - (size_t)n, ", %s", precision_name(v->precision));
+        snprintf(right + n, sizeof right - (size_t)n, ", %s", precision_name(v->start.precision));
     x += draw_text(g, r, x, r.y, COLOUR_ACCENT, CELL_BOLD, "sluice");
     x += draw_text(g, r, x, r.y, COLOUR_BORDER, 0, " │ ");
     draw_fit(g, r, x, r.y, r.x + r.w - x - (int)strlen(right) - 3, COLOUR_TEXT, 0, v->model.name, false);

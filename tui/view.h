@@ -36,7 +36,8 @@ struct wish {
 struct view_options {
     const char *device;   /* "cpu" */
     int threads;          /* as shown; 0: unknown */
-    int job_threads;      /* goes into each job; 0: all cores */
+    const struct job *start; /* what the form begins with, and what it does not show goes into
+                                each job as it is; NULL: the model's defaults */
     const char *out_dir;  /* where results go, shown and offered for saving */
     const char *home;     /* shown as ~; NULL: none */
     bool pictures;        /* false: --graphics=none */

@@ -1,0 +1,181 @@
+/* cmd_options.c - see cmd_options.h. */
+#include "tui/cmd_options.h"
+
+#include "tui/cmd.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { NAME_MAX_BYTES = 32, OWN_MAX = 16, SETTING_LETTER = 256, HELP_COLUMN = 31, HELP_WIDTH = 90 };
+
+static const struct cmd_option common[] = {
+    { "model", 'm', "MODEL", "folder or name of a model (default: the shipped one)" },
+    { 0 },
+};
+
+/* "memory_fraction" as people type it: "memory-fraction". */
+static const char *option_name(const struct setting *s, char buf[NAME_MAX_BYTES])
+{
+    snprintf(buf, NAME_MAX_BYTES, "%s", s->name);
+    for (char *c = buf; *c; c++)
+        if (*c == '_')
+            *c = '-';
+    return buf;
+}
+
+/* --- help ----------------------------------------------------------------------------- */
+
+/* Words from HELP_COLUMN on, in as many lines as they need. */
+static void print_words(int column, const char *text)
+{
+    while (*text) {
+        size_t n = strcspn(text, " ");
+        if (column > HELP_COLUMN && column + 1 + (int)n > HELP_WIDTH) {
+            putchar('\n');
+            column = 0;
+        }
+        int blanks = column < HELP_COLUMN ? HELP_COLUMN - column : 1;
+        printf("%*s%.*s", blanks, "", (int)n, text);
+        column += blanks + (int)n;
+        text += n + strspn(text + n, " ");
+    }
+    putchar('\n');
+}
+
+static void print_option(int letter, const char *name, const char *value, const char *help)
+{
+    int column = letter < SETTING_LETTER && isalpha(letter) ? printf("  -%c, ", letter) : printf("      ");
+    column += printf("--%s%s%s", name, value ? " " : "", value ? value : "");
+    print_words(column, help);
+}
+
+static const char *group_of(const struct setting *s)
+{
+    return s->scope & SETTING_PRESET ? "The picture:" : s->scope & SETTING_PROFILE ? "Its memory:" : "This run:";
+}
+
+static void print_help(const struct cmd_command *c)
+{
+    const char *group = "";
+    fputs(c->usage, stdout);
+    putchar('\n');
+    for (const struct cmd_option *o = common; o->name; o++)
+        print_option(o->letter, o->name, o->value, o->help);
+    for (const struct cmd_option *o = c->own; o->name; o++)
+        print_option(o->letter, o->name, o->value, o->help);
+    print_option('h', "help", NULL, "this text");
+    for (int i = 0; i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        char name[NAME_MAX_BYTES];
+        if (strcmp(group, group_of(s)))
+            printf("\n%s\n", group_of(s));
+        group = group_of(s);
+        print_option(strcmp(s->name, "count") ? 0 : 'n', option_name(s, name), s->value, s->help);
+    }
+    if (c->notes)
+        printf("\n%s", c->notes);
+}
+
+/* --- reading -------------------------------------------------------------------------- */
+
+struct table {
+    struct option option[CMD_SETTINGS_MAX + OWN_MAX + 1];
+    char name[CMD_SETTINGS_MAX][NAME_MAX_BYTES];
+    char shorts[2 * OWN_MAX + 8];
+    int n;
+};
+
+static void table_add(struct table *t, const char *name, int letter, bool value)
+{
+    t->option[t->n++] = (struct option){ name, value ? required_argument : no_argument, NULL, letter };
+    if (letter < SETTING_LETTER) {
+        char *end = t->shorts + strlen(t->shorts);
+        sprintf(end, "%c%s", letter, value ? ":" : "");
+    }
+}
+
+static void table_make(struct table *t, const struct cmd_command *c)
+{
+    memset(t, 0, sizeof *t);
+    strcpy(t->shorts, ":n:");
+    for (const struct cmd_option *o = common; o->name; o++)
+        table_add(t, o->name, o->letter, o->value != NULL);
+    for (const struct cmd_option *o = c->own; o->name; o++)
+        table_add(t, o->name, o->letter, o->value != NULL);
+    table_add(t, "help", 'h', false);
+    assert(t->n <= OWN_MAX && setting_count() <= CMD_SETTINGS_MAX);
+    for (int i = 0; i < setting_count(); i++)
+        table_add(t, option_name(setting_at(i), t->name[i]), SETTING_LETTER + i, true);
+}
+
+/* A value that cannot be read is wrong usage; one out of range is a wrong value. */
+static int take_setting(struct cmd_options *o, int i, const char *text)
+{
+    const struct setting *s = setting_at(i);
+    struct err e = { 0 };
+    char name[NAME_MAX_BYTES];
+    o->value[i] = text;
+    o->prompt |= !strcmp(s->name, "prompt");
+    switch (setting_try(s, text, &e)) {
+    case SETTING_SET: return 0;
+    case SETTING_MALFORMED: return cmd_usage(o->command, "--%s%s", option_name(s, name), e.text + strlen(s->name));
+    default: return cmd_fail(&e);
+    }
+}
+
+static int index_of(const char *name)
+{
+    int i = 0;
+    while (strcmp(setting_at(i)->name, name))
+        i++;
+    return i;
+}
+
+static int take_option(struct cmd_options *o, const struct cmd_command *c, void *to, int letter, char **argv)
+{
+    switch (letter) {
+    case ':': return cmd_usage(c->name, "%s needs a value", argv[optind - 1]);
+    case '?': return cmd_no_option(c->name, argv);
+    case 'm': o->model = optarg; return 0;
+    case 'n': letter = SETTING_LETTER + index_of("count"); break;
+    }
+    if (letter >= SETTING_LETTER && letter < SETTING_LETTER + setting_count())
+        return take_setting(o, letter - SETTING_LETTER, optarg);
+    return c->take(to, letter, optarg);
+}
+
+int cmd_options_read(struct cmd_options *o, const struct cmd_command *c, void *to, int argc, char **argv)
+{
+    struct table t;
+    table_make(&t, c);
+    *o = (struct cmd_options){ .command = c->name };
+    opterr = 0;
+    /* Help before anything else, wherever it stands. */
+    optind = 0;
+    for (int letter; (letter = getopt_long(argc, argv, t.shorts, t.option, NULL)) != -1;)
+        if (letter == 'h') {
+            print_help(c);
+            return 0;
+        }
+    optind = 0;
+    for (int letter; (letter = getopt_long(argc, argv, t.shorts, t.option, NULL)) != -1;) {
+        int status = take_option(o, c, to, letter, argv);
+        if (status)
+            return status;
+    }
+    return CMD_GO;
+}
+
+/* --- the job -------------------------------------------------------------------------- */
+
+bool cmd_options_job(const struct cmd_options *o, const struct model *m, struct job *j, struct err *e)
+{
+    bool ok = job_init(j, m, e);
+    j->random_seed = true;
+    for (int i = 0; ok && i < setting_count(); i++)
+        ok = !o->value[i] || setting_set(j, setting_at(i), o->value[i], e) == SETTING_SET;
+    return ok;
+}

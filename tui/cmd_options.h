@@ -1,0 +1,46 @@
+/* cmd_options.h - what the commands that make a job have in common: every
+ * setting of engine/setting.h as --name value, beside the command's own options.
+ *
+ * The getopt table and the help come from that table. Options may stand in any
+ * order: values are collected first and put into the job afterwards. */
+#ifndef SLUICE_CMD_OPTIONS_H
+#define SLUICE_CMD_OPTIONS_H
+
+#include "engine/setting.h"
+
+/* An option of the command's own. */
+struct cmd_option {
+    const char *name;  /* without the dashes; NULL ends a list */
+    int letter;        /* what `take` gets; if it is a letter, the short option, too. From 512 on for none */
+    const char *value; /* for the help; NULL: it takes none */
+    const char *help;
+};
+
+struct cmd_command {
+    const char *name;
+    const char *usage; /* begins its help */
+    const char *notes; /* ends it */
+    const struct cmd_option *own;
+    /* One of its own options was given. 0, or the exit status (cmd_usage). */
+    int (*take)(void *to, int letter, const char *value);
+};
+
+enum { CMD_GO = -1, CMD_SETTINGS_MAX = 64 };
+
+struct cmd_options {
+    const char *command;
+    const char *model;                   /* -m; NULL: not given */
+    bool prompt;                         /* --prompt was given */
+    const char *value[CMD_SETTINGS_MAX]; /* of setting_at(i), borrowed from argv; NULL: not given */
+};
+
+/* Reads all options of argv; what is no option is then argv[optind] and
+ * further. CMD_GO, or the exit status: help was asked for and printed, or the
+ * usage is wrong (2), or a value is out of range (1), and it was said. */
+int cmd_options_read(struct cmd_options *o, const struct cmd_command *c, void *to, int argc, char **argv);
+
+/* The job: the model's defaults with a random seed, then the options. False
+ * only when memory is refused; job_free it in either case. */
+bool cmd_options_job(const struct cmd_options *o, const struct model *m, struct job *j, struct err *e);
+
+#endif
