@@ -390,9 +390,12 @@ static void *read_ahead(void *user)
         if (!resident || !brought) {
             pthread_mutex_unlock(&p->lock);
             announce(&t->page[(i + 1) % t->count]);
+            double began = now();
             transfer(&link, &t->page[i], p->place[i]);
+            double seconds = now() - began;
             pthread_mutex_lock(&p->lock);
             p->stats.link_bytes += t->page[i].bytes;
+            p->stats.copy_seconds += seconds;
         }
         p->arrived = n + 1;
         pthread_cond_broadcast(&p->moved);

@@ -94,6 +94,7 @@ void pager_end(struct pager *p);
 
 struct pager_stats {
     size_t link_bytes;    /* copied */
+    double copy_seconds;  /* it took, throttle included */
     double wait_seconds;  /* the device waited for the link */
 };
 struct pager_stats pager_stats(const struct pager *p);

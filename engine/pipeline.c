@@ -2,9 +2,11 @@
 #include "engine/pipeline.h"
 
 #include "engine/clip.h"
+#include "engine/embeddings.h"
 #include "engine/file.h"
 #include "engine/flux.h"
 #include "engine/memory.h"
+#include "engine/rates.h"
 #include "engine/record.h"
 #include "engine/sampler.h"
 #include "engine/stages.h"
@@ -29,6 +31,10 @@ struct pipeline {
     struct device *vae_device; /* the same, unless the VAE has a precision of its own */
     enum precision precision, vae_precision; /* of the devices */
     int threads;
+    struct rates rates;       /* of this machine with this model, as far as known */
+    bool has_rates;
+    struct sha256 encoders;   /* fingerprint of CLIP and T5 */
+    bool has_encoders;
     struct tok_clip *tok_clip;
     struct tok_t5 *tok_t5;
     struct clip *clip;
@@ -55,6 +61,7 @@ struct run {
     int step;                 /* 1-based while sampling */
     double step_seconds;      /* mean of the steps done */
     double vae_seconds;       /* of an earlier picture; 0: unknown */
+    struct rates seen;        /* what this job tells of the machine */
     enum pipeline_stop heed;  /* a stop request at least this strong stops the device */
     struct event_memory memory;
     struct plan plan;
@@ -63,6 +70,7 @@ struct run {
     unsigned char *kept;      /* text encoders that stay, in the arena; NULL: none do */
     bool loaded[PHASE_COUNT]; /* of those: their weights are there */
     struct stages stages;
+    const struct record *record; /* of the latent's file that is decoded, or NULL */
     int h, w;                 /* latent */
     size_t latent_count;
     struct text text[FLUX_CONDITIONS_MAX]; /* the prompt, the negative prompt */
@@ -261,11 +269,72 @@ static bool size_fits(const struct model *m, const struct job *j, struct err *e)
     return err_set(e, ERR_INPUT, "size %dx%d: this model's VAE needs multiples of %d", j->width, j->height, step);
 }
 
+/* --- rates ---------------------------------------------------------------------- */
+
+/* "cpu, 2 threads": what the rates are kept by, with the model's name. */
+static void rates_device(const struct pipeline *p, char name[64])
+{
+    snprintf(name, 64, p->threads ? "%s, %d threads" : "%s", p->device->ops->name, p->threads);
+}
+
+static void rates_need(struct pipeline *p)
+{
+    char name[64];
+    if (p->has_rates)
+        return;
+    rates_device(p, name);
+    p->rates = rates_load(name, p->model->name);
+    p->has_rates = true;
+}
+
+bool pipeline_measure(struct pipeline *p, const struct job *j, struct err *e)
+{
+    char name[64];
+    struct err ignored = { 0 };
+    if (!load(p, j, e))
+        return false;
+    rates_need(p);
+    bool compute = p->rates.of[rate_of(p->device->compute, false)] <= 0;
+    unsigned want = (compute ? RATES_COMPUTE : 0) | (p->rates.of[RATE_LINK] <= 0 ? RATES_LINK : 0) |
+                    (p->rates.of[RATE_DISK] <= 0 ? RATES_DISK : 0);
+    struct rates r = { 0 };
+    if (!want)
+        return true;
+    if (!rates_measure(&r, p->device, weights_path(flux_weights(p->flux), 0), want, e))
+        return false;
+    rates_device(p, name);
+    p->rates = rates_learn(p->rates, r);
+    rates_store(&r, name, "", &ignored); /* a cache that cannot be written costs only time */
+    return true;
+}
+
+/* What the job's runs at full speed have shown. */
+static void rates_keep(struct run *r)
+{
+    char name[64];
+    struct err ignored = { 0 };
+    rates_device(r->p, name);
+    r->p->rates = rates_learn(r->p->rates, r->seen);
+    rates_store(&r->seen, name, r->p->model->name, &ignored);
+}
+
+static struct plan_rates plan_rates(struct pipeline *p, const struct job *j)
+{
+    rates_need(p);
+    const double *of = p->rates.of;
+    double flops = of[rate_of(p->device->compute, false)], vae = of[rate_of(p->vae_device->compute, true)];
+    double link = of[RATE_LINK];
+    return (struct plan_rates){ .flops = flops, .vae_flops = vae > 0 ? vae : flops, .disk = of[RATE_DISK],
+                                .link = j->link > 0 && (link <= 0 || j->link < link) ? j->link : link };
+}
+
+/* --- the plan and the arena ------------------------------------------------------ */
+
 static bool make_plan(struct pipeline *p, const struct job *j, size_t budget, struct plan *plan, struct err *e)
 {
     struct models m = { p->model, p->clip, p->t5, p->flux, p->vae };
     struct plan_devices d = { p->device, p->vae_device };
-    struct plan_rates rates = { 0 };
+    struct plan_rates rates = plan_rates(p, j);
     plan_free(plan);
     return plan_make(plan, &m, j, &d, &rates, budget, e);
 }
@@ -528,9 +597,38 @@ static bool encode(struct run *r, struct text *t, struct err *e)
            all_finite(r, t->hidden, (size_t)m->t5.tokens * (size_t)m->t5.width, t5_weights(p->t5), e);
 }
 
+static struct sha256 embeddings_key_of(struct run *r, const struct text *t)
+{
+    struct pipeline *p = r->p;
+    const struct t5_pieces *pieces = &r->plan.phase[PHASE_T5].pieces.t5;
+    char how[160];
+    if (!p->has_encoders)
+        p->encoders = embeddings_fingerprint(p->model, clip_weights(p->clip), t5_weights(p->t5));
+    p->has_encoders = true;
+    snprintf(how, sizeof how, "%s %s %s, chunks alone: %d", p->device->ops->name, cpu_arithmetic(),
+             precision_name(p->precision), pieces->independent ? pieces->chunk : 0);
+    return embeddings_key(p->model, &p->encoders, t->clip_ids, t->t5_ids, how);
+}
+
+/* A known prompt is not encoded again: its text encoders are not even read. */
 static bool encode_text(struct run *r, const char *prompt, struct text *t, struct err *e)
 {
-    return tokenise(r, prompt, t, e) && encode(r, t, e);
+    const struct model *m = r->p->model;
+    struct embeddings v = { tensor_1d(t->pooled, DT_F32, m->clip.width),
+                            tensor_2d(t->hidden, DT_F32, m->t5.tokens, m->t5.width) };
+    struct err why = { 0 };
+    if (!tokenise(r, prompt, t, e))
+        return false;
+    if (!r->job->embedding_cache)
+        return encode(r, t, e);
+    struct sha256 key = embeddings_key_of(r, t);
+    if (embeddings_load(&key, v))
+        return true;
+    if (!encode(r, t, e))
+        return false;
+    if (!embeddings_store(&key, v, &why))
+        notice(r, why.text);
+    return true;
 }
 
 /* What the picture's turn needs: its prompt if it is another than the one
@@ -643,6 +741,19 @@ static bool run_steps(struct run *r, const struct flux_tables *tables, struct er
     return ok ? true : err_prefix(e, "transformer, step %d of %d", r->step, j->steps);
 }
 
+/* What the steps have shown of the machine: computing apart from waiting for the
+ * link, and the link unless it was held back. */
+static void see_steps(struct run *r)
+{
+    const struct plan_phase *q = &r->plan.phase[PHASE_STEP];
+    struct pager_stats s = r->pager ? pager_stats(r->pager) : (struct pager_stats){ 0 };
+    double computing = r->step_seconds * r->job->steps - s.wait_seconds;
+    if (computing > 0)
+        r->seen.of[rate_of(r->p->device->compute, false)] = (double)(q->flops * q->repeats) / computing;
+    if (r->job->link <= 0 && s.copy_seconds > 0.05)
+        r->seen.of[RATE_LINK] = (double)s.link_bytes / s.copy_seconds;
+}
+
 /* Noise to latent. On a stop, r->step - 1 whole steps are done and r->x0 is of
  * the last evaluation. */
 static bool sample(struct run *r, struct err *e)
@@ -674,6 +785,8 @@ static bool sample(struct run *r, struct err *e)
     if (ok && (ok = weights_begin(r, PHASE_STEP, d, room, r->plan.phase[PHASE_STEP].repeats, e))) {
         tell_memory(r);
         ok = run_steps(r, &tables, e);
+        if (ok)
+            see_steps(r);
         weights_end(r);
     }
     device_release(d, mark);
@@ -691,6 +804,8 @@ static bool decode(struct run *r, const float *latent, struct err *e)
     if (!phase_end(r, PHASE_VAE, mark, e))
         return false;
     r->vae_seconds = since(&began);
+    r->seen.of[rate_of(phase_device(r, PHASE_VAE)->compute, true)] =
+        (double)r->plan.phase[PHASE_VAE].flops / r->vae_seconds;
     size_t pixels = (size_t)r->job->width * (size_t)r->job->height;
     if (!all_finite(r, r->image, 3 * pixels, vae_weights(r->p->vae), e))
         return false;
@@ -709,9 +824,12 @@ static bool decode(struct run *r, const float *latent, struct err *e)
 
 /* --- the file --------------------------------------------------------------------------- */
 
+/* With what was read beside the latent, or else what the job says. */
 static bool save(const struct run *r, const struct image *im, const char *path, int steps_done, struct err *e)
 {
     struct record record;
+    if (r->record)
+        return record_write_png(r->record, im, path, e);
     bool ok = record_make(&record, r->job, r->index, r->p->model->name, steps_done, e) &&
               record_write_png(&record, im, path, e);
     record_free(&record);
@@ -934,8 +1052,45 @@ bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const st
         ok = decode_kept(&r, latents, e);
         latents = 0;
     }
-    if (!ok)
+    if (ok)
+        rates_keep(&r);
+    else
         tell_end(&r, latents, e);
+    run_close(&r);
+    return ok;
+}
+
+bool pipeline_decode(struct pipeline *p, struct job *j, const char *latent, const struct pipeline_hooks *hooks,
+                     struct err *e)
+{
+    struct record record = { 0 };
+    struct run r = { .p = p, .job = j, .hooks = hooks, .id = 1, .heed = PIPELINE_ABANDON, .record = &record };
+    struct tensor t = { 0 };
+    char ignored[256];
+    clock_gettime(CLOCK_MONOTONIC, &r.began);
+    bool ok = files_writable(j, e) && record_read_latent(&record, &t, latent, e);
+    if (ok) {
+        const struct vae_config *c = &p->model->vae;
+        j->height = (int)t.shape[1] * c->factor;
+        j->width = (int)t.shape[2] * c->factor;
+        ok = t.shape[0] == c->latent_channels && t.shape[1] < JOB_SIZE_MAX && t.shape[2] < JOB_SIZE_MAX
+                 ? job_check(j, ignored, e)
+                 : err_set(e, ERR_INPUT, "%s: its latent has %lld channels of %lldx%lld, this model's VAE takes %d: "
+                           "give the model it was made with", latent, (long long)t.shape[0], (long long)t.shape[2],
+                           (long long)t.shape[1], c->latent_channels);
+    }
+    ok = ok && open_all(&r, e);
+    if (ok) {
+        struct event ev = news(&r, EVENT_STARTED);
+        emit(&r, &ev);
+        r.step = j->steps;
+        memcpy(r.latent, t.data, tensor_bytes(t));
+        ok = make_picture(&r, e);
+    }
+    if (!ok)
+        tell_end(&r, 0, e);
+    free(t.data);
+    record_free(&record);
     run_close(&r);
     return ok;
 }

@@ -107,7 +107,7 @@ static bool measure(const struct maker *k, enum phase phase, const struct pieces
 
 /* Rates that only serve to order choices where none have been measured: those of
  * a card of 30 TFLOP/s on a link of 12 GB/s. */
-static const struct plan_rates nominal = { 30e12, 30e12, 12e9 };
+static const struct plan_rates nominal = { 30e12, 30e12, 12e9, 0 };
 
 /* Work in pieces is slower: every piece goes through the weights again. This
  * many rows more would have cost as much (measured: tests/bench/NOTES.md). */
@@ -396,6 +396,7 @@ static void predict(struct plan *p, const struct plan_rates *r)
         double rate = i == PHASE_VAE ? r->vae_flops : r->flops;
         bool known = rate > 0 && (r->link > 0 || bytes.once + bytes.each == 0);
         q->seconds = known ? phase_seconds(r, i, q, q->ring, bytes) : 0;
+        p->disk_seconds += r->disk > 0 ? (double)trace_bytes(&q->trace) / r->disk : 0;
     }
 }
 

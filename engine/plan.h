@@ -50,6 +50,7 @@ struct plan_devices {
 struct plan_rates {
     double flops, vae_flops; /* operations per second of the devices */
     double link;             /* bytes per second from mapped files to the device */
+    double disk;             /* bytes per second from the disk to mapped files */
 };
 
 /* In how many pieces a phase works. Zeros: all at once. */
@@ -75,6 +76,7 @@ struct plan {
     size_t budget;            /* 0: none */
     size_t kept_bytes;        /* at the arena's start: text encoders that stay for the whole job; 0: none do */
     size_t arena_bytes;       /* what the job allocates on the device: the largest peak */
+    double disk_seconds;      /* predicted: more, where none of the weights are in the page cache yet; 0: unknown */
     struct plan_phase phase[PHASE_COUNT];
 };
 

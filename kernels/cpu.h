@@ -14,6 +14,10 @@
 bool cpu_device_new(struct device **out, enum dtype compute, int threads, struct err *e);
 void cpu_device_free(struct device *d); /* NULL is fine */
 
+/* The kernels that this processor gets: results are the same bytes only where it is
+ * the same text. */
+const char *cpu_arithmetic(void);
+
 /* First thing in main: makes compute threads sleep while they wait for each
  * other, instead of spinning. Spinning costs a picture up to sixty times its
  * time when anything else wants a core (tests/bench/NOTES.md). The threads'

@@ -18,6 +18,7 @@ static const struct {
     { "studio", "the studio (the same as sluice alone)", cmd_studio },
     { "generate", "a picture from a prompt, without the studio", cmd_generate },
     { "plan", "where the memory of a picture will go, before it runs", cmd_plan },
+    { "decode", "pictures from latents that a stopped batch has kept", cmd_decode },
     { "inspect", "what a model is", cmd_inspect },
     { "synth", "a model with random weights, for tests and benchmarks", cmd_synth },
 };
