@@ -338,8 +338,8 @@ bool embeddings_store(const struct sha256 *key, struct embeddings v, struct err 
     if (!most)
         return true;
     if (bytes > most)
-        return err_set(e, ERR_INPUT, "text embeddings: %llu bytes for one prompt, SLUICE_CACHE_BYTES allows %llu for all",
-                       (unsigned long long)bytes, (unsigned long long)most);
+        return err_set(e, ERR_INPUT, "text embeddings: a prompt's have %llu bytes, SLUICE_CACHE_BYTES allows %llu for "
+                       "all", (unsigned long long)bytes, (unsigned long long)most);
     if (!all_finite(v.pooled) || !all_finite(v.hidden))
         return err_set(e, ERR_INPUT, "text embeddings: a value is not finite; not kept");
     name_of(key, name);

@@ -323,7 +323,8 @@ static void test_fingerprint(void **state)
     /* other configs over the same weights */
     static struct encoders x;
     encoders_open(&x, one);
-    int *const number[] = { (int *)&x.m.clip.act, &x.m.clip.heads, &x.m.clip.eos_id, &x.m.t5.heads, &x.m.t5.max_distance };
+    int *const number[] = { (int *)&x.m.clip.act, &x.m.clip.heads, &x.m.clip.eos_id, &x.m.t5.heads,
+                            &x.m.t5.max_distance };
     for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
         *number[i] += 1;
         b = embeddings_fingerprint(&x.m, x.clip, x.t5);
