@@ -15,7 +15,8 @@
 
 /* Operations as the count device counts them (count.h) per second, of the text encoders
  * and the transformer, and of the VAE; by the device's compute type. Bytes per second. */
-enum rate { RATE_FP32, RATE_BF16, RATE_FP16, RATE_VAE_FP32, RATE_VAE_BF16, RATE_VAE_FP16, RATE_LINK, RATE_DISK, RATE_COUNT };
+enum rate { RATE_FP32, RATE_BF16, RATE_FP16, RATE_VAE_FP32, RATE_VAE_BF16, RATE_VAE_FP16, RATE_LINK, RATE_DISK,
+            RATE_COUNT };
 const char *rate_name(enum rate r); /* "bf16", "vae_bf16", "link", ...: as in the file */
 enum rate rate_of(enum dtype compute, bool vae); /* compute: DT_F32, DT_BF16 or DT_F16 */
 
@@ -46,9 +47,9 @@ enum { RATES_COMPUTE = 1, RATES_LINK = 2, RATES_DISK = 4 };
  * bound: README's table says how near a model comes). LINK: device_upload. Both take
  * some 100 MB for the moment; d is idle and gets its arena back.
  * DISK: reads at most 64 MB of `file` (may be NULL), whose pages are first asked out of
- * the page cache; unknown if they stay (mapped and in use, a file system in memory) or the
- * system does not say so (a file of another user), if they are less than 1 MB, or on any fault. False only when d fails, is interrupted, or
- * memory is refused. */
+ * the page cache. Unknown if they stay there (mapped and in use, a file system in memory)
+ * or the system does not tell (another user's file), for less than 1 MB, and on any fault.
+ * False only when d fails, is interrupted, or memory is refused. */
 bool rates_measure(struct rates *r, struct device *d, const char *file, unsigned want, struct err *e);
 
 #endif

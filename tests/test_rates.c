@@ -322,7 +322,9 @@ static void test_measure_disk(void **state)
     unsigned char *data = malloc(BYTES);
     for (size_t i = 0; i < BYTES; i++)
         data[i] = (unsigned char)(i * 2654435761u >> 24);
-    const struct { size_t bytes; bool may; } cases[] = { { 0, false }, { 1, false }, { 1 << 19, false }, { BYTES, true } };
+    static const struct { size_t bytes; bool may; } cases[] = {
+        { 0, false }, { 1, false }, { 1 << 19, false }, { BYTES, true },
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct rates r = { 0 };
         assert_true(file_write(path_in(dir, "weights", path), data, cases[i].bytes, &e));
