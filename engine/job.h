@@ -18,8 +18,8 @@ enum { JOB_SIZE_MIN = 16, JOB_SIZE_MAX = 8192, JOB_SIZE_STEP = 16,
 #define JOB_GUIDANCE_MAX 100.0f
 #define JOB_BUDGET_LEAST SIZE_MAX
 
-enum precision { PRECISION_FP32, PRECISION_BF16 };
-const char *precision_name(enum precision p); /* "fp32", "bf16" */
+enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_FP16, PRECISION_COUNT_ };
+const char *precision_name(enum precision p); /* "fp32", "bf16", "fp16" */
 bool precision_from_name(enum precision *out, const char *name);
 enum dtype precision_dtype(enum precision p);
 

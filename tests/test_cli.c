@@ -668,7 +668,7 @@ static void test_options_refused(void **state)
         { 2, "--guidance", "nan", "--guidance nan" }, { 2, "--guidance", "", "--guidance" },
         { 2, "--seed", "-1", "--seed -1" },         { 2, "--seed", "18446744073709551616", "2^64-1" },
         { 2, "--seed", " -1", "--seed" },           { 2, "--seed", "7x", "--seed 7x" },
-        { 2, "--rng", "mt19937", "torch-cpu" },     { 2, "--precision", "fp8", "bf16 or fp32" },
+        { 2, "--rng", "mt19937", "torch-cpu" },     { 2, "--precision", "fp8", "bf16, fp16 or fp32" },
         { 2, "--device", "cuda", "--device cuda" }, { 1, "--threads", "-1", "threads is -1" },
         { 1, "--threads", "5000", "threads is 5000" }, { 2, "--threads", "all", "--threads all" },
         { 1, "-n", "0", "count is 0" },             { 1, "-n", "-2", "count is -2" },

@@ -32,7 +32,7 @@ static const char help[] =
     "      --guidance G        0 to 100 (default: the model's)\n"
     "      --seed N            0 to 2^64-1, or random (default: random, and printed)\n"
     "      --rng NAME          torch-cpu, torch-cpu-bf16, torch-cpu-bf16-early, philox\n"
-    "      --precision P       bf16 (default) or fp32\n"
+    "      --precision P       bf16 (default), fp16 or fp32\n"
     "      --device cpu        the only one there is yet\n"
     "      --threads N         (default: all cores)\n"
     "  -n, --count N           pictures, with seeds N, N+1, ...\n"
@@ -132,7 +132,7 @@ static int set_option(struct job *j, int option, const char *value, struct err *
         return rng_from_name(&j->rng, value) ? 0
                : cmd_usage(command, "--rng %s: use torch-cpu, torch-cpu-bf16, torch-cpu-bf16-early or philox", value);
     case OPT_PRECISION:
-        return precision_from_name(&j->precision, value) ? 0 : cmd_usage(command, "--precision %s: use bf16 or fp32", value);
+        return precision_from_name(&j->precision, value) ? 0 : cmd_usage(command, "--precision %s: use bf16, fp16 or fp32", value);
     case OPT_DEVICE:
         return !strcmp(value, "cpu") ? 0 : cmd_usage(command, "--device %s: this build has only cpu", value);
     case OPT_THREADS:

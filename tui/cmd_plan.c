@@ -22,7 +22,7 @@ static const char help[] =
     "                          (default: none, weights are used where they lie)\n"
     "      --size WxH          pixels (default: the model's)\n"
     "      --steps N           (default: the model's)\n"
-    "      --precision P       bf16 (default) or fp32\n"
+    "      --precision P       bf16 (default), fp16 or fp32\n"
     "      --json              the same as one JSON object\n"
     "  -h, --help\n";
 
@@ -156,7 +156,7 @@ int cmd_plan(int argc, char **argv)
     if (ok && steps)
         j.steps = (int)n;
     if (ok && precision && !precision_from_name(&j.precision, precision))
-        ok = err_set(&e, ERR_INPUT, "--precision %s: use bf16 or fp32", precision);
+        ok = err_set(&e, ERR_INPUT, "--precision %s: use bf16, fp16 or fp32", precision);
     ok = ok && job_check(&j, notice, &e);
     if (ok && notice[0])
         fprintf(stderr, "sluice: %s\n", notice);
