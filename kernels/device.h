@@ -12,9 +12,10 @@
  * they are stored in (F32, BF16, F16); where that is not the activations' type
  * they are converted to it, piece by piece.
  *
- * Types: "activation" tensors are F32 or BF16 (device->compute) unless said
+ * Types: "activation" tensors are F32, BF16 or F16 (device->compute) unless said
  * otherwise. Norm statistics, softmax and all accumulations are F32 at least;
- * a result is rounded once, when it is stored. Vectors (weight, bias, scale,
+ * a result is rounded once, when it is stored. Stored to F16 a finite value stays
+ * finite: beyond +-65504 it becomes that. Vectors (weight, bias, scale,
  * shift, gate) may be of any floating type.
  *
  * Rows: a row's result does not depend on how many rows are asked for at once,
@@ -96,7 +97,7 @@ struct device_ops {
 
 struct device {
     const struct device_ops *ops;
-    enum dtype compute;  /* DT_F32 or DT_BF16: the type of activations */
+    enum dtype compute;  /* DT_F32, DT_BF16 or DT_F16: the type of activations */
     struct arena arena;
     struct err err;      /* sticky */
     /* Asked before every operation; true: stop with ERR_CANCELLED. Cheap. May be NULL. */
@@ -159,7 +160,7 @@ static inline void device_release(struct device *d, size_t mark) { arena_release
  * and their dimension; pictures are [height, width, channels]. */
 
 /* y[m,n] = act(x[m,k] w[n,k]^T + b[n]); b may be absent. y has x's type, or F32
- * where x is BF16. w's rows may be strided. */
+ * where x is narrower. w's rows may be strided. */
 void device_linear(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                    enum act act);
 /* o[Lq,H,D] = softmax(scale q[Lq,H,D] k[Lk,H,D]^T + bias) v[Lk,H,D] per head. */

@@ -23,6 +23,8 @@ static double get(struct tensor t, int64_t i, int64_t j, int64_t k)
 
 static void put(struct tensor t, int64_t i, int64_t j, int64_t k, double v)
 {
+    if (t.dtype == DT_F16 && isfinite(v))
+        v = fmax(fmin(v, 65504), -65504);
     dtype_store(t.data, t.dtype, at(t, i, j, k), v);
 }
 
