@@ -199,9 +199,18 @@ static void move(struct canvas *p, int away, int64_t h, int64_t w, int64_t c)
     p->c = c;
 }
 
+static void normalise(struct canvas *p, struct tensor y, struct tensor x, const struct norm *n, enum act act)
+{
+    size_t mark = device_mark(p->d);
+    struct tensor moments = device_image(p->d, DT_F32, x.shape[0], p->config->groups, 2);
+    device_group_moments(p->d, moments, x);
+    device_group_norm(p->d, y, x, moments, n->w, n->b, p->config->eps, act);
+    device_release(p->d, mark);
+}
+
 static void norm_silu(struct canvas *p, struct tensor y, struct tensor x, const struct norm *n)
 {
-    device_group_norm(p->d, y, x, n->w, n->b, p->config->groups, p->config->eps, ACT_SILU);
+    normalise(p, y, x, n, ACT_SILU);
 }
 
 static void convolve(struct canvas *p, const struct conv *c)
@@ -237,7 +246,7 @@ static void attend(struct canvas *p, const struct middle *m)
     struct tensor y = tensor_as_2d(a, n, c), q = tensor_as_2d(view(p, 2, p->h, p->w, c), n, c);
     size_t mark = device_mark(d);
     struct tensor k = device_matrix(d, d->compute, n, c), v = device_matrix(d, d->compute, n, c);
-    device_group_norm(d, a, picture(p), m->norm.w, m->norm.b, p->config->groups, p->config->eps, ACT_NONE);
+    normalise(p, a, picture(p), &m->norm, ACT_NONE);
     apply_linear(d, q, y, &m->q, ACT_NONE);
     apply_linear(d, k, y, &m->k, ACT_NONE);
     apply_linear(d, v, y, &m->v, ACT_NONE);
