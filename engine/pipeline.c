@@ -505,7 +505,7 @@ static bool decode(struct run *r, const float *latent, struct err *e)
     size_t mark;
     if (!phase_begin(r, PHASE_VAE, &mark, e))
         return false;
-    vae_decode(r->p->vae, d, r->h, r->w, latent, r->image);
+    vae_decode(r->p->vae, d, &(struct vae_options){ 0 }, r->h, r->w, latent, r->image);
     if (!phase_end(r, PHASE_VAE, mark, e))
         return false;
     r->vae_seconds = since(&began);

@@ -46,7 +46,7 @@ static void run_phase(enum phase phase, const struct models *m, const struct job
         trace_record(t, d);
         flux_step(m->flux, d, &tables, 0, NULL, NULL);
         break;
-    case PHASE_VAE: vae_decode(m->vae, d, h, w, NULL, NULL); break;
+    case PHASE_VAE: vae_decode(m->vae, d, &(struct vae_options){ 0 }, h, w, NULL, NULL); break;
     case PHASE_COUNT: break;
     }
 }

@@ -43,6 +43,7 @@ static size_t widened_bytes(struct tensor x, struct tensor w)
 size_t cpu_conv2d_scratch(struct device *d, struct tensor y, struct tensor x, struct tensor w, const struct conv2d *v)
 {
     size_t library = 0;
+    cpu_cache_trim(cpu_of(d));
     for (int bias = 0; bias < 2; bias++) {
         const struct cpu_primitive *p = plan(cpu_of(d), y, x, w, bias, v, false);
         size_t bytes = p ? cpu_round(p->weights_bytes) + cpu_round(p->scratch_bytes) : 0;

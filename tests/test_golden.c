@@ -371,7 +371,7 @@ static void pixels_from_planes(float *pixels, const float *planes, size_t count)
 
 static void run_decode(struct device *d, const struct call *c)
 {
-    vae_decode(c->vae, d, c->rows, c->cols, c->in, c->out);
+    vae_decode(c->vae, d, &(struct vae_options){ 0 }, c->rows, c->cols, c->in, c->out);
 }
 
 static void decode(const struct golden *g, enum dtype compute, const float *latent, const char *expected)
@@ -405,7 +405,7 @@ static void flat_decode_once(const struct golden *g, enum dtype compute)
 
 static void run_encode(struct device *d, const struct call *c)
 {
-    vae_encode(c->vae, d, c->rows, c->cols, c->in, c->out);
+    vae_encode(c->vae, d, &(struct vae_options){ 0 }, c->rows, c->cols, c->in, c->out);
 }
 
 static void encode(const struct golden *g, enum dtype compute, const char *planes, const char *expected)

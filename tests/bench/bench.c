@@ -216,7 +216,7 @@ static void bench_vae(const struct vae *v, enum dtype type)
         if (!cpu_device_new(&d, type, 0, &e))
             fail(&e);
         count_device_init(&c, d);
-        vae_decode(v, &c.device, side / 8, side / 8, NULL, NULL);
+        vae_decode(v, &c.device, &(struct vae_options){ 0 }, side / 8, side / 8, NULL, NULL);
         size_t peak = c.device.arena.peak;
         double flops = (double)count_sum(&c).flops, seconds = 0;
         cpu_device_free(d);
@@ -229,7 +229,7 @@ static void bench_vae(const struct vae *v, enum dtype type)
         rng_normal(RNG_PHILOX, 0, latent, (size_t)side * (size_t)side / 64 * 16);
         for (int i = 0; i < RUNS - 1; i++) {
             double t = now();
-            vae_decode(v, d, side / 8, side / 8, latent, image);
+            vae_decode(v, d, &(struct vae_options){ 0 }, side / 8, side / 8, latent, image);
             seconds = best(seconds, now() - t);
         }
         if (!device_sync(d, &e))
