@@ -86,6 +86,7 @@ static struct tensor wide(struct tensor t, void *data)
 size_t cpu_conv2d_scratch(struct device *d, struct tensor y, struct tensor x, struct tensor w, const struct conv2d *v)
 {
     struct cpu_device *c = cpu_of(d);
+    cpu_cache_trim(c);
     if (x.dtype != DT_F16)
         return plain_scratch(c, y, x, w, v);
     int64_t n = band_rows(y, x, v);

@@ -74,9 +74,9 @@ struct device_ops {
                              const struct conv2d *c);
     void (*conv2d)(struct device *, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                    const struct conv2d *c, void *scratch);
-    size_t (*group_norm_scratch)(struct device *, struct tensor x, int groups);
-    void (*group_norm)(struct device *, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
-                       int groups, float eps, enum act act, void *scratch);
+    void (*group_moments)(struct device *, struct tensor moments, struct tensor x);
+    void (*group_norm)(struct device *, struct tensor y, struct tensor x, struct tensor moments, struct tensor w,
+                       struct tensor b, float eps, enum act act);
     void (*norm_modulate)(struct device *, struct tensor y, struct tensor x, struct tensor scale,
                           struct tensor shift, float eps);
     void (*layer_norm)(struct device *, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
@@ -170,10 +170,16 @@ void device_attention(struct device *d, struct tensor o, struct tensor q, struct
  * All dense; less padding on a side than the kernel is long. */
 void device_conv2d(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                    const struct conv2d *c);
-/* y = act(group_norm(x)*w + b), statistics over height, width and the C/groups
- * channels of a group; biased variance. x, y [H,W,C]; in place allowed. */
-void device_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
-                       int groups, float eps, enum act act);
+/* moments[H,groups,2] (F32): of each picture row of x[H,W,C] and each group of
+ * C/groups channels the mean, and the sum of squared deviations from that mean.
+ * A row's moments do not depend on the other rows: those of a picture may be
+ * written band by band, into rows of one tensor. */
+void device_group_moments(struct device *d, struct tensor moments, struct tensor x);
+/* y = act(group_norm(x)*w + b); mean and (biased) variance are those of all rows
+ * of moments[P,groups,2], the whole picture's, P >= H. x, y [H,W,C] are rows of that
+ * picture; in place allowed. */
+void device_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor moments, struct tensor w,
+                       struct tensor b, float eps, enum act act);
 /* y = layer_norm(x) * (1 + scale) + shift per row, no affine: AdaLN. x, y [m,n]; in place allowed. */
 void device_norm_modulate(struct device *d, struct tensor y, struct tensor x, struct tensor scale,
                           struct tensor shift, float eps);
