@@ -172,9 +172,12 @@ static void sinusoid(float *out, float t)
 /* BFL and diffusers round times to the model's type before and after x1000. */
 static float thousandfold(float t, enum dtype compute)
 {
-    if (compute != DT_BF16)
-        return t * 1000.0f;
-    return f32_from_bf16(bf16_from_f32(f32_from_bf16(bf16_from_f32(t)) * 1000.0f));
+    float value = t * 1000.0f;
+    if (compute == DT_BF16)
+        value = f32_from_bf16(bf16_from_f32(f32_from_bf16(bf16_from_f32(t)) * 1000.0f));
+    if (compute == DT_F16)
+        value = f32_from_f16(f16_from_f32(fminf(f32_from_f16(f16_from_f32(t)) * 1000.0f, 65504.0f)));
+    return value;
 }
 
 /* y = out(silu(in(x))) */

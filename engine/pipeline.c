@@ -557,7 +557,7 @@ static bool all_finite(const struct run *r, const float *x, size_t n, const stru
                 if (!weights_finite(w, weights_name(w, t), weights_tensor(w, t), e))
                     return err_prefix(e, "%s", stage_name(r->stage));
             return err_set(e, ERR_INPUT, "%s: the result is not finite%s", stage_name(r->stage),
-                           r->job->precision == PRECISION_BF16 ? ": try --precision fp32" : "");
+                           r->job->precision != PRECISION_FP32 ? ": try --precision fp32" : "");
         }
     return true;
 }

@@ -94,9 +94,9 @@ size_t cpu_conv2d_scratch(struct device *d, struct tensor y, struct tensor x, st
                           const struct conv2d *c);
 void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                 const struct conv2d *c, void *scratch);
-size_t cpu_group_norm_scratch(struct device *d, struct tensor x, int groups);
-void cpu_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
-                    int groups, float eps, enum act act, void *scratch);
+void cpu_group_moments(struct device *d, struct tensor moments, struct tensor x);
+void cpu_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor moments, struct tensor w,
+                    struct tensor b, float eps, enum act act);
 void cpu_norm_modulate(struct device *d, struct tensor y, struct tensor x, struct tensor scale,
                        struct tensor shift, float eps);
 void cpu_layer_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b, float eps);

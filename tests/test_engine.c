@@ -290,7 +290,7 @@ static void memory_is_as_planned(void **state)
     (void)state;
     struct pipeline *p = pipeline_of(&dev);
     for (int size = 16; size <= 64; size += 24) {
-        for (enum precision precision = PRECISION_FP32; precision <= PRECISION_BF16; precision++) {
+        for (enum precision precision = PRECISION_FP32; precision < PRECISION_COUNT_; precision++) {
             struct job j = job_named("memory.png");
             j.width = size / 16 * 16;
             j.precision = precision;
@@ -343,7 +343,7 @@ static void memory_does_not_grow(void **state)
 static void same_job_same_bytes(void **state)
 {
     (void)state;
-    for (enum precision precision = PRECISION_FP32; precision <= PRECISION_BF16; precision++) {
+    for (enum precision precision = PRECISION_FP32; precision < PRECISION_COUNT_; precision++) {
         struct pipeline *p = pipeline_of(&dev), *q = pipeline_of(&dev);
         struct job j = job_named("same-a.png");
         j.precision = precision;

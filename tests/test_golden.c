@@ -406,7 +406,7 @@ static void flat_decode_once(const struct golden *g, enum dtype compute)
 
 static void run_encode(struct device *d, const struct call *c)
 {
-    vae_encode(c->vae, d, c->rows, c->cols, c->in, c->out);
+    vae_encode(c->vae, d, &(struct vae_options){ 0 }, c->rows, c->cols, c->in, c->out);
 }
 
 static void encode(const struct golden *g, enum dtype compute, const char *planes, const char *expected)
