@@ -648,6 +648,56 @@ static void stages_in_half(void **state)
     for_all(encode_once, DT_F16);
 }
 
+/* T5's feed-forward results leave F16's range when its last weights are large: they stay finite. */
+static void large_tfive_in_half(void **state)
+{
+    (void)state;
+    struct golden g = goldens[0];
+    struct err e = { 0 };
+    char dir[MODEL_PATH_MAX], file[PATH_SIZE], name[96];
+    golden_make(g.name, path_in(work, "large", g.dir));
+    if (!model_open(&g.model, g.dir, true, &e))
+        fail_msg("%s", e.text);
+    path_in(model_part_dir(&g.model, MODEL_T5, dir), "model.safetensors", file);
+    struct safetensors *s = open_tensors(dir, "model.safetensors");
+    size_t bytes;
+    char *data = file_read(file, 64 << 20, &bytes, &e);
+    if (!data)
+        fail_msg("%s", e.text);
+    const char *end = safetensors_tensor(s, 0).data; /* of the tensor that lies last in the file */
+    size_t end_bytes = tensor_bytes(safetensors_tensor(s, 0));
+    for (size_t i = 0; i < safetensors_count(s); i++)
+        if ((const char *)safetensors_tensor(s, i).data > end) {
+            end = safetensors_tensor(s, i).data;
+            end_bytes = tensor_bytes(safetensors_tensor(s, i));
+        }
+    for (int b = 0; b < g.model.t5.layers; b++) {
+        snprintf(name, sizeof name, "encoder.block.%d.layer.1.DenseReluDense.wo.weight", b);
+        struct tensor t = take(&g, s, name);
+        t.data = data + bytes - end_bytes - (size_t)(end - (const char *)t.data);
+        for (int64_t k = 0; k < tensor_count(t); k++)
+            dtype_store(t.data, t.dtype, k, dtype_load(t.data, t.dtype, k) * 0x1p20);
+    }
+    safetensors_close(s);
+    scratch_write(file, data, bytes);
+    free(data);
+    struct tensor ids = take(&g, g.stages, "t5_ids");
+    struct call c = { .g = &g, .ids = ids.data, .n = (int)tensor_count(ids), .run = run_t5 };
+    size_t n = (size_t)c.n * (size_t)g.model.t5.width;
+    float *wide = c.out = values(n), *half = values(n);
+    if (!t5_open(&c.t5, &g.model, &e))
+        fail_msg("%s", e.text);
+    run_call(DT_F32, &c);
+    c.out = half;
+    run_call(DT_F16, &c);
+    for (size_t i = 0; i < n; i++)
+        assert_true(isfinite(half[i]) && isfinite(wide[i]));
+    assert_true(measure(half, wide, n).rel > 0.01); /* else nothing was saturated */
+    t5_close(c.t5);
+    free(wide);
+    free(half);
+}
+
 static void near_zero_in_fp(void **state)
 {
     (void)state;
@@ -704,6 +754,7 @@ int main(void)
         cmocka_unit_test(encode_in_fp),
         cmocka_unit_test(encode_in_bf),
         cmocka_unit_test(stages_in_half),
+        cmocka_unit_test(large_tfive_in_half),
         cmocka_unit_test(near_zero_in_fp),
         cmocka_unit_test(pipeline_in_fp),
         cmocka_unit_test(pipeline_in_bf),
