@@ -111,7 +111,7 @@ static const struct plan_rates nominal = { 30e12, 30e12, 12e9, 0 };
 
 /* Work in pieces is slower: every piece goes through the weights again. This
  * many rows more would have cost as much (measured: tests/bench/NOTES.md). */
-enum { PIECE_ROWS = 24 };
+enum { PIECE_ROWS = 10 };
 
 static double compute_seconds(const struct plan_rates *r, enum phase phase, const struct plan_phase *q)
 {

@@ -357,6 +357,8 @@ static void a_refused_arena_is_planned_again(void **state)
     struct job j = make_job("again");
     struct said want, got;
     int again = 0;
+    j.width = j.height = 160; /* where the VAE has bands to go to */
+    j.steps = 1;
     run(&j, &want);
     for (long n = 1;; n++) {
         struct err e = { 0 };
