@@ -2,13 +2,20 @@
  * channels] pictures. The weights lie in the file as [O, I, kh, kw]; for each
  * call they are copied into the layout that oneDNN likes, in scratch: a few
  * percent of the time of the smallest picture, and no second copy is kept.
- * F16 pictures are widened to F32 in scratch, a band of rows at a time. */
+ * Pictures that oneDNN cannot multiply (cpu_product_type) are widened to F32 in
+ * scratch, a band of rows at a time. */
 #include "kernels/cpu_internal.h"
 #include "kernels/cpu_vec.h"
 
 #include <string.h>
 
 enum { BAND_BYTES = 16 * 1024 * 1024 }; /* of widened x and y */
+
+/* Weights that must be converted to x's type first. */
+static bool widens(struct tensor w)
+{
+    return cpu_product_type(w.dtype) != w.dtype;
+}
 
 static struct cpu_primitive *plan(struct cpu_device *c, struct tensor y, struct tensor x, struct tensor w, bool bias,
                                   const struct conv2d *v, bool compile)
@@ -17,8 +24,7 @@ static struct cpu_primitive *plan(struct cpu_device *c, struct tensor y, struct 
     memset(&key, 0, sizeof key);
     key.kind = CPU_CONV;
     key.src = cpu_dnnl_type(x.dtype);
-    /* F16 weights are widened to x's type first: this oneDNN has no F16. */
-    key.weights = cpu_dnnl_type(w.dtype == DT_F16 ? x.dtype : w.dtype);
+    key.weights = cpu_dnnl_type(widens(w) ? x.dtype : w.dtype);
     key.dst = cpu_dnnl_type(y.dtype);
     key.bias = bias;
     key.accumulate = v->accumulate;
@@ -40,7 +46,7 @@ static struct cpu_primitive *plan(struct cpu_device *c, struct tensor y, struct 
 
 static size_t widened_bytes(struct tensor x, struct tensor w)
 {
-    return w.dtype == DT_F16 ? cpu_round((size_t)tensor_count(w) * dtype_bytes(x.dtype)) : 0;
+    return widens(w) ? cpu_round((size_t)tensor_count(w) * dtype_bytes(x.dtype)) : 0;
 }
 
 static size_t plain_scratch(struct cpu_device *c, struct tensor y, struct tensor x, struct tensor w,
@@ -87,7 +93,7 @@ size_t cpu_conv2d_scratch(struct device *d, struct tensor y, struct tensor x, st
 {
     struct cpu_device *c = cpu_of(d);
     cpu_cache_trim(c);
-    if (x.dtype != DT_F16)
+    if (x.dtype == cpu_product_type(x.dtype))
         return plain_scratch(c, y, x, w, v);
     int64_t n = band_rows(y, x, v);
     size_t most = 0;
@@ -114,11 +120,11 @@ static void plain_conv2d(struct cpu_device *c, struct tensor y, struct tensor x,
     if (tensor_present(b))
         vec_load(bias, b.data, b.dtype, b.shape[0]);
     void *plain = w.data;
-    if (w.dtype == DT_F16) {
+    if (widens(w)) {
         int64_t row = w.shape[1] * w.shape[2] * w.shape[3];
         for (int64_t o = 0; o < w.shape[0]; o++) {
             float values[row];
-            vec_load(values, (const uint16_t *)w.data + o * row, DT_F16, row);
+            vec_load(values, (const uint16_t *)w.data + o * row, w.dtype, row);
             vec_store(widened + (size_t)(o * row) * dtype_bytes(x.dtype), x.dtype, values, row);
         }
         plain = widened;
@@ -151,7 +157,7 @@ void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tenso
 {
     struct cpu_device *c = cpu_of(d);
     cpu_cache_trim(c);
-    if (x.dtype != DT_F16) {
+    if (x.dtype == cpu_product_type(x.dtype)) {
         plain_conv2d(c, y, x, w, b, v, scratch);
         return;
     }
