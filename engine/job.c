@@ -170,6 +170,9 @@ bool job_check(struct job *j, char notice[256], struct err *e)
         return false;
     if (!(j->guidance >= 0 && j->guidance <= JOB_GUIDANCE_MAX))
         return err_set(e, ERR_INPUT, "guidance is %g: give 0 to %g", j->guidance, JOB_GUIDANCE_MAX);
+    if (j->vae == VAE_TILES && 2 * j->vae_overlap >= j->vae_tile)
+        return err_set(e, ERR_INPUT, "vae_overlap is %d: less than half of vae_tile, which is %d, is expected",
+                       j->vae_overlap, j->vae_tile);
     if (width != j->width || height != j->height)
         snprintf(notice, 256, "size %dx%d rounded to %dx%d: FLUX.1 works in steps of %d pixels", j->width, j->height,
                  width, height, JOB_SIZE_STEP);

@@ -141,9 +141,8 @@ enum { CHOICES_MAX = 8 };
 /* Whole, then bands of falling height; each of them unless the job says which. */
 static int vae_choices(const struct maker *k, struct pieces out[CHOICES_MAX])
 {
-    static const int bands[] = { 256, 128, 64, 32, 16 };
     const struct job *j = k->job;
-    int n = 0;
+    int n = 0, band = 0;
     if (j->vae == VAE_TILES) {
         out[0].vae = (struct vae_options){ .tile = j->vae_tile, .overlap = j->vae_overlap };
         return 1;
@@ -152,9 +151,8 @@ static int vae_choices(const struct maker *k, struct pieces out[CHOICES_MAX])
         out[n++].vae.band = 0;
     if (j->vae != VAE_WHOLE && j->vae_band != JOB_AUTO)
         out[n++].vae.band = j->vae_band;
-    for (size_t i = 0; j->vae != VAE_WHOLE && j->vae_band == JOB_AUTO && i < sizeof bands / sizeof *bands; i++)
-        if (bands[i] < j->height || (!n && i + 1 == sizeof bands / sizeof *bands))
-            out[n++].vae.band = bands[i];
+    while (j->vae != VAE_WHOLE && j->vae_band == JOB_AUTO && n < CHOICES_MAX && vae_smaller_band(&band))
+        out[n++].vae.band = band;
     return n;
 }
 

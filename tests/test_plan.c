@@ -411,7 +411,7 @@ static void budgets_of(const struct case_models *c, const struct job *j, int bud
     struct models m = { &c->model, c->clip, c->t5, c->flux, c->vae };
     struct plan_devices devices = { &d, &d };
     struct plan_rates rates = { 1e9 * (double)(1 + below(100000)), 1e9 * (double)(1 + below(100000)),
-                                1e6 * (double)(1 + below(100000)) };
+                                1e6 * (double)(1 + below(100000)), 0 };
     if (!plan_make(&p, &m, j, &devices, &rates, JOB_BUDGET_LEAST, &e))
         fail_msg("%s", e.text);
     size_t least = p.budget, budget = least, resident = 0;
