@@ -25,21 +25,21 @@ static char *fill(const char *of, const char *words, int *places, const char **w
         return NULL;
     }
     for (const char *s = of; *s && !*wrong; s++) {
-        bool brace = *s == '{' || *s == '}';
-        if (brace && s[1] == *s) {
-            s++;
-            brace = false;
-        }
-        if (brace && (*s == '{') == inside)
-            *wrong = inside ? "a { within {...}" : "a } without its {";
-        else if (brace)
-            inside = !inside;
-        if (brace && inside && (*places)++)
+        bool twice = (*s == '{' || *s == '}') && s[1] == *s;
+        s += twice;
+        if (twice || (*s != '{' && *s != '}')) {
+            if (!inside || !words)
+                *to++ = *s;
+        } else if (*s == '{' && *places) {
             *wrong = "a second {...}: there is one place for words";
-        if (brace && inside && words)
-            to = stpcpy(to, words);
-        if (!brace && !(inside && words))
-            *to++ = *s;
+        } else if (*s == '}' && !inside) {
+            *wrong = "a } without its {";
+        } else {
+            inside = *s == '{';
+            *places += inside;
+            if (inside && words)
+                to = stpcpy(to, words);
+        }
     }
     *to = '\0';
     if (inside && !*wrong)
@@ -77,7 +77,8 @@ static bool check_prompt(const struct preset *p, const struct sheet_source *s, s
     char *text = fill(prompt_of(p), NULL, &places, &wrong, e);
     const struct sheet_row *row = sheet_find(&p->rows, setting_find("prompt"));
     if (wrong)
-        yaml_fault(s->f, s->file, row->line, row->column, "prompt has %s; a brace of its own is written {{ or }}", wrong);
+        yaml_fault(s->f, s->file, row->line, row->column, "prompt has %s; a brace of its own is written {{ or }}",
+                   wrong);
     free(text);
     return text || wrong;
 }
@@ -144,7 +145,7 @@ static bool read_model(struct preset *p, const struct sheet_source *s, const str
     if (!name)
         sheet_fault(s, model, "model has no name");
     else if (sheet_line(s, name, p->model, sizeof p->model) && !shelf_is_name(p->model))
-        sheet_fault(s, name, "\"%.64s\" is no model's name: letters, digits, \"-\", \"_\" and \".\" make one, and no path does",
+        sheet_fault(s, name, "\"%.64s\" is no model's name: it is made of letters, digits and -_., and is no path",
                     p->model);
     if (hashes && hashes->kind != YAML_MAP && hashes->kind != YAML_REFUSED)
         sheet_fault(s, hashes, "sha256 is no map: write \"file: hash\" lines below it");
@@ -162,8 +163,8 @@ bool preset_model_same(const struct preset *p, const char *folder,
         if (!file_join(path, folder, p->hash[i].file, e) || !sha256(path, hex, e))
             return false;
         if (strcmp(hex, p->hash[i].sha256))
-            return err_set(e, ERR_INPUT, "%.200s is another file than the preset %.64s was made with: its SHA-256 is %s, "
-                           "expected %s", path, p->name, hex, p->hash[i].sha256);
+            return err_set(e, ERR_INPUT, "%.200s is another file than the preset %.64s was made with: its SHA-256 is "
+                           "%s, expected %s", path, p->name, hex, p->hash[i].sha256);
     }
     return true;
 }
@@ -171,7 +172,8 @@ bool preset_model_same(const struct preset *p, const char *folder,
 /* --- profile -------------------------------------------------------------------------------- */
 
 /* Where the profile is, with no way out of the preset's folder, links followed. */
-static bool profile_path(char path[FILE_PATH_MAX], const struct sheet_source *s, const struct yaml_entry *v, const char *name)
+static bool profile_path(char path[FILE_PATH_MAX], const struct sheet_source *s, const struct yaml_entry *v,
+                         const char *name)
 {
     char folder[FILE_PATH_MAX], real_folder[PATH_MAX], real[PATH_MAX];
     struct err e = { 0 };
@@ -179,7 +181,7 @@ static bool profile_path(char path[FILE_PATH_MAX], const struct sheet_source *s,
     if (!is_file)
         return shelf_named(path, SHELF_PROFILES, name, &e) || sheet_fault(s, v, "%s", e.text);
     if (!stays_within(name))
-        return sheet_fault(s, v, "\"%.100s\" leaves the preset's folder: the profile has to lie beside the preset", name);
+        return sheet_fault(s, v, "\"%.100s\" leaves the preset's folder: the profile has to lie beside it", name);
     file_folder(s->file, folder);
     if (!file_join(path, folder, name, &e))
         return sheet_fault(s, v, "%s", e.text);
@@ -201,7 +203,7 @@ static bool read_profile(struct preset *p, const struct sheet_source *s, const s
     if (wrong.kind == ERR_MEMORY)
         return err_set(e, ERR_MEMORY, "%s", wrong.text);
     if (p->has_profile && p->profile.foreign)
-        sheet_fault(s, v, "%s is a template of another program and sets the picture, too: name a profile of sluice's", name);
+        sheet_fault(s, v, "%s is a template of another program and sets the picture, too: name another", name);
     return true;
 }
 

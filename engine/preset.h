@@ -6,7 +6,7 @@
  *   model:
  *     name: FLUX.1-dev
  *     sha256:                  optional: files of the model that it was made with
- *       vae/diffusion_pytorch_model.safetensors: afc8e282...
+ *       vae/diffusion_pytorch_model.safetensors: 64 hexadecimal digits
  *   profile: 12gb              a name, or a file beside the preset
  *   prompt: Portrait of {an old fisherman}, 85 mm, soft window light
  *   size: 1024x1024            any setting of the scope SETTING_PRESET

@@ -80,7 +80,8 @@ static const char *refusal_of(const char *key)
 
 static const char *translate(const struct foreign *k, const char *value)
 {
-    static const struct setting_choice yes_no[] = { { "yes", 1 }, { "on", 1 }, { "no", 0 }, { "off", 0 }, { "none", 0 } };
+    static const struct setting_choice yes_no[] = { { "yes", 1 }, { "on", 1 }, { "no", 0 }, { "off", 0 },
+                                                    { "none", 0 } };
     const char *word = value;
     for (size_t i = 0; i < sizeof yes_no / sizeof *yes_no; i++)
         if (!strcasecmp(value, yes_no[i].name))
@@ -123,7 +124,8 @@ static bool read_template(struct profile *p, const struct sheet_source *source, 
         else if (!k)
             ok = sheet_take(&p->rows, s, v, e);
         else if ((text = sheet_text(s, v)))
-            ok = sheet_take_as(&p->rows, s, v, k->setting ? setting_find(k->setting) : NULL, translate(k, text), k->why, e);
+            ok = sheet_take_as(&p->rows, s, v, k->setting ? setting_find(k->setting) : NULL, translate(k, text), k->why,
+                               e);
     }
     return ok;
 }

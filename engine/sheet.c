@@ -61,7 +61,7 @@ bool sheet_line(const struct sheet_source *s, const struct yaml_entry *v, char *
 
 const struct yaml_entry *sheet_entry(const struct yaml_entry *map, const char *key)
 {
-    const struct yaml_entry *v = map->first;
+    const struct yaml_entry *v = map->kind == YAML_MAP ? map->first : NULL; /* a list's have no keys */
     while (v && strcmp(v->key, key))
         v = v->next;
     return v;
@@ -105,7 +105,7 @@ static int distance(const char *a, const char *b)
 static void unknown(const struct sheet_source *s, const struct yaml_entry *v)
 {
     const char *nearest = NULL;
-    int least = 1 + (int)strlen(v->key) / 3;
+    int least = 2 + (int)strlen(v->key) / 4; /* two letters exchanged count as two */
     for (int i = 0; strlen(v->key) <= KEY_MAX && i < setting_count(); i++) {
         const struct setting *candidate = setting_at(i);
         int d = candidate->scope & s->scope ? distance(v->key, candidate->name) : least;

@@ -43,7 +43,8 @@ bool sheet_line(const struct sheet_source *s, const struct yaml_entry *v, char *
 
 /* The key "sluice" has to be there and 1. */
 bool sheet_version(const struct sheet_source *s, const struct yaml_entry *root);
-const struct yaml_entry *sheet_entry(const struct yaml_entry *map, const char *key); /* NULL: there is none */
+/* NULL: there is none of that key, or it is no map. */
+const struct yaml_entry *sheet_entry(const struct yaml_entry *map, const char *key);
 
 /* The entry as the setting of its name, which has to be within the scope; a
  * fault if it is not, suggesting the nearest name. False only when memory is refused. */

@@ -63,7 +63,8 @@ static bool make_job(struct job *j, const struct preset *p, const struct model *
     return ok && (!p || (preset_apply(p, j, e) && profile_apply(&p->profile, j, e)));
 }
 
-static bool show_setting(const struct preset *p, const struct job *j, const struct setting *s, bool model, struct err *e)
+static bool show_setting(const struct preset *p, const struct job *j, const struct setting *s, bool model,
+                         struct err *e)
 {
     const struct sheet_row *preset = sheet_find(&p->rows, s), *profile = profile_row(&p->profile, j, s);
     char *value = setting_text(j, s), from[64];
@@ -97,7 +98,8 @@ static int show(const char *name)
             cmd_words(0, 0, p.about);
         printf("  %-16s ", "file");
         cmd_print(stdout, p.path);
-        printf("\n  %-16s %s%s\n", "model", p.model[0] ? p.model : "any", model || !p.model[0] ? "" : " (not found here)");
+        printf("\n  %-16s %s%s\n", "model", p.model[0] ? p.model : "any",
+               model || !p.model[0] ? "" : " (not found here)");
         if (p.has_profile) {
             printf("  %-16s ", "profile");
             cmd_print(stdout, p.profile.path);

@@ -105,7 +105,9 @@ static void print_own(const struct sheet_row *r)
 {
     struct job j = { 0 };
     bool named = r->setting && (r->setting->kind == SETTING_CHOICE || r->setting->kind == SETTING_INT);
-    char *own = named && setting_set(&j, r->setting, r->text, NULL) == SETTING_SET ? setting_text(&j, r->setting) : NULL;
+    char *own = NULL;
+    if (named && setting_set(&j, r->setting, r->text, NULL) == SETTING_SET)
+        own = setting_text(&j, r->setting);
     if (r->setting)
         printf("%s: %s\n", r->setting->name, own ? own : r->text);
     else
