@@ -60,7 +60,7 @@ static const char *refused_as(int32_t c)
     return NULL;
 }
 
-/* The first character of s that is refused, and why; its bytes in *n. */
+/* What the first character of s is refused as; NULL: it is fine. It is *c, of *n bytes. */
 static const char *check_character(const char *s, size_t bytes, size_t *n, int32_t *c)
 {
     utf8proc_ssize_t length = utf8proc_iterate((const uint8_t *)s, (utf8proc_ssize_t)bytes, c);

@@ -22,7 +22,7 @@ enum { PROMPTS_FILE_MAX = 16 << 20 };
 
 static const struct cmd_option own[] = {
     { "output", 'o', "FILE.png", "(default: sluice-DATE-TIME.png here); picture I > 0 is FILE-I.png" },
-    { "prompts", OPT_PROMPTS, "FILE", "further prompts, one a line; blank lines and those that begin with # are not" },
+    { "prompts", OPT_PROMPTS, "FILE", "further prompts, one a line; blank lines and comments (#) are left out" },
     { "device", OPT_DEVICE, "cpu", "the only one there is yet" },
     { "json", OPT_JSON, NULL, "one event per line on standard output" },
     { "init-latents", OPT_INIT_LATENTS, "FILE", "safetensors, tensor \"latent\" [16,h,w] F32, instead of noise" },
