@@ -13,11 +13,19 @@
 
 /* --- faults --------------------------------------------------------------------------- */
 
+/* Is x, a fault of the same file, further down in it than y? */
+static bool is_after(const struct yaml_fault *x, const struct yaml_fault *y, const char *file)
+{
+    size_t n = strnlen(file, 200);
+    bool same = !strncmp(x->text, file, n) && x->text[n] == ':';
+    return same && y->line && (x->line > y->line || (x->line == y->line && x->column > y->column));
+}
+
 bool yaml_fault(struct yaml_faults *f, const char *file, int line, int column, const char *fmt, ...)
 {
     if (f->count == YAML_FAULTS_MAX)
         return false;
-    struct yaml_fault *to = &f->at[f->count++];
+    struct yaml_fault new = { .line = line, .column = column };
     struct err e = { 0 };
     char reason[YAML_FAULT_BYTES];
     va_list ap;
@@ -28,8 +36,11 @@ bool yaml_fault(struct yaml_faults *f, const char *file, int line, int column, c
         err_set(&e, ERR_INPUT, "%.200s:%d:%d: %s", file, line, column, reason); /* err_set cleans */
     else
         err_set(&e, ERR_INPUT, "%.200s: %s", file, reason);
-    *to = (struct yaml_fault){ .line = line, .column = column };
-    snprintf(to->text, sizeof to->text, "%s", e.text);
+    snprintf(new.text, sizeof new.text, "%s", e.text);
+    int i = f->count++;
+    for (; i && is_after(&f->at[i - 1], &new, file); i--)
+        f->at[i] = f->at[i - 1];
+    f->at[i] = new;
     return false;
 }
 

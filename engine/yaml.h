@@ -28,7 +28,7 @@ struct yaml_faults {
     } at[YAML_FAULTS_MAX];
 };
 
-/* One more. Always returns false. */
+/* One more, in its place among those of the same file. Always returns false. */
 bool yaml_fault(struct yaml_faults *f, const char *file, int line, int column, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 
