@@ -172,9 +172,12 @@ static void sinusoid(float *out, float t)
 /* BFL and diffusers round times to the model's type before and after x1000. */
 static float thousandfold(float t, enum dtype compute)
 {
-    if (compute != DT_BF16)
-        return t * 1000.0f;
-    return f32_from_bf16(bf16_from_f32(f32_from_bf16(bf16_from_f32(t)) * 1000.0f));
+    float value = t * 1000.0f;
+    if (compute == DT_BF16)
+        value = f32_from_bf16(bf16_from_f32(f32_from_bf16(bf16_from_f32(t)) * 1000.0f));
+    if (compute == DT_F16)
+        value = f32_from_f16(f16_from_f32(fminf(f32_from_f16(f16_from_f32(t)) * 1000.0f, 65504.0f)));
+    return value;
 }
 
 /* y = out(silu(in(x))) */
@@ -210,42 +213,70 @@ static int64_t single_chunk(const struct flux *f, int i) { return 12 * (int64_t)
 static int64_t final_chunk(const struct flux *f) { return single_chunk(f, f->config->singles); }
 static int64_t all_chunks(const struct flux *f) { return final_chunk(f) + 2; }
 
-/* vec[steps, h] = silu(time + guidance + pooled), then every projection of it. */
+static float *host_floats(struct device *d, int64_t n)
+{
+    float *host = malloc((size_t)n * sizeof *host);
+    if (!host)
+        err_set(&d->err, ERR_MEMORY, "transformer: out of memory");
+    return host;
+}
+
+/* rows[i] += one, for all rows. */
+static void add_to_rows(struct device *d, struct tensor rows, struct tensor one)
+{
+    for (int64_t i = 0; i < rows.shape[0]; i++)
+        device_add(d, tensor_rows(rows, i, 1), one);
+}
+
+/* vec[conditions * steps, h] = time + guidance + pooled */
+static void embed_all(const struct flux *f, struct device *d, struct tensor vec, const struct flux_inputs *in)
+{
+    int64_t h = f->config->hidden;
+    size_t mark = device_mark(d);
+    float *host = host_floats(d, (int64_t)in->steps * SINUSOID);
+    if (!host)
+        return;
+    for (int s = 0; in->sigmas && s < in->steps; s++)
+        sinusoid(host + (size_t)s * SINUSOID, thousandfold(in->sigmas[s], d->compute));
+    struct tensor one = device_matrix(d, d->compute, 1, h);
+    struct tensor steps = tensor_rows(vec, 0, in->steps);
+    embed(d, steps, upload(d, host, in->steps, SINUSOID), &f->time);
+    if (f->config->guidance) {
+        sinusoid(host, thousandfold(in->guidance, d->compute));
+        embed(d, one, upload(d, host, 1, SINUSOID), &f->guidance);
+        add_to_rows(d, steps, one);
+    }
+    free(host);
+    struct tensor pooled = device_matrix(d, d->compute, in->conditions, h);
+    device_hold(d);
+    for (int c = 0; c < in->conditions; c++)
+        embed(d, tensor_rows(pooled, c, 1), upload(d, in->pooled[c], 1, f->config->pooled), &f->pooled);
+    device_unhold(d);
+    for (int c = in->conditions - 1; c >= 0; c--) {
+        struct tensor rows = tensor_rows(vec, (int64_t)c * in->steps, in->steps);
+        if (c)
+            device_copy(d, rows, steps);
+        add_to_rows(d, rows, tensor_rows(pooled, c, 1));
+    }
+    device_release(d, mark);
+}
+
+/* Every projection of silu(vec). */
 static void modulation(const struct flux *f, struct device *d, struct tensor table, const struct flux_inputs *in)
 {
     const struct flux_config *c = f->config;
     int64_t h = c->hidden;
     size_t mark = device_mark(d);
-    struct tensor vec = device_matrix(d, d->compute, in->steps, h);
-    struct tensor part = device_matrix(d, d->compute, in->steps, h);
-    float *host = malloc((size_t)(in->steps + 1) * SINUSOID * sizeof *host);
-    if (!host) {
-        err_set(&d->err, ERR_MEMORY, "transformer: out of memory");
-        return;
-    }
-    for (int s = 0; in->sigmas && s < in->steps; s++)
-        sinusoid(host + (size_t)s * SINUSOID, thousandfold(in->sigmas[s], d->compute));
-    embed(d, vec, upload(d, host, in->steps, SINUSOID), &f->time);
-    if (c->guidance) {
-        sinusoid(host, thousandfold(in->guidance, d->compute));
-        struct tensor one = device_matrix(d, d->compute, 1, h);
-        embed(d, one, upload(d, host, 1, SINUSOID), &f->guidance);
-        for (int s = 0; s < in->steps; s++)
-            device_add(d, tensor_rows(vec, s, 1), one);
-    }
-    free(host);
-    struct tensor one = device_matrix(d, d->compute, 1, h);
-    embed(d, one, upload(d, in->pooled, 1, c->pooled), &f->pooled);
-    for (int s = 0; s < in->steps; s++)
-        device_add(d, tensor_rows(vec, s, 1), one);
-    device_activate(d, part, vec, ACT_SILU);
+    struct tensor vec = device_matrix(d, d->compute, table.shape[0], h);
+    embed_all(f, d, vec, in);
+    device_activate(d, vec, vec, ACT_SILU);
     for (int i = 0; i < c->doubles; i++) {
-        apply_linear(d, tensor_cols(table, double_chunk(i) * h, 6 * h), part, &f->doubles[i].image.modulation, ACT_NONE);
-        apply_linear(d, tensor_cols(table, (double_chunk(i) + 6) * h, 6 * h), part, &f->doubles[i].text.modulation, ACT_NONE);
+        apply_linear(d, tensor_cols(table, double_chunk(i) * h, 6 * h), vec, &f->doubles[i].image.modulation, ACT_NONE);
+        apply_linear(d, tensor_cols(table, (double_chunk(i) + 6) * h, 6 * h), vec, &f->doubles[i].text.modulation, ACT_NONE);
     }
     for (int i = 0; i < c->singles; i++)
-        apply_linear(d, tensor_cols(table, single_chunk(f, i) * h, 3 * h), part, &f->singles[i].modulation, ACT_NONE);
-    apply_linear(d, tensor_cols(table, final_chunk(f) * h, 2 * h), part, &f->final_modulation, ACT_NONE);
+        apply_linear(d, tensor_cols(table, single_chunk(f, i) * h, 3 * h), vec, &f->singles[i].modulation, ACT_NONE);
+    apply_linear(d, tensor_cols(table, final_chunk(f) * h, 2 * h), vec, &f->final_modulation, ACT_NONE);
     device_release(d, mark);
 }
 
@@ -281,15 +312,22 @@ void flux_begin(const struct flux *f, struct device *d, struct flux_tables *t, c
     *t = (struct flux_tables){
         .text = in->text,
         .tokens = (int)tokens,
-        .context = device_matrix(d, d->compute, in->text, c->hidden),
+        .steps = in->steps,
+        .chunk = in->chunk,
+        .context = device_matrix(d, d->compute, (int64_t)in->conditions * in->text, c->hidden),
         .rope = device_matrix(d, DT_F32, tokens, c->head_dim),
-        .modulation = device_matrix(d, d->compute, in->steps, all_chunks(f) * c->hidden),
+        .modulation = device_matrix(d, d->compute, (int64_t)in->conditions * in->steps, all_chunks(f) * c->hidden),
     };
     if (!device_ok(d))
         return;
-    size_t mark = device_mark(d);
-    apply_linear(d, t->context, upload(d, in->hidden, in->text, c->context), &f->text_in, ACT_NONE);
-    device_release(d, mark);
+    device_hold(d);
+    for (int i = 0; i < in->conditions; i++) {
+        size_t mark = device_mark(d);
+        apply_linear(d, tensor_rows(t->context, (int64_t)i * in->text, in->text),
+                     upload(d, in->hidden[i], in->text, c->context), &f->text_in, ACT_NONE);
+        device_release(d, mark);
+    }
+    device_unhold(d);
     if (d->arena.base)
         rope_table(f, d, t->rope, in);
     modulation(f, d, t->modulation, in);
@@ -303,103 +341,174 @@ static struct tensor chunk(const struct flux *f, struct tensor row, int64_t i)
     return tensor_1d(tensor_cols(row, i * f->config->hidden, f->config->hidden).data, row.dtype, f->config->hidden);
 }
 
-/* q, k, v of one stream into its rows of the joint buffers, normed and turned. */
-static void project(const struct flux *f, struct device *d, struct tensor x, struct tensor qkv, struct tensor rope,
-                    const struct linear *q, const struct linear *k, const struct linear *v,
-                    const struct norm *norm_q, const struct norm *norm_k)
+/* A run of tokens that one block works on at a time. */
+struct span {
+    int64_t from, n;
+};
+
+/* The pieces of [from, from + n), in order; *at starts as 0. False: no more. */
+static bool next_span(const struct flux_tables *t, int64_t from, int64_t n, int64_t *at, struct span *s)
 {
-    int64_t h = f->config->hidden;
-    struct tensor to_q = tensor_cols(qkv, 0, h), to_k = tensor_cols(qkv, h, h), to_v = tensor_cols(qkv, 2 * h, h);
-    apply_linear(d, to_q, x, q, ACT_NONE);
-    apply_linear(d, to_k, x, k, ACT_NONE);
-    apply_linear(d, to_v, x, v, ACT_NONE);
-    device_qk_norm_rope(d, tensor_split(to_q, f->config->heads, f->config->head_dim), norm_q->w, rope, NORM_EPS);
-    device_qk_norm_rope(d, tensor_split(to_k, f->config->heads, f->config->head_dim), norm_k->w, rope, NORM_EPS);
+    int64_t most = t->chunk > 0 ? t->chunk : n;
+    *s = (struct span){ from + *at, n - *at < most ? n - *at : most };
+    *at += s->n;
+    return s->n > 0;
 }
 
-static void attend(const struct flux *f, struct device *d, struct tensor o, struct tensor qkv)
+static struct tensor span_rows(struct tensor t, struct span s)
+{
+    return tensor_rows(t, s.from, s.n);
+}
+
+/* Weights are held only for a second piece: held together, they take more room than one by one. */
+static void hold(struct device *d, const struct flux_tables *t, int64_t n)
+{
+    if (t->chunk > 0 && t->chunk < n)
+        device_hold(d);
+}
+
+static void unhold(struct device *d, const struct flux_tables *t, int64_t n)
+{
+    if (t->chunk > 0 && t->chunk < n)
+        device_unhold(d);
+}
+
+struct attention_weights {
+    const struct linear *q, *k, *v;
+    const struct norm *norm_q, *norm_k;
+};
+
+/* q, k, v of the rows [from, from + n) of x: normed with chunk `first` (shift,
+ * scale) of mod, projected, normed per head and turned, into the same rows of qkv. */
+static void project(const struct flux *f, struct device *d, const struct flux_tables *t, struct tensor x,
+                    struct tensor qkv, int64_t from, int64_t n, const struct attention_weights *w, struct tensor mod,
+                    int64_t first)
+{
+    int64_t h = f->config->hidden, at = 0;
+    struct span s;
+    hold(d, t, n);
+    while (next_span(t, from, n, &at, &s)) {
+        size_t mark = device_mark(d);
+        struct tensor y = device_matrix(d, d->compute, s.n, h), rows = span_rows(qkv, s), rope = span_rows(t->rope, s);
+        struct tensor q = tensor_cols(rows, 0, h), k = tensor_cols(rows, h, h), v = tensor_cols(rows, 2 * h, h);
+        device_norm_modulate(d, y, span_rows(x, s), chunk(f, mod, first + 1), chunk(f, mod, first), NORM_EPS);
+        apply_linear(d, q, y, w->q, ACT_NONE);
+        apply_linear(d, k, y, w->k, ACT_NONE);
+        apply_linear(d, v, y, w->v, ACT_NONE);
+        device_qk_norm_rope(d, tensor_split(q, f->config->heads, f->config->head_dim), w->norm_q->w, rope, NORM_EPS);
+        device_qk_norm_rope(d, tensor_split(k, f->config->heads, f->config->head_dim), w->norm_k->w, rope, NORM_EPS);
+        device_release(d, mark);
+    }
+    unhold(d, t, n);
+}
+
+/* o[s.n, h]: what the queries of the span find in all keys. */
+static void attend(const struct flux *f, struct device *d, struct tensor o, struct tensor qkv, struct span s)
 {
     int64_t h = f->config->hidden, heads = f->config->heads, head = f->config->head_dim;
-    device_attention(d, tensor_split(o, heads, head), tensor_split(tensor_cols(qkv, 0, h), heads, head),
+    device_attention(d, tensor_split(o, heads, head), tensor_split(tensor_cols(span_rows(qkv, s), 0, h), heads, head),
                      tensor_split(tensor_cols(qkv, h, h), heads, head),
                      tensor_split(tensor_cols(qkv, 2 * h, h), heads, head),
                      &(struct attention){ .scale = 1.0f / sqrtf((float)head) });
 }
 
+/* x += gate * out(attention) on the rows of one stream. */
+static void add_attention(const struct flux *f, struct device *d, const struct flux_tables *t, struct tensor x,
+                          struct tensor qkv, int64_t from, int64_t n, const struct linear *out, struct tensor gate)
+{
+    int64_t h = f->config->hidden, at = 0;
+    struct span s;
+    hold(d, t, n);
+    while (next_span(t, from, n, &at, &s)) {
+        size_t mark = device_mark(d);
+        struct tensor o = device_matrix(d, d->compute, s.n, h), y = device_matrix(d, d->compute, s.n, h);
+        attend(f, d, o, qkv, s);
+        apply_linear(d, y, o, out, ACT_NONE);
+        device_gated_add(d, span_rows(x, s), y, gate);
+        device_release(d, mark);
+    }
+    unhold(d, t, n);
+}
+
+/* x += gate * mlp(norm(x)) on the rows of one stream; chunks of mod: shift, scale, gate. */
+static void add_mlp(const struct flux *f, struct device *d, const struct flux_tables *t, struct tensor x, int64_t from,
+                    int64_t n, const struct flux_stream *w, struct tensor mod, int64_t first)
+{
+    int64_t at = 0;
+    struct span s;
+    hold(d, t, n);
+    while (next_span(t, from, n, &at, &s)) {
+        size_t mark = device_mark(d);
+        struct tensor y = device_matrix(d, d->compute, s.n, f->config->hidden);
+        struct tensor wide = device_matrix(d, d->compute, s.n, f->mlp);
+        device_norm_modulate(d, y, span_rows(x, s), chunk(f, mod, first + 1), chunk(f, mod, first), NORM_EPS);
+        apply_linear(d, wide, y, &w->mlp_in, ACT_GELU_TANH);
+        apply_linear(d, y, wide, &w->mlp_out, ACT_NONE);
+        device_gated_add(d, span_rows(x, s), y, chunk(f, mod, first + 2));
+        device_release(d, mark);
+    }
+    unhold(d, t, n);
+}
+
 /* x[L, h]: text rows, then image rows; mod: this step's row of the table. */
 static void double_block(const struct flux *f, struct device *d, const struct flux_double *b, struct tensor x,
-                         const struct flux_tables *t, struct tensor mod, int64_t first_chunk)
+                         const struct flux_tables *t, struct tensor mod, int64_t first)
 {
-    int64_t h = f->config->hidden, tokens = t->tokens;
-    struct {
+    const struct {
         const struct flux_stream *w;
         int64_t from, n, chunk;
-    } stream[2] = { { &b->text, 0, t->text, first_chunk + 6 },
-                    { &b->image, t->text, tokens - t->text, first_chunk } };
+    } stream[2] = { { &b->text, 0, t->text, first + 6 }, { &b->image, t->text, t->tokens - t->text, first } };
     size_t mark = device_mark(d);
-    struct tensor y = device_matrix(d, d->compute, tokens, h);
-    size_t attention = device_mark(d);
-    struct tensor qkv = device_matrix(d, d->compute, tokens, 3 * h);
-    struct tensor o = device_matrix(d, d->compute, tokens, h);
-    for (int s = 0; s < 2; s++) {
-        const struct flux_stream *w = stream[s].w;
-        struct tensor rows = tensor_rows(y, stream[s].from, stream[s].n);
-        device_norm_modulate(d, rows, tensor_rows(x, stream[s].from, stream[s].n),
-                             chunk(f, mod, stream[s].chunk + 1), chunk(f, mod, stream[s].chunk), NORM_EPS);
-        project(f, d, rows, tensor_rows(qkv, stream[s].from, stream[s].n),
-                tensor_rows(t->rope, stream[s].from, stream[s].n), &w->q, &w->k, &w->v, &w->norm_q, &w->norm_k);
+    struct tensor qkv = device_matrix(d, d->compute, t->tokens, 3 * (int64_t)f->config->hidden);
+    for (int i = 0; i < 2; i++) {
+        const struct flux_stream *w = stream[i].w;
+        project(f, d, t, x, qkv, stream[i].from, stream[i].n,
+                &(struct attention_weights){ &w->q, &w->k, &w->v, &w->norm_q, &w->norm_k }, mod, stream[i].chunk);
     }
-    attend(f, d, o, qkv);
-    for (int s = 0; s < 2; s++) {
-        struct tensor rows = tensor_rows(y, stream[s].from, stream[s].n);
-        apply_linear(d, rows, tensor_rows(o, stream[s].from, stream[s].n), &stream[s].w->out, ACT_NONE);
-        device_gated_add(d, tensor_rows(x, stream[s].from, stream[s].n), rows, chunk(f, mod, stream[s].chunk + 2));
-    }
-    device_release(d, attention);
-    for (int s = 0; s < 2; s++) {
-        struct tensor xs = tensor_rows(x, stream[s].from, stream[s].n);
-        struct tensor rows = tensor_rows(y, stream[s].from, stream[s].n);
-        size_t mlp = device_mark(d);
-        struct tensor wide = device_matrix(d, d->compute, stream[s].n, f->mlp);
-        device_norm_modulate(d, rows, xs, chunk(f, mod, stream[s].chunk + 4), chunk(f, mod, stream[s].chunk + 3),
-                             NORM_EPS);
-        apply_linear(d, wide, rows, &stream[s].w->mlp_in, ACT_GELU_TANH);
-        apply_linear(d, rows, wide, &stream[s].w->mlp_out, ACT_NONE);
-        device_gated_add(d, xs, rows, chunk(f, mod, stream[s].chunk + 5));
-        device_release(d, mlp);
-    }
+    for (int i = 0; i < 2; i++)
+        add_attention(f, d, t, x, qkv, stream[i].from, stream[i].n, &stream[i].w->out,
+                      chunk(f, mod, stream[i].chunk + 2));
     device_release(d, mark);
+    for (int i = 0; i < 2; i++)
+        add_mlp(f, d, t, x, stream[i].from, stream[i].n, stream[i].w, mod, stream[i].chunk + 3);
 }
 
 static void single_block(const struct flux *f, struct device *d, const struct flux_single *b, struct tensor x,
-                         const struct flux_tables *t, struct tensor mod, int64_t first_chunk)
+                         const struct flux_tables *t, struct tensor mod, int64_t first)
 {
-    int64_t h = f->config->hidden, tokens = t->tokens;
+    int64_t h = f->config->hidden, at = 0;
+    struct span s;
     size_t mark = device_mark(d);
-    struct tensor y = device_matrix(d, d->compute, tokens, h);
-    struct tensor both = device_matrix(d, d->compute, tokens, h + f->mlp); /* attention, mlp */
-    struct tensor qkv = device_matrix(d, d->compute, tokens, 3 * h);
-    device_norm_modulate(d, y, x, chunk(f, mod, first_chunk + 1), chunk(f, mod, first_chunk), NORM_EPS);
-    project(f, d, y, qkv, t->rope, &b->q, &b->k, &b->v, &b->norm_q, &b->norm_k);
-    attend(f, d, tensor_cols(both, 0, h), qkv);
-    apply_linear(d, tensor_cols(both, h, f->mlp), y, &b->mlp, ACT_GELU_TANH);
-    apply_linear(d, y, both, &b->out, ACT_NONE);
-    device_gated_add(d, x, y, chunk(f, mod, first_chunk + 2));
+    struct tensor qkv = device_matrix(d, d->compute, t->tokens, 3 * h);
+    project(f, d, t, x, qkv, 0, t->tokens, &(struct attention_weights){ &b->q, &b->k, &b->v, &b->norm_q, &b->norm_k },
+            mod, first);
+    hold(d, t, t->tokens);
+    while (next_span(t, 0, t->tokens, &at, &s)) {
+        size_t piece = device_mark(d);
+        struct tensor y = device_matrix(d, d->compute, s.n, h);
+        struct tensor both = device_matrix(d, d->compute, s.n, h + f->mlp); /* attention, mlp */
+        attend(f, d, tensor_cols(both, 0, h), qkv, s);
+        device_norm_modulate(d, y, span_rows(x, s), chunk(f, mod, first + 1), chunk(f, mod, first), NORM_EPS);
+        apply_linear(d, tensor_cols(both, h, f->mlp), y, &b->mlp, ACT_GELU_TANH);
+        apply_linear(d, y, both, &b->out, ACT_NONE);
+        device_gated_add(d, span_rows(x, s), y, chunk(f, mod, first + 2));
+        device_release(d, piece);
+    }
+    unhold(d, t, t->tokens);
     device_release(d, mark);
 }
 
-void flux_step(const struct flux *f, struct device *d, const struct flux_tables *t, int step,
+void flux_step(const struct flux *f, struct device *d, const struct flux_tables *t, int condition, int step,
                const float *latent, float *velocity)
 {
     const struct flux_config *c = f->config;
     int64_t image = t->tokens - t->text;
     size_t mark = device_mark(d);
     struct tensor x = device_matrix(d, d->compute, t->tokens, c->hidden);
-    struct tensor result = device_matrix(d, DT_F32, image, c->out_channels);
     if (!device_ok(d))
         return;
-    struct tensor mod = tensor_rows(t->modulation, step, 1);
-    device_copy(d, tensor_rows(x, 0, t->text), t->context);
+    struct tensor mod = tensor_rows(t->modulation, (int64_t)condition * t->steps + step, 1);
+    device_copy(d, tensor_rows(x, 0, t->text), tensor_rows(t->context, (int64_t)condition * t->text, t->text));
     size_t input = device_mark(d);
     apply_linear(d, tensor_rows(x, t->text, image), upload(d, latent, image, c->in_channels), &f->image_in, ACT_NONE);
     device_release(d, input);
@@ -411,6 +520,7 @@ void flux_step(const struct flux *f, struct device *d, const struct flux_tables 
         single_block(f, d, &f->singles[i], x, t, mod, single_chunk(f, i));
         device_tick(d, c->doubles + i + 1, flux_blocks(f));
     }
+    struct tensor result = device_matrix(d, DT_F32, image, c->out_channels);
     struct tensor out = tensor_rows(x, t->text, image);
     device_norm_modulate(d, out, out, chunk(f, mod, final_chunk(f)), chunk(f, mod, final_chunk(f) + 1), NORM_EPS);
     apply_linear(d, result, out, &f->final, ACT_NONE);

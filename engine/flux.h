@@ -22,30 +22,37 @@ void flux_close(struct flux *f); /* NULL is fine */
 const struct weights *flux_weights(const struct flux *f);
 int flux_blocks(const struct flux *f); /* double + single: ticks of one step */
 
+/* A condition is a prompt that the picture is drawn towards, or with cfg away from. */
+enum { FLUX_CONDITIONS_MAX = 2 };
+
 /* One picture's fixed inputs. Host pointers may be NULL on the count device. */
 struct flux_inputs {
     int text;                /* tokens */
     int rows, cols;          /* of the packed latent: height/16, width/16 */
     int steps;
-    const float *hidden;     /* [text, context] F32 */
-    const float *pooled;     /* [pooled] F32 */
+    int conditions;          /* 1, or 2 */
+    const float *hidden[FLUX_CONDITIONS_MAX]; /* [text, context] F32 */
+    const float *pooled[FLUX_CONDITIONS_MAX]; /* [pooled] F32 */
     const float *sigmas;     /* [steps + 1]; step i runs at sigmas[i] */
     float guidance;          /* used only by a model with guidance embedding */
+    int chunk;               /* tokens at a time in everything but keys and values; 0: all. Less
+                                memory for the same values; weights are held for all chunks */
 };
 
 /* What flux_begin leaves for the steps, in the arena above the caller's mark. */
 struct flux_tables {
     int text, tokens;             /* text, text + image */
-    struct tensor context;        /* [text, hidden]: embedded text, the start of every step */
+    int steps, chunk;
+    struct tensor context;        /* [conditions * text, hidden]: embedded text, the start of every step */
     struct tensor rope;           /* F32 [tokens, head dim]: cos, sin */
-    struct tensor modulation;     /* [steps, all chunks of all blocks]: see flux.c */
+    struct tensor modulation;     /* [conditions * steps, all chunks of all blocks]: see flux.c */
 };
 
 void flux_begin(const struct flux *f, struct device *d, struct flux_tables *t, const struct flux_inputs *in);
 
-/* velocity of step `step` (0-based): latent and velocity are packed
+/* velocity of step `step` (0-based) under a condition: latent and velocity are packed
  * [rows*cols, in_channels] F32 on the host, valid after device_sync. Ticks after every block. */
-void flux_step(const struct flux *f, struct device *d, const struct flux_tables *t, int step,
+void flux_step(const struct flux *f, struct device *d, const struct flux_tables *t, int condition, int step,
                const float *latent, float *velocity);
 
 /* [C,h,w] <-> [h/2*w/2, C*4], each packed row (c, dy, dx): BFL's "b c (h 2) (w 2)". */

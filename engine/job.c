@@ -10,17 +10,24 @@
 #include <sys/random.h>
 #include <time.h>
 
-static const char *const precisions[] = { [PRECISION_FP32] = "fp32", [PRECISION_BF16] = "bf16", [PRECISION_FP16] = "fp16" };
+static const struct {
+    const char *name;
+    enum dtype dtype;
+} precisions[PRECISION_COUNT_] = {
+    [PRECISION_FP32] = { "fp32", DT_F32 },
+    [PRECISION_BF16] = { "bf16", DT_BF16 },
+    [PRECISION_FP16] = { "fp16", DT_F16 },
+};
 
 const char *precision_name(enum precision p)
 {
-    return precisions[p];
+    return precisions[p].name;
 }
 
 bool precision_from_name(enum precision *out, const char *name)
 {
     for (int i = 0; i < PRECISION_COUNT_; i++)
-        if (!strcmp(name, precisions[i])) {
+        if (!strcmp(name, precisions[i].name)) {
             *out = (enum precision)i;
             return true;
         }
@@ -29,7 +36,7 @@ bool precision_from_name(enum precision *out, const char *name)
 
 enum dtype precision_dtype(enum precision p)
 {
-    return p == PRECISION_BF16 ? DT_BF16 : p == PRECISION_FP16 ? DT_F16 : DT_F32;
+    return precisions[p].dtype;
 }
 
 bool job_set_string(char **field, const char *value, struct err *e)

@@ -2,19 +2,23 @@
  *
  * Two threads. The device's thread calls serve() for each page in order; the
  * reader walks the same order ahead of it. `arrived` counts pages that are in
- * place, `used` those whose operation is done; both grow over all repetitions, and
- * page n is trace page n mod count. Where each streamed page lies is decided by the
- * reader alone and kept per trace page; a page lies in the ring only between its
- * arrival and its use, so a slot of the table is never needed twice at once unless
- * the whole trace fits the ring, and then its place is still being used and the
- * reader waits. */
+ * place, `given` those handed out, `used` those whose group is done with; all grow
+ * over all repetitions, and page n is trace page n mod count. Where each streamed
+ * page lies is decided by the reader alone and kept per trace page; a page lies in the
+ * ring only between its arrival and its group's end, so a slot of that table is never needed
+ * twice at once unless the whole trace fits the ring, and then the reader waits.
+ *
+ * A group takes one piece of the ring. Once nothing is in the ring the next group
+ * starts at its beginning, so a ring as large as the widest group never blocks. */
 #include "engine/pager.h"
 
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 /* --- the trace ---------------------------------------------------------------- */
 
@@ -31,32 +35,65 @@ static struct tensor dense(struct tensor t, void *data)
     return t;
 }
 
-static void record(struct device *d, struct tensor *w, struct tensor *b)
+static bool same_weight(struct tensor asked, struct tensor planned)
 {
-    struct trace *t = d->weights_user;
+    return asked.data == planned.data && tensor_same_shape(asked, planned);
+}
+
+/* The page at or after `from` with this weight; t->count: none. */
+static size_t find_page(const struct trace *t, size_t from, size_t to, struct tensor w)
+{
+    for (size_t i = from; i < to; i++)
+        if (same_weight(w, t->page[i].w))
+            return i;
+    return t->count;
+}
+
+static bool add_page(struct trace *t, struct tensor w, struct tensor b)
+{
     if (t->count == t->room) {
         size_t room = t->room ? 2 * t->room : 256;
         struct page *grown = realloc(t->page, room * sizeof *grown);
-        if (!grown) {
-            err_set(&d->err, ERR_MEMORY, "out of memory");
-            return;
-        }
+        if (!grown)
+            return false;
         t->page = grown;
         t->room = room;
     }
-    struct page *p = &t->page[t->count++];
-    *p = (struct page){ .w = *w, .bytes = aligned(tensor_bytes(*w)) };
-    *w = dense(*w, w->data);
-    if (b && tensor_present(*b)) {
-        p->b = *b;
-        p->bytes += aligned(tensor_bytes(*b));
-        *b = dense(*b, b->data);
+    struct page *p = &t->page[t->count];
+    *p = (struct page){ .w = w, .b = b, .bytes = aligned(tensor_bytes(w)), .first = find_page(t, 0, t->count, w),
+                        .ends = !t->holding };
+    if (tensor_present(b))
+        p->bytes += aligned(tensor_bytes(b));
+    t->count++;
+    return true;
+}
+
+static void record(struct device *d, struct tensor *w, struct tensor *b)
+{
+    struct trace *t = d->weights_user;
+    bool held = t->holding && find_page(t, t->held, t->count, *w) < t->count;
+    if (!held && !add_page(t, *w, b ? *b : (struct tensor){ 0 })) {
+        err_set(&d->err, ERR_MEMORY, "out of memory");
+        return;
     }
+    *w = dense(*w, w->data);
+    if (b && tensor_present(*b))
+        *b = dense(*b, b->data);
+}
+
+static void record_hold(struct device *d, bool begin)
+{
+    struct trace *t = d->weights_user;
+    if (!begin && t->count > t->held)
+        t->page[t->count - 1].ends = true;
+    t->holding = begin;
+    t->held = t->count;
 }
 
 void trace_record(struct trace *t, struct device *d)
 {
     d->weights = record;
+    d->hold = record_hold;
     d->weights_user = t;
 }
 
@@ -70,19 +107,61 @@ size_t trace_bytes(const struct trace *t)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < t->count; i++)
+        bytes += t->page[i].first == i ? t->page[i].bytes : 0;
+    return bytes;
+}
+
+size_t trace_each(const struct trace *t)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < t->count; i++)
         bytes += t->page[i].bytes;
     return bytes;
 }
 
-size_t trace_largest(const struct trace *t)
+/* Bytes of the group that starts at page i, and in *next where the following one does. */
+static size_t group_bytes(const struct trace *t, size_t i, size_t *next)
 {
-    size_t bytes = 0;
-    for (size_t i = 0; i < t->count; i++)
-        bytes = t->page[i].bytes > bytes ? t->page[i].bytes : bytes;
+    size_t bytes = t->page[i].bytes;
+    while (!t->page[i].ends)
+        bytes += t->page[++i].bytes;
+    *next = i + 1;
     return bytes;
 }
 
+size_t trace_widest(const struct trace *t)
+{
+    size_t widest = 0;
+    for (size_t i = 0; i < t->count;) {
+        size_t bytes = group_bytes(t, i, &i);
+        widest = bytes > widest ? bytes : widest;
+    }
+    return widest;
+}
+
+size_t trace_pair(const struct trace *t)
+{
+    size_t most = 0, before = 0, first = 0;
+    for (size_t i = 0; i < t->count;) {
+        bool head = i == 0;
+        size_t bytes = group_bytes(t, i, &i);
+        first = head ? bytes : first;
+        most = before + bytes > most ? before + bytes : most;
+        before = bytes;
+    }
+    return before + first > most ? before + first : most;
+}
+
 /* --- the placement ----------------------------------------------------------------- */
+
+size_t ring_bytes(const struct trace *t, enum ring ring)
+{
+    size_t all = trace_each(t);
+    /* Two in a row and the gap that one leaves at the ring's end are at most three of the widest. */
+    size_t bytes = ring == RING_SINGLE ? trace_widest(t) : ring == RING_DOUBLE ? trace_pair(t)
+                   : ring == RING_FULL ? 3 * trace_widest(t) : 0;
+    return bytes < all ? bytes : all;
+}
 
 size_t placement_bytes(const struct placement *l)
 {
@@ -93,6 +172,15 @@ void placement_free(struct placement *l)
 {
     free(l->resident);
     memset(l, 0, sizeof *l);
+}
+
+/* A page and all that have the same weights. */
+static void make_resident(struct placement *l, const struct trace *t, size_t first)
+{
+    l->resident_bytes += t->page[first].bytes;
+    for (size_t i = first; i < t->count; i++)
+        if (t->page[i].first == first)
+            l->resident[i] = true;
 }
 
 /* Pages in an order in which every beginning is spread evenly (0, 1/2, 1/4,
@@ -107,35 +195,22 @@ static void spread(struct placement *l, const struct trace *t, size_t room)
         size_t i = 0;
         for (int b = 0; b < bits; b++)
             i |= (k >> b & 1) << (bits - 1 - b);
-        if (i >= t->count)
+        if (i >= t->count || t->page[i].first != i)
             continue;
         if (l->resident_bytes + t->page[i].bytes > room)
             return;
-        l->resident[i] = true;
-        l->resident_bytes += t->page[i].bytes;
+        make_resident(l, t, i);
     }
 }
 
-bool placement_make(struct placement *l, const struct trace *t, size_t bytes, size_t *least, struct err *e)
+bool placement_make(struct placement *l, const struct trace *t, enum ring ring, size_t room, struct err *e)
 {
-    size_t all = trace_bytes(t), largest = trace_largest(t);
     memset(l, 0, sizeof *l);
-    bytes = bytes / ARENA_ALIGN * ARENA_ALIGN;
-    *least = largest;
-    if (bytes < largest)
-        return false;
     l->resident = calloc(t->count + 1, sizeof *l->resident);
     if (!l->resident)
         return err_set(e, ERR_MEMORY, "out of memory");
-    if (all <= bytes) {
-        for (size_t i = 0; i < t->count; i++)
-            l->resident[i] = true;
-        l->resident_bytes = all;
-        return true;
-    }
-    /* Page n + 1 arrives while n is used: a place for each, and the gap that a page leaves at the end. */
-    l->ring_bytes = bytes >= 3 * largest ? 3 * largest : bytes;
-    spread(l, t, bytes - l->ring_bytes);
+    l->ring_bytes = ring_bytes(t, ring);
+    spread(l, t, ring == RING_NONE ? SIZE_MAX : room);
     return true;
 }
 
@@ -153,16 +228,17 @@ struct pager {
     struct device *device;
     const struct trace *trace;
     const struct placement *placement;
+    struct pager_options options;
     unsigned char **place;    /* [trace count]: where the page is, or will be */
     unsigned char *ring;      /* behind the resident pages */
     size_t total;             /* pages over all repetitions */
-    double bytes_per_second;
+    size_t widest;            /* bytes of the largest group */
     pthread_t reader;
     pthread_mutex_t lock;
     pthread_cond_t moved;     /* arrived, used or stop changed */
-    size_t arrived, used;     /* pages; used <= arrived <= total */
-    bool serving;             /* page `used` has been handed out */
-    bool stop;
+    size_t arrived, given, used; /* pages; used <= given <= arrived + 1 */
+    bool holding;             /* device's thread only */
+    _Atomic bool stop;        /* written under lock */
     struct pager_stats stats;
 };
 
@@ -173,35 +249,61 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+/* --- the reader ------------------------------------------------------------------ */
+
+enum { SLICE = 4 << 20 }; /* bytes copied before the throttle and a stop are looked at */
+
+struct link {
+    struct pager *pager;
+    double due; /* when the throttled link will be free again */
+};
+
+static void pass(struct link *k, unsigned char *to, const unsigned char *from, size_t bytes)
+{
+    double rate = k->pager->options.bytes_per_second;
+    for (size_t at = 0; at < bytes && !k->pager->stop; at += SLICE) {
+        size_t n = bytes - at < SLICE ? bytes - at : SLICE;
+        double start = rate > 0 ? now() : 0;
+        memcpy(to + at, from + at, n);
+        if (rate <= 0)
+            continue;
+        k->due = (k->due > start ? k->due : start) + (double)n / rate;
+        double left = k->due - now();
+        if (left > 0)
+            nanosleep(&(struct timespec){ (time_t)left, (long)((left - (double)(time_t)left) * 1e9) }, NULL);
+    }
+}
+
 /* A view's elements, row by row if it is strided, to dense memory. */
-static void copy(unsigned char *to, struct tensor t)
+static void pass_tensor(struct link *k, unsigned char *to, struct tensor t)
 {
     if (tensor_dense(t)) {
-        memcpy(to, t.data, tensor_bytes(t));
+        pass(k, to, t.data, tensor_bytes(t));
         return;
     }
     assert(t.ndim == 2);
     size_t row = (size_t)t.shape[1] * dtype_bytes(t.dtype);
     for (int64_t i = 0; i < t.shape[0]; i++)
-        memcpy(to + (size_t)i * row, tensor_rows(t, i, 1).data, row);
+        pass(k, to + (size_t)i * row, tensor_rows(t, i, 1).data, row);
 }
 
-/* Copies at the throttled rate: `due` is when the link will be free again. */
-static void transfer(struct pager *p, const struct page *page, unsigned char *to, double *due)
+static void transfer(struct link *k, const struct page *page, unsigned char *to)
 {
-    double start = now();
-    copy(to, page->w);
+    pass_tensor(k, to, page->w);
     if (tensor_present(page->b))
-        copy(to + aligned(tensor_bytes(page->w)), page->b);
-    if (p->bytes_per_second <= 0)
-        return;
-    *due = (*due > start ? *due : start) + (double)page->bytes / p->bytes_per_second;
-    double left = *due - now();
-    if (left > 0)
-        nanosleep(&(struct timespec){ (time_t)left, (long)((left - (double)(time_t)left) * 1e9) }, NULL);
+        pass_tensor(k, to + aligned(tensor_bytes(page->w)), page->b);
 }
 
-/* The first page at or after n that lies in the ring, and is not yet done with. */
+/* Asks the kernel to read what will be copied next while this page is copied. */
+static void announce(const struct page *page)
+{
+    if (!tensor_dense(page->w))
+        return;
+    uintptr_t unit = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)page->w.data / unit * unit;
+    madvise((void *)from, (uintptr_t)page->w.data + tensor_bytes(page->w) - from, MADV_WILLNEED);
+}
+
+/* The first page at or after `used` and before n that lies in the ring. */
 static bool oldest_in_ring(const struct pager *p, size_t n, size_t *which)
 {
     for (size_t i = p->used; i < n; i++)
@@ -212,53 +314,88 @@ static bool oldest_in_ring(const struct pager *p, size_t n, size_t *which)
     return false;
 }
 
-/* Where page n (to be streamed) fits now: behind the newest, or at the start of
- * the ring, without touching what is between the oldest and the newest. */
-static bool find_place(const struct pager *p, size_t n, size_t head, size_t *offset)
+/* Where the reader is in the ring. */
+struct ring_state {
+    size_t head;           /* offset behind the newest group */
+    size_t before;         /* first page of the group placed last */
+    size_t offset, bytes;  /* of it */
+    bool high;             /* the next group goes to the ring's end */
+};
+
+/* Where `bytes` for the group that begins at page n fit now. A full ring goes
+ * round: behind the newest, or at the start, without touching what is between
+ * the oldest and the newest. A smaller one is filled from its two ends in turn,
+ * so that any two groups in a row fit without a gap. */
+static bool find_place(const struct pager *p, const struct ring_state *r, size_t n, size_t bytes, size_t *offset)
 {
-    size_t bytes = p->trace->page[n % p->trace->count].bytes, oldest;
-    if (!oldest_in_ring(p, n, &oldest)) {
-        *offset = 0;
+    size_t oldest, room = p->placement->ring_bytes;
+    *offset = 0;
+    if (!oldest_in_ring(p, n, &oldest))
         return true;
+    if (room < 3 * p->widest) {
+        *offset = r->high ? room - bytes : 0;
+        bool apart = *offset >= r->offset + r->bytes || r->offset >= *offset + bytes;
+        return p->used >= r->before && (p->used > r->before || apart);
     }
-    if (n - p->used >= p->trace->count)
-        return false; /* its entry in `place` is still in use */
     size_t tail = (size_t)(p->place[oldest] - p->ring);
-    bool wrapped = head <= tail;
-    if (!wrapped && head + bytes <= p->placement->ring_bytes)
-        *offset = head;
-    else if (!wrapped && bytes <= tail)
-        *offset = 0;
-    else if (wrapped && head + bytes <= tail)
-        *offset = head;
-    else
+    bool wrapped = r->head <= tail;
+    if (r->head + bytes <= (wrapped ? tail : room))
+        *offset = r->head;
+    else if (wrapped || bytes > tail)
         return false;
+    return true;
+}
+
+/* Places for the streamed pages of the group that begins at page n, when there
+ * is room. False: to be stopped. */
+static bool place_group(struct pager *p, size_t n, struct ring_state *r)
+{
+    const struct trace *t = p->trace;
+    size_t first = n % t->count, end = first, bytes = 0, offset = 0;
+    for (bool last = false; !last; end++) {
+        bytes += p->placement->resident[end] ? 0 : t->page[end].bytes;
+        last = t->page[end].ends;
+    }
+    if (!bytes)
+        return true;
+    /* Not before the entries of `place` are free, should the whole trace fit the ring. */
+    while (!p->stop && (n + end - first - p->used > t->count || !find_place(p, r, n, bytes, &offset)))
+        pthread_cond_wait(&p->moved, &p->lock);
+    if (p->stop)
+        return false;
+    *r = (struct ring_state){ .head = offset + bytes, .before = n, .offset = offset, .bytes = bytes, .high = !r->high };
+    for (size_t i = first; i < end; i++)
+        if (!p->placement->resident[i]) {
+            p->place[i] = p->ring + offset;
+            offset += t->page[i].bytes;
+        }
     return true;
 }
 
 static void *read_ahead(void *user)
 {
     struct pager *p = user;
-    size_t head = 0; /* ring offset behind the newest page */
-    double due = 0;
+    const struct trace *t = p->trace;
+    struct link link = { .pager = p };
+    struct ring_state ring = { 0 };
+    bool begins = true;
     pthread_mutex_lock(&p->lock);
     for (size_t n = 0; n < p->total && !p->stop; n++) {
-        size_t i = n % p->trace->count;
+        size_t i = n % t->count;
         bool resident = p->placement->resident[i];
-        if (!resident) {
-            size_t offset;
-            while (!p->stop && !find_place(p, n, head, &offset))
-                pthread_cond_wait(&p->moved, &p->lock);
-            if (p->stop)
-                break;
-            p->place[i] = p->ring + offset;
-            head = offset + p->trace->page[i].bytes;
-        }
-        if (!resident || n < p->trace->count) {
+        bool brought = n >= t->count || p->options.loaded || t->page[i].first != i;
+        if (begins && !place_group(p, n, &ring))
+            break;
+        begins = t->page[i].ends;
+        if (!resident || !brought) {
             pthread_mutex_unlock(&p->lock);
-            transfer(p, &p->trace->page[i], p->place[i], &due);
+            announce(&t->page[(i + 1) % t->count]);
+            double began = now();
+            transfer(&link, &t->page[i], p->place[i]);
+            double seconds = now() - began;
             pthread_mutex_lock(&p->lock);
-            p->stats.link_bytes += p->trace->page[i].bytes;
+            p->stats.link_bytes += t->page[i].bytes;
+            p->stats.copy_seconds += seconds;
         }
         p->arrived = n + 1;
         pthread_cond_broadcast(&p->moved);
@@ -267,40 +404,61 @@ static void *read_ahead(void *user)
     return NULL;
 }
 
-static bool same_weight(struct tensor asked, struct tensor planned)
+/* --- the device's side ------------------------------------------------------------- */
+
+/* Everything handed out is done with: the operations that used it have been
+ * queued and, on this device, have ended. Under the lock. */
+static void give_up(struct pager *p)
 {
-    return asked.data == planned.data && tensor_same_shape(asked, planned);
+    p->used = p->given;
+    pthread_cond_broadcast(&p->moved);
 }
 
-/* device->weights: page `used` is asked for now, so the one before is done with
- * (the operation that used it has been queued and, on this device, has ended). */
-static void serve(struct device *d, struct tensor *w, struct tensor *b)
+/* The page of the weight: one that the current group has already, or the next. */
+static size_t next_page(struct pager *p, struct tensor w)
 {
-    struct pager *p = d->weights_user;
-    pthread_mutex_lock(&p->lock);
-    if (p->serving)
-        p->used++;
-    p->serving = true;
-    size_t n = p->used;
-    pthread_cond_broadcast(&p->moved);
+    const struct trace *t = p->trace;
+    if (p->holding && p->given > p->used) {
+        size_t to = (p->given - 1) % t->count + 1, found = find_page(t, to - (p->given - p->used), to, w);
+        if (found < t->count)
+            return found;
+    }
+    if (!p->holding)
+        give_up(p);
+    size_t n = p->given++;
     assert(n < p->total);
-    size_t i = n % p->trace->count;
-    const struct page *page = &p->trace->page[i];
-    assert(same_weight(*w, page->w));
+    assert(same_weight(w, t->page[n % t->count].w));
     if (p->arrived <= n) {
         double began = now();
         while (p->arrived <= n)
             pthread_cond_wait(&p->moved, &p->lock);
         p->stats.wait_seconds += now() - began;
     }
+    return n % t->count;
+}
+
+static void serve(struct device *d, struct tensor *w, struct tensor *b)
+{
+    struct pager *p = d->weights_user;
+    pthread_mutex_lock(&p->lock);
+    size_t i = next_page(p, *w);
     pthread_mutex_unlock(&p->lock);
     *w = dense(*w, p->place[i]);
     if (b && tensor_present(*b))
-        *b = dense(*b, p->place[i] + aligned(tensor_bytes(page->w)));
+        *b = dense(*b, p->place[i] + aligned(tensor_bytes(p->trace->page[i].w)));
+}
+
+static void hold(struct device *d, bool begin)
+{
+    struct pager *p = d->weights_user;
+    pthread_mutex_lock(&p->lock);
+    give_up(p);
+    p->holding = begin;
+    pthread_mutex_unlock(&p->lock);
 }
 
 bool pager_begin(struct pager **out, struct device *d, void *memory, const struct trace *t,
-                 const struct placement *l, size_t repeats, double bytes_per_second, struct err *e)
+                 const struct placement *l, const struct pager_options *o, struct err *e)
 {
     *out = NULL;
     if (!t->count)
@@ -315,11 +473,12 @@ bool pager_begin(struct pager **out, struct device *d, void *memory, const struc
     unsigned char *next = memory;
     for (size_t i = 0; i < t->count; i++)
         if (l->resident[i]) {
-            place[i] = next;
-            next += t->page[i].bytes;
+            bool first = t->page[i].first == i;
+            place[i] = first ? next : place[t->page[i].first];
+            next += first ? t->page[i].bytes : 0;
         }
-    *p = (struct pager){ .device = d, .trace = t, .placement = l, .place = place, .ring = next,
-                         .total = repeats * t->count, .bytes_per_second = bytes_per_second };
+    *p = (struct pager){ .device = d, .trace = t, .placement = l, .options = *o, .place = place, .ring = next,
+                         .total = o->repeats * t->count, .widest = trace_widest(t) };
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->moved, NULL);
     int rc = pthread_create(&p->reader, NULL, read_ahead, p);
@@ -331,6 +490,7 @@ bool pager_begin(struct pager **out, struct device *d, void *memory, const struc
         return err_errno(e, rc, "the pager's thread could not be started");
     }
     d->weights = serve;
+    d->hold = hold;
     d->weights_user = p;
     *out = p;
     return true;
@@ -346,6 +506,7 @@ void pager_end(struct pager *p)
     pthread_mutex_unlock(&p->lock);
     pthread_join(p->reader, NULL);
     p->device->weights = NULL;
+    p->device->hold = NULL;
     p->device->weights_user = NULL;
     pthread_cond_destroy(&p->moved);
     pthread_mutex_destroy(&p->lock);

@@ -23,19 +23,27 @@
 struct page {
     struct tensor w, b; /* as in the file; b may be absent */
     size_t bytes;       /* of both, each rounded up to ARENA_ALIGN */
+    size_t first;       /* the first page of the trace with the same tensors: often itself */
+    bool ends;          /* the last of its group */
 };
 
+/* Pages in the order of use. Consecutive pages that are held together
+ * (device_hold) form a group; all others are a group each. A group is in the
+ * ring as a whole, from the arrival of its first page to the end of its use. */
 struct trace {
     struct page *page;
     size_t count, room;
-    struct err err; /* the first failed growth, if any */
+    size_t held;    /* while a group is being recorded: its first page */
+    bool holding;
 };
 
 /* Lets d (a count device) record into t what it is asked for. */
 void trace_record(struct trace *t, struct device *d);
 void trace_free(struct trace *t);
-size_t trace_bytes(const struct trace *t);   /* of all pages: what all-resident needs */
-size_t trace_largest(const struct trace *t); /* bytes of the largest page; 0 if empty */
+size_t trace_bytes(const struct trace *t);  /* of all different pages: what all-resident needs */
+size_t trace_each(const struct trace *t);   /* of all pages: what streaming all brings each time */
+size_t trace_widest(const struct trace *t); /* bytes of the largest group; 0 if empty */
+size_t trace_pair(const struct trace *t);   /* of the largest two groups in a row, the last and the first included */
 
 /* --- the placement ----------------------------------------------------------------- */
 
@@ -45,13 +53,20 @@ struct placement {
     size_t ring_bytes;     /* 0: nothing is streamed */
 };
 
-/* The placement that fits into `bytes` of device memory beside the stage's
- * activations: everything resident, or a ring of three times the largest page
- * (one is used while the next arrives, and a page may leave a gap at the ring's
- * end) or of what there is, and as many resident pages as the rest holds, spread
- * evenly so that the link has something to do all the time. False, with *least set, if not even the largest page fits;
- * least is then the number of bytes that would. e only for lack of memory. */
-bool placement_make(struct placement *l, const struct trace *t, size_t bytes, size_t *least, struct err *e);
+/* How much of a ring a group's transfer hides behind the computing of others. */
+enum ring {
+    RING_SINGLE, /* the widest group: each is brought when the one before is done */
+    RING_DOUBLE, /* any two in a row: one arrives while the one before is used */
+    RING_FULL,   /* three of the widest: always at least one on its way, wherever the gaps fall */
+    RING_NONE,   /* nothing is streamed */
+};
+/* Its bytes; never more than all pages. */
+size_t ring_bytes(const struct trace *t, enum ring ring);
+
+/* Everything resident (RING_NONE), or a ring, and as many pages resident as
+ * `room` bytes hold, spread evenly so that the link has something to do all the
+ * time. More room never makes fewer pages resident. False: out of memory. */
+bool placement_make(struct placement *l, const struct trace *t, enum ring ring, size_t room, struct err *e);
 void placement_free(struct placement *l);
 size_t placement_bytes(const struct placement *l);
 
@@ -63,17 +78,23 @@ struct link_bytes placement_link_bytes(const struct placement *l, const struct t
 
 struct pager;
 
-/* Starts the reader and serves d's weights from now on: the trace, `repeats`
- * times. memory: placement_bytes on the device, ARENA_ALIGN aligned, the pager's
- * until pager_end. bytes_per_second throttles the copy (0: as fast as it goes).
- * t and l must outlive the pager. *out is NULL for an empty trace. */
+struct pager_options {
+    size_t repeats;          /* of the trace */
+    bool loaded;             /* an earlier pager over the same memory has brought the resident pages */
+    double bytes_per_second; /* throttles the copy; 0: as fast as it goes */
+};
+
+/* Starts the reader and serves d's weights from now on. memory: placement_bytes
+ * on the device, ARENA_ALIGN aligned, the pager's until pager_end; resident
+ * pages lie at its start. t and l must outlive the pager. *out is NULL for an empty trace. */
 bool pager_begin(struct pager **out, struct device *d, void *memory, const struct trace *t,
-                 const struct placement *l, size_t repeats, double bytes_per_second, struct err *e);
+                 const struct placement *l, const struct pager_options *o, struct err *e);
 /* Stops the reader, wherever it is, and lets d use weights in place again. NULL is fine. */
 void pager_end(struct pager *p);
 
 struct pager_stats {
     size_t link_bytes;    /* copied */
+    double copy_seconds;  /* it took, throttle included */
     double wait_seconds;  /* the device waited for the link */
 };
 struct pager_stats pager_stats(const struct pager *p);

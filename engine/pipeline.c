@@ -2,20 +2,21 @@
 #include "engine/pipeline.h"
 
 #include "engine/clip.h"
+#include "engine/embeddings.h"
 #include "engine/file.h"
 #include "engine/flux.h"
 #include "engine/memory.h"
+#include "engine/rates.h"
+#include "engine/record.h"
 #include "engine/sampler.h"
 #include "engine/stages.h"
 #include "engine/t5.h"
 #include "engine/tok_clip.h"
 #include "engine/tok_t5.h"
-#include "engine/tok_text.h"
 #include "engine/vae.h"
 #include "kernels/cpu.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,14 +28,25 @@
 struct pipeline {
     const struct model *model;
     struct device *device;
-    enum precision precision; /* of the device */
+    struct device *vae_device; /* the same, unless the VAE has a precision of its own */
+    enum precision precision, vae_precision; /* of the devices */
     int threads;
+    struct rates rates;       /* of this machine with this model, as far as known */
+    bool has_rates;
+    struct sha256 encoders;   /* fingerprint of CLIP and T5 */
+    bool has_encoders;
     struct tok_clip *tok_clip;
     struct tok_t5 *tok_t5;
     struct clip *clip;
     struct t5 *t5;
     struct flux *flux;
     struct vae *vae;
+};
+
+/* A prompt as the transformer takes it. */
+struct text {
+    int32_t *clip_ids, *t5_ids;
+    float *pooled, *hidden;
 };
 
 /* One job while it runs. Host buffers, all F32 but the ids. */
@@ -49,16 +61,21 @@ struct run {
     int step;                 /* 1-based while sampling */
     double step_seconds;      /* mean of the steps done */
     double vae_seconds;       /* of an earlier picture; 0: unknown */
+    struct rates seen;        /* what this job tells of the machine */
     enum pipeline_stop heed;  /* a stop request at least this strong stops the device */
     struct event_memory memory;
     struct plan plan;
     struct pager *pager;      /* of the phase that is running; NULL without a budget */
     void *arena;
+    unsigned char *kept;      /* text encoders that stay, in the arena; NULL: none do */
+    bool loaded[PHASE_COUNT]; /* of those: their weights are there */
     struct stages stages;
+    const struct record *record; /* of the latent's file that is decoded, or NULL */
     int h, w;                 /* latent */
     size_t latent_count;
-    int32_t *clip_ids, *t5_ids;
-    float *pooled, *hidden, *sigmas, *latent, *packed, *velocity, *x0, *image;
+    struct text text[FLUX_CONDITIONS_MAX]; /* the prompt, the negative prompt */
+    float *sigmas, *latent, *packed, *velocity, *x0, *image;
+    float *against;           /* velocity under the negative prompt; NULL without cfg */
 };
 
 /* --- news --------------------------------------------------------------------------- */
@@ -72,9 +89,9 @@ static double since(const struct timespec *t)
 
 static struct event news(const struct run *r, enum event_kind kind)
 {
-    return (struct event){ .kind = kind, .job = r->id, .index = r->index, .count = r->job->count, .stage = r->stage,
+    return (struct event){ .kind = kind, .job = r->id, .index = r->index, .count = job_pictures(r->job), .stage = r->stage,
                            .step = r->step, .steps = r->job->steps, .width = r->job->width,
-                           .height = r->job->height, .seed = r->job->seed + (uint64_t)r->index,
+                           .height = r->job->height, .seed = job_seed(r->job, r->index),
                            .seconds = since(&r->began), .eta_seconds = -1 };
 }
 
@@ -162,6 +179,33 @@ bool pipeline_new(struct pipeline **out, const struct model *m, struct err *e)
     return true;
 }
 
+static void devices_close(struct pipeline *p)
+{
+    if (p->vae_device != p->device)
+        cpu_device_free(p->vae_device);
+    cpu_device_free(p->device);
+    p->device = p->vae_device = NULL;
+}
+
+static bool devices_open(struct pipeline *p, const struct job *j, struct err *e)
+{
+    enum precision vae = j->vae_precision == JOB_AUTO_PRECISION ? j->precision : (enum precision)j->vae_precision;
+    if (p->device && p->precision == j->precision && p->vae_precision == vae && p->threads == j->threads)
+        return true;
+    devices_close(p);
+    p->precision = j->precision;
+    p->vae_precision = vae;
+    p->threads = j->threads;
+    if (!cpu_device_new(&p->device, precision_dtype(j->precision), j->threads, e))
+        return false;
+    p->vae_device = p->device;
+    if (vae == j->precision || cpu_device_new(&p->vae_device, precision_dtype(vae), j->threads, e))
+        return true;
+    p->vae_device = p->device; /* the failed call has left NULL there */
+    devices_close(p);
+    return false;
+}
+
 void pipeline_free(struct pipeline *p)
 {
     if (!p)
@@ -172,7 +216,7 @@ void pipeline_free(struct pipeline *p)
     t5_close(p->t5);
     flux_close(p->flux);
     vae_close(p->vae);
-    cpu_device_free(p->device);
+    devices_close(p);
     free(p);
 }
 
@@ -195,21 +239,26 @@ static bool load(struct pipeline *p, const struct job *j, struct err *e)
         (!p->clip && !clip_open(&p->clip, m, e)) || (!p->t5 && !t5_open(&p->t5, m, e)) ||
         (!p->flux && !flux_open(&p->flux, m, e)) || (!p->vae && !vae_open(&p->vae, m, false, e)))
         return false;
-    if (p->device && (p->precision != j->precision || p->threads != j->threads)) {
-        cpu_device_free(p->device);
-        p->device = NULL;
-    }
-    p->precision = j->precision;
-    p->threads = j->threads;
-    return p->device || cpu_device_new(&p->device, precision_dtype(j->precision), j->threads, e);
+    return devices_open(p, j, e);
+}
+
+static int conditions(const struct job *j)
+{
+    return j->cfg != 1 ? 2 : 1;
 }
 
 static struct flux_inputs flux_inputs(const struct run *r)
 {
-    return (struct flux_inputs){
+    struct flux_inputs in = {
         .text = r->p->model->t5.tokens, .rows = r->h / 2, .cols = r->w / 2, .steps = r->job->steps,
-        .hidden = r->hidden, .pooled = r->pooled, .sigmas = r->sigmas, .guidance = r->job->guidance,
+        .conditions = conditions(r->job), .sigmas = r->sigmas, .guidance = r->job->guidance,
+        .chunk = r->plan.phase[PHASE_STEP].pieces.flux_chunk,
     };
+    for (int i = 0; i < in.conditions; i++) {
+        in.hidden[i] = r->text[i].hidden;
+        in.pooled[i] = r->text[i].pooled;
+    }
+    return in;
 }
 
 static bool size_fits(const struct model *m, const struct job *j, struct err *e)
@@ -220,17 +269,120 @@ static bool size_fits(const struct model *m, const struct job *j, struct err *e)
     return err_set(e, ERR_INPUT, "size %dx%d: this model's VAE needs multiples of %d", j->width, j->height, step);
 }
 
-bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, struct err *e)
+/* --- rates ---------------------------------------------------------------------- */
+
+/* "cpu, 2 threads": what the rates are kept by, with the model's name. */
+static void rates_device(const struct pipeline *p, char name[64])
 {
-    memset(plan, 0, sizeof *plan);
-    if (!load(p, j, e) || !size_fits(p->model, j, e))
-        return false;
-    struct models m = { p->model, p->clip, p->t5, p->flux, p->vae };
-    return plan_make(plan, &m, j, p->device, j->budget, e);
+    snprintf(name, 64, p->threads ? "%s, %d threads" : "%s", p->device->ops->name, p->threads);
 }
 
-/* The plan into the arena, and into what is told of the memory. */
-static bool arena_open(struct run *r, struct err *e)
+static void rates_need(struct pipeline *p)
+{
+    char name[64];
+    if (p->has_rates)
+        return;
+    rates_device(p, name);
+    p->rates = rates_load(name, p->model->name);
+    p->has_rates = true;
+}
+
+bool pipeline_measure(struct pipeline *p, const struct job *j, struct err *e)
+{
+    char name[64];
+    struct err ignored = { 0 };
+    if (!load(p, j, e))
+        return false;
+    rates_need(p);
+    bool compute = p->rates.of[rate_of(p->device->compute, false)] <= 0;
+    unsigned want = (compute ? RATES_COMPUTE : 0) | (p->rates.of[RATE_LINK] <= 0 ? RATES_LINK : 0) |
+                    (p->rates.of[RATE_DISK] <= 0 ? RATES_DISK : 0);
+    struct rates r = { 0 };
+    if (!want)
+        return true;
+    if (!rates_measure(&r, p->device, weights_path(flux_weights(p->flux), 0), want, e))
+        return false;
+    rates_device(p, name);
+    p->rates = rates_learn(p->rates, r);
+    rates_store(&r, name, "", &ignored); /* a cache that cannot be written costs only time */
+    return true;
+}
+
+/* What the job's runs at full speed have shown. */
+static void rates_keep(struct run *r)
+{
+    char name[64];
+    struct err ignored = { 0 };
+    rates_device(r->p, name);
+    r->p->rates = rates_learn(r->p->rates, r->seen);
+    rates_store(&r->seen, name, r->p->model->name, &ignored);
+}
+
+static struct plan_rates plan_rates(struct pipeline *p, const struct job *j)
+{
+    rates_need(p);
+    const double *of = p->rates.of;
+    double flops = of[rate_of(p->device->compute, false)], vae = of[rate_of(p->vae_device->compute, true)];
+    double link = of[RATE_LINK];
+    return (struct plan_rates){ .flops = flops, .vae_flops = vae > 0 ? vae : flops, .disk = of[RATE_DISK],
+                                .link = j->link > 0 && (link <= 0 || j->link < link) ? j->link : link };
+}
+
+/* --- the plan and the arena ------------------------------------------------------ */
+
+static bool make_plan(struct pipeline *p, const struct job *j, size_t budget, struct plan *plan, struct err *e)
+{
+    struct models m = { p->model, p->clip, p->t5, p->flux, p->vae };
+    struct plan_devices d = { p->device, p->vae_device };
+    struct plan_rates rates = plan_rates(p, j);
+    plan_free(plan);
+    return plan_make(plan, &m, j, &d, &rates, budget, e);
+}
+
+/* The budget that the job's means on this machine now, at most memory_fraction of
+ * what is free; says in `notice` where that is less than was asked for. */
+static size_t budget_now(const struct job *j, char notice[EVENT_TEXT_BYTES])
+{
+    size_t available = memory_free(), most = (size_t)((double)available * (double)j->memory_fraction);
+    notice[0] = '\0';
+    if (!available || !j->budget || j->budget == JOB_BUDGET_LEAST)
+        return j->budget == JOB_BUDGET_AUTO ? JOB_BUDGET_LEAST : j->budget;
+    if (j->budget != JOB_BUDGET_AUTO && j->budget > most)
+        snprintf(notice, EVENT_TEXT_BYTES, "the budget is %.2f GB, but %.2f GB are free: planned for %.2f GB (%.0f %%)",
+                 (double)j->budget * 1e-9, (double)available * 1e-9, (double)most * 1e-9, (double)j->memory_fraction * 100);
+    return j->budget < most ? j->budget : most;
+}
+
+bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, char notice[EVENT_TEXT_BYTES],
+                   struct err *e)
+{
+    memset(plan, 0, sizeof *plan);
+    return load(p, j, e) && size_fits(p->model, j, e) && make_plan(p, j, budget_now(j, notice), plan, e);
+}
+
+/* The one allocation. Refused: the plan is made again for less, as long as there is one. */
+static bool arena_allocate(struct run *r, struct err *e)
+{
+    size_t wanted = r->plan.arena_bytes;
+    while (posix_memalign(&r->arena, 4096, r->plan.arena_bytes)) {
+        struct err why = { 0 };
+        size_t less = r->plan.arena_bytes / 4 * 3;
+        r->arena = NULL;
+        if (!make_plan(r->p, r->job, less, &r->plan, &why))
+            return err_set(e, ERR_MEMORY, "%zu MB for %dx%d were refused, and less does not do: choose a smaller size",
+                           wanted / 1000000, r->job->width, r->job->height);
+    }
+    if (r->plan.arena_bytes != wanted) {
+        char text[128];
+        snprintf(text, sizeof text, "%zu MB were refused by the system: planned again with %zu MB", wanted / 1000000,
+                 r->plan.arena_bytes / 1000000);
+        notice(r, text);
+    }
+    return true;
+}
+
+/* Of the plan, what is told of the memory. */
+static void describe_memory(struct run *r)
 {
     struct event_memory *m = &r->memory;
     const struct pipeline *p = r->p;
@@ -247,31 +399,42 @@ static bool arena_open(struct run *r, struct err *e)
         if (weights > m->on_device[s])
             m->on_device[s] = weights;
     }
-    if (posix_memalign(&r->arena, 4096, m->arena_bytes)) {
-        r->arena = NULL;
-        return err_set(e, ERR_MEMORY, "%zu MB for %dx%d were refused: choose a smaller size%s", m->arena_bytes / 1000000,
-                       r->job->width, r->job->height, r->plan.budget ? " or budget" : "");
-    }
-    p->device->arena = arena_over(r->arena, m->arena_bytes);
+}
+
+static bool arena_open(struct run *r, struct err *e)
+{
+    if (!arena_allocate(r, e))
+        return false;
+    describe_memory(r);
+    struct device *d = r->p->device;
+    d->arena = arena_over(r->arena, r->plan.arena_bytes);
+    if (r->plan.kept_bytes)
+        r->kept = device_vector(d, DT_U8, (int64_t)r->plan.kept_bytes).data;
     return true;
 }
 
 /* Room in the arena for the weights of a phase (and of the next, if it shares
- * the stage): below the stage's activations, until the caller's release. */
+ * the stage): below the stage's activations, until the caller's release. Or
+ * where the weights are kept for the whole job. */
 static void *weights_room(struct run *r, enum phase phase)
 {
-    size_t bytes = r->plan.phase[phase].peak - r->plan.phase[phase].activations;
+    const struct plan_phase *q = r->plan.phase;
+    if (r->kept && phase <= PHASE_T5)
+        return r->kept + (phase == PHASE_T5 ? placement_bytes(&q[PHASE_CLIP].placement) : 0);
+    size_t bytes = q[phase].peak - q[phase].activations - r->plan.kept_bytes;
     return bytes ? device_vector(r->p->device, DT_U8, (int64_t)bytes).data : NULL;
 }
 
 /* From here on the phase's weights come through the pager, if there is a budget. */
-static bool weights_begin(struct run *r, enum phase phase, void *room, struct err *e)
+static bool weights_begin(struct run *r, enum phase phase, struct device *d, void *room, size_t repeats, struct err *e)
 {
     const struct plan_phase *q = &r->plan.phase[phase];
     if (!device_ok(r->p->device)) /* no room: nothing may be copied there */
         return device_sync(r->p->device, e);
-    return !r->plan.budget || pager_begin(&r->pager, r->p->device, room, &q->trace, &q->placement, q->repeats,
-                                          r->job->link, e);
+    struct pager_options o = { .repeats = repeats, .loaded = r->loaded[phase], .bytes_per_second = r->job->link };
+    bool ok = !r->plan.budget || pager_begin(&r->pager, d, room, &q->trace, &q->placement, &o, e);
+    r->loaded[phase] = r->kept && phase <= PHASE_T5 && ok;
+    return ok;
 }
 
 static void weights_end(struct run *r)
@@ -280,19 +443,34 @@ static void weights_end(struct run *r)
     r->pager = NULL;
 }
 
+/* The device of a phase. The VAE's own, where it has one, takes over the arena until phase_end. */
+static struct device *phase_device(struct run *r, enum phase phase)
+{
+    return phase == PHASE_VAE ? r->p->vae_device : r->p->device;
+}
+
 /* A stage of one phase, between phase_begin and phase_end. */
 static bool phase_begin(struct run *r, enum phase phase, size_t *mark, struct err *e)
 {
+    struct device *d = phase_device(r, phase);
     begin_stage(r, phase_stage(phase));
     *mark = device_mark(r->p->device);
-    return weights_begin(r, phase, weights_room(r, phase), e);
+    void *room = weights_room(r, phase);
+    if (d != r->p->device)
+        d->arena = r->p->device->arena;
+    return weights_begin(r, phase, d, room, 1, e);
 }
 
 /* Waits for the stage; gives its memory back. */
 static bool phase_end(struct run *r, enum phase phase, size_t mark, struct err *e)
 {
-    bool ok = device_sync(r->p->device, e);
+    struct device *d = phase_device(r, phase);
+    bool ok = device_sync(d, e);
     weights_end(r);
+    if (d != r->p->device) {
+        r->p->device->arena = d->arena;
+        d->arena = arena_over(NULL, 0);
+    }
     device_release(r->p->device, mark);
     return ok ? true : err_prefix(e, "%s", phase_name(phase));
 }
@@ -304,44 +482,68 @@ static bool buffers_open(struct run *r, struct err *e)
     r->h = r->job->height / m->vae.factor;
     r->w = r->job->width / m->vae.factor;
     r->latent_count = channels * (size_t)r->h * (size_t)r->w;
-    r->clip_ids = calloc((size_t)m->clip.tokens, sizeof *r->clip_ids);
-    r->t5_ids = calloc((size_t)m->t5.tokens, sizeof *r->t5_ids);
-    r->pooled = calloc((size_t)m->clip.width, sizeof *r->pooled);
-    r->hidden = calloc((size_t)m->t5.tokens * (size_t)m->t5.width, sizeof *r->hidden);
+    bool texts = true;
+    for (int i = 0; i < conditions(r->job); i++) {
+        struct text *t = &r->text[i];
+        t->clip_ids = calloc((size_t)m->clip.tokens, sizeof *t->clip_ids);
+        t->t5_ids = calloc((size_t)m->t5.tokens, sizeof *t->t5_ids);
+        t->pooled = calloc((size_t)m->clip.width, sizeof *t->pooled);
+        t->hidden = calloc((size_t)m->t5.tokens * (size_t)m->t5.width, sizeof *t->hidden);
+        texts = texts && t->clip_ids && t->t5_ids && t->pooled && t->hidden;
+    }
     r->sigmas = calloc((size_t)r->job->steps + 1, sizeof *r->sigmas);
     r->latent = calloc(r->latent_count, sizeof *r->latent);
     r->packed = calloc(r->latent_count, sizeof *r->packed);
     r->velocity = calloc(r->latent_count, sizeof *r->velocity);
     r->x0 = calloc(r->latent_count, sizeof *r->x0);
+    if (conditions(r->job) == 2) {
+        r->against = calloc(r->latent_count, sizeof *r->against);
+        texts = texts && r->against;
+    }
     r->image = calloc((size_t)r->job->width * (size_t)r->job->height * 3, sizeof *r->image);
-    if (r->clip_ids && r->t5_ids && r->pooled && r->hidden && r->sigmas && r->latent && r->packed && r->velocity &&
-        r->x0 && r->image)
+    if (texts && r->sigmas && r->latent && r->packed && r->velocity && r->x0 && r->image)
         return true;
     return err_set(e, ERR_MEMORY, "out of memory");
 }
 
+static void device_enter(struct device *d, struct run *r)
+{
+    d->interrupted = on_interrupted;
+    d->tick = on_tick;
+    d->user = r;
+}
+
+static void device_leave(struct device *d)
+{
+    if (!d)
+        return;
+    d->arena = arena_over(NULL, 0);
+    d->interrupted = NULL;
+    d->tick = NULL;
+    d->user = NULL;
+}
+
 static void run_close(struct run *r)
 {
-    free(r->clip_ids);
-    free(r->t5_ids);
-    free(r->pooled);
-    free(r->hidden);
+    for (int i = 0; i < FLUX_CONDITIONS_MAX; i++) {
+        free(r->text[i].clip_ids);
+        free(r->text[i].t5_ids);
+        free(r->text[i].pooled);
+        free(r->text[i].hidden);
+    }
     free(r->sigmas);
     free(r->latent);
     free(r->packed);
     free(r->velocity);
     free(r->x0);
+    free(r->against);
     free(r->image);
     weights_end(r);
     plan_free(&r->plan);
     free(r->arena);
     stages_free(&r->stages);
-    struct device *d = r->p->device;
-    if (d) {
-        d->arena = arena_over(NULL, 0);
-        d->interrupted = NULL;
-        d->tick = NULL;
-    }
+    device_leave(r->p->device);
+    device_leave(r->p->vae_device);
 }
 
 /* --- stages --------------------------------------------------------------------------- */
@@ -355,66 +557,116 @@ static bool all_finite(const struct run *r, const float *x, size_t n, const stru
                 if (!weights_finite(w, weights_name(w, t), weights_tensor(w, t), e))
                     return err_prefix(e, "%s", stage_name(r->stage));
             return err_set(e, ERR_INPUT, "%s: the result is not finite%s", stage_name(r->stage),
-                           r->job->precision == PRECISION_BF16 ? ": try --precision fp32" : "");
+                           r->job->precision != PRECISION_FP32 ? ": try --precision fp32" : "");
         }
     return true;
 }
 
-static bool encode_text(struct run *r, struct err *e)
+/* One prompt's ids; says where its end is left out. */
+static bool tokenise(struct run *r, const char *prompt, struct text *t, struct err *e)
 {
     struct pipeline *p = r->p;
     const struct model *m = p->model;
-    const char *prompt = r->job->prompt;
     int used;
-    size_t mark;
     bool cut_clip, cut_t5;
-    if (!tok_clip_encode(p->tok_clip, prompt, strlen(prompt), r->clip_ids, m->clip.tokens, &used, &cut_clip, e) ||
-        !tok_t5_encode(p->tok_t5, prompt, strlen(prompt), r->t5_ids, m->t5.tokens, &used, &cut_t5, e))
+    if (!tok_clip_encode(p->tok_clip, prompt, strlen(prompt), t->clip_ids, m->clip.tokens, &used, &cut_clip, e) ||
+        !tok_t5_encode(p->tok_t5, prompt, strlen(prompt), t->t5_ids, m->t5.tokens, &used, &cut_t5, e))
         return false;
     if (cut_t5) {
         char text[128];
         snprintf(text, sizeof text, "the prompt is longer than the %d tokens T5 takes: its end is left out", m->t5.tokens);
         notice(r, text);
     }
-    if (!phase_begin(r, PHASE_CLIP, &mark, e))
-        return false;
-    clip_encode(p->clip, p->device, r->clip_ids, r->pooled);
-    if (!phase_end(r, PHASE_CLIP, mark, e) ||
-        !all_finite(r, r->pooled, (size_t)m->clip.width, clip_weights(p->clip), e) ||
-        !phase_begin(r, PHASE_T5, &mark, e))
-        return false;
-    t5_encode(p->t5, p->device, r->t5_ids, m->t5.tokens, r->hidden);
-    if (!phase_end(r, PHASE_T5, mark, e))
-        return false;
-    struct tensor hidden = tensor_2d(r->hidden, DT_F32, m->t5.tokens, m->t5.width);
-    return all_finite(r, r->hidden, (size_t)tensor_count(hidden), t5_weights(p->t5), e) &&
-           stages_add(&r->stages, tensor_1d(r->clip_ids, DT_I32, m->clip.tokens), e, "clip_ids") &&
-           stages_add(&r->stages, tensor_1d(r->t5_ids, DT_I32, m->t5.tokens), e, "t5_ids") &&
-           stages_add(&r->stages, tensor_1d(r->pooled, DT_F32, m->clip.width), e, "clip_pooled") &&
-           stages_add(&r->stages, hidden, e, "t5_hidden");
+    return true;
 }
 
-static bool read_latents(struct run *r, struct err *e)
+static bool encode(struct run *r, struct text *t, struct err *e)
 {
-    const char *path = r->job->init_latents;
-    struct safetensors *s;
-    if (!safetensors_open(&s, path, e))
+    struct pipeline *p = r->p;
+    const struct model *m = p->model;
+    size_t mark;
+    if (!phase_begin(r, PHASE_CLIP, &mark, e))
         return false;
+    clip_encode(p->clip, p->device, t->clip_ids, t->pooled);
+    if (!phase_end(r, PHASE_CLIP, mark, e) ||
+        !all_finite(r, t->pooled, (size_t)m->clip.width, clip_weights(p->clip), e) ||
+        !phase_begin(r, PHASE_T5, &mark, e))
+        return false;
+    t5_encode(p->t5, p->device, t->t5_ids, m->t5.tokens, &r->plan.phase[PHASE_T5].pieces.t5, t->hidden);
+    return phase_end(r, PHASE_T5, mark, e) &&
+           all_finite(r, t->hidden, (size_t)m->t5.tokens * (size_t)m->t5.width, t5_weights(p->t5), e);
+}
+
+static struct sha256 embeddings_key_of(struct run *r, const struct text *t)
+{
+    struct pipeline *p = r->p;
+    const struct t5_pieces *pieces = &r->plan.phase[PHASE_T5].pieces.t5;
+    char how[160];
+    if (!p->has_encoders)
+        p->encoders = embeddings_fingerprint(p->model, clip_weights(p->clip), t5_weights(p->t5));
+    p->has_encoders = true;
+    snprintf(how, sizeof how, "%s %s %s, chunks alone: %d", p->device->ops->name, cpu_arithmetic(),
+             precision_name(p->precision), pieces->independent ? pieces->chunk : 0);
+    return embeddings_key(p->model, &p->encoders, t->clip_ids, t->t5_ids, how);
+}
+
+/* A known prompt is not encoded again: its text encoders are not even read. */
+static bool encode_text(struct run *r, const char *prompt, struct text *t, struct err *e)
+{
+    const struct model *m = r->p->model;
+    struct embeddings v = { tensor_1d(t->pooled, DT_F32, m->clip.width),
+                            tensor_2d(t->hidden, DT_F32, m->t5.tokens, m->t5.width) };
+    struct err why = { 0 };
+    if (!tokenise(r, prompt, t, e))
+        return false;
+    if (!r->job->embedding_cache)
+        return encode(r, t, e);
+    struct sha256 key = embeddings_key_of(r, t);
+    if (embeddings_load(&key, v))
+        return true;
+    if (!encode(r, t, e))
+        return false;
+    if (!embeddings_store(&key, v, &why))
+        notice(r, why.text);
+    return true;
+}
+
+/* What the picture's turn needs: its prompt if it is another than the one
+ * before's, and the negative prompt once. */
+static bool encode_texts(struct run *r, struct err *e)
+{
+    const struct model *m = r->p->model;
+    struct text *t = &r->text[0];
+    if (r->index % r->job->count == 0 && !encode_text(r, job_prompt(r->job, r->index), t, e))
+        return false;
+    if (r->index == 0 && conditions(r->job) == 2 && !encode_text(r, r->job->negative, &r->text[1], e))
+        return false;
+    return r->index > 0 ||
+           (stages_add(&r->stages, tensor_1d(t->clip_ids, DT_I32, m->clip.tokens), e, "clip_ids") &&
+            stages_add(&r->stages, tensor_1d(t->t5_ids, DT_I32, m->t5.tokens), e, "t5_ids") &&
+            stages_add(&r->stages, tensor_1d(t->pooled, DT_F32, m->clip.width), e, "clip_pooled") &&
+            stages_add(&r->stages, tensor_2d(t->hidden, DT_F32, m->t5.tokens, m->t5.width), e, "t5_hidden"));
+}
+
+/* A latent of the job's size from a file into r->latent; *record, if wanted, as it was written. */
+static bool read_latents(struct run *r, const char *path, struct record *record, struct err *e)
+{
+    struct record found;
     struct tensor t, want = tensor_3d(NULL, DT_F32, r->p->model->vae.latent_channels, r->h, r->w);
-    char found[96], expected[96];
-    bool ok = true;
-    if (!safetensors_find(s, "latent", &t))
-        ok = err_set(e, ERR_INPUT, "%s: no tensor named \"latent\"", path);
-    else if (t.dtype != DT_F32 || !tensor_same_shape(t, want))
-        ok = err_set(e, ERR_INPUT, "%s: latent is %s, but %dx%d needs %s", path,
-                     tensor_describe(t, found, sizeof found), r->job->width, r->job->height,
-                     tensor_describe(want, expected, sizeof expected));
-    else
+    char is[96], expected[96];
+    if (!record_read_latent(&found, &t, path, e))
+        return false;
+    bool ok = tensor_same_shape(t, want);
+    if (ok)
         memcpy(r->latent, t.data, tensor_bytes(t));
-    for (size_t i = 0; ok && i < r->latent_count; i++)
-        if (!isfinite(r->latent[i]))
-            ok = err_set(e, ERR_INPUT, "%s: latent holds a value that is not finite at %zu", path, i);
-    safetensors_close(s);
+    else
+        err_set(e, ERR_INPUT, "%s: latent is %s, but %dx%d needs %s", path, tensor_describe(t, is, sizeof is),
+                r->job->width, r->job->height, tensor_describe(want, expected, sizeof expected));
+    free(t.data);
+    if (ok && record)
+        *record = found;
+    else
+        record_free(&found);
     return ok;
 }
 
@@ -445,70 +697,115 @@ static void preview(struct run *r)
     emit(r, &ev);
 }
 
+/* The velocity at r->latent and sigma `at`, into r->velocity; with cfg of both
+ * conditions, as diffusers' true_cfg_scale joins them. */
+static bool evaluate(struct run *r, const struct flux_tables *tables, int at, struct err *e)
+{
+    struct pipeline *p = r->p;
+    int channels = p->model->vae.latent_channels;
+    for (int c = 0; c < conditions(r->job); c++) {
+        flux_pack(r->packed, r->latent, channels, r->h, r->w);
+        flux_step(p->flux, p->device, tables, c, at, r->packed, r->packed);
+        if (!device_sync(p->device, e) || !all_finite(r, r->packed, r->latent_count, flux_weights(p->flux), e))
+            return false;
+        flux_unpack(c ? r->against : r->velocity, r->packed, channels, r->h, r->w);
+    }
+    for (size_t i = 0; r->against && i < r->latent_count; i++)
+        r->velocity[i] = r->against[i] + r->job->cfg * (r->velocity[i] - r->against[i]);
+    return true;
+}
+
+static bool whole_step(struct run *r, const struct timespec *began, struct err *e)
+{
+    r->step_seconds = since(began) / r->step;
+    preview(r);
+    return stages_add(&r->stages, latent_tensor(r, r->velocity), e, "velocity_%02d", r->step) &&
+           stages_add(&r->stages, latent_tensor(r, r->latent), e, "latent_%02d", r->step);
+}
+
+/* From the first velocity to the last. r->step: the one at work, 1-based. */
+static bool run_steps(struct run *r, const struct flux_tables *tables, struct err *e)
+{
+    const struct job *j = r->job;
+    struct timespec began;
+    struct sampler s;
+    bool ok = sampler_begin(&s, j->sampler, r->sigmas, j->steps, r->latent_count, j->rng, job_seed(j, r->index), e);
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    while (ok && s.step < s.steps) {
+        r->step = s.step + 1;
+        ok = evaluate(r, tables, sampler_at(&s), e);
+        if (ok && sampler_advance(&s, r->latent, r->velocity, r->x0))
+            ok = whole_step(r, &began, e);
+    }
+    sampler_end(&s);
+    return ok ? true : err_prefix(e, "transformer, step %d of %d", r->step, j->steps);
+}
+
+/* What the steps have shown of the machine: computing apart from waiting for the
+ * link, and the link unless it was held back. */
+static void see_steps(struct run *r)
+{
+    const struct plan_phase *q = &r->plan.phase[PHASE_STEP];
+    struct pager_stats s = r->pager ? pager_stats(r->pager) : (struct pager_stats){ 0 };
+    double computing = r->step_seconds * r->job->steps - s.wait_seconds;
+    if (computing > 0)
+        r->seen.of[rate_of(r->p->device->compute, false)] = (double)(q->flops * q->repeats) / computing;
+    if (r->job->link <= 0 && s.copy_seconds > 0.05)
+        r->seen.of[RATE_LINK] = (double)s.link_bytes / s.copy_seconds;
+}
+
 /* Noise to latent. On a stop, r->step - 1 whole steps are done and r->x0 is of
- * the last of them. */
+ * the last evaluation. */
 static bool sample(struct run *r, struct err *e)
 {
     struct pipeline *p = r->p;
     struct device *d = p->device;
-    int channels = p->model->vae.latent_channels, steps = r->job->steps;
+    const struct job *j = r->job;
     begin_stage(r, STAGE_FLUX);
     r->step = 1;
     r->step_seconds = 0;
-    sampler_sigmas(&p->model->scheduler, r->h / 2 * (r->w / 2), steps, r->sigmas);
-    if (!r->job->init_latents)
-        rng_normal(r->job->rng, r->job->seed + (uint64_t)r->index, r->latent, r->latent_count);
-    else if (!read_latents(r, e))
+    schedule_sigmas(j->schedule, &p->model->scheduler, r->h / 2 * (r->w / 2), j->steps, r->sigmas);
+    if (!j->init_latents)
+        rng_normal(j->rng, job_seed(j, r->index), r->latent, r->latent_count);
+    else if (!read_latents(r, j->init_latents, NULL, e))
         return false;
-    if (!stages_add(&r->stages, tensor_1d(r->sigmas, DT_F32, steps + 1), e, "sigmas") ||
+    if (!stages_add(&r->stages, tensor_1d(r->sigmas, DT_F32, j->steps + 1), e, "sigmas") ||
         !stages_add(&r->stages, latent_tensor(r, r->latent), e, "latent_00"))
         return false;
     struct flux_inputs in = flux_inputs(r);
     struct flux_tables tables;
     size_t mark = device_mark(d);
     void *room = weights_room(r, PHASE_STEP);
-    if (!weights_begin(r, PHASE_MODULATION, room, e))
-        return false;
-    flux_begin(p->flux, d, &tables, &in);
-    bool ok = device_sync(d, e);
-    weights_end(r);
-    ok = ok && weights_begin(r, PHASE_STEP, room, e);
-    if (ok)
-        tell_memory(r);
-    struct timespec began;
-    clock_gettime(CLOCK_MONOTONIC, &began);
-    for (r->step = 1; ok && r->step <= steps; r->step++) {
-        int i = r->step - 1;
-        flux_pack(r->packed, r->latent, channels, r->h, r->w);
-        flux_step(p->flux, d, &tables, i, r->packed, r->packed);
-        ok = device_sync(d, e) && all_finite(r, r->packed, r->latent_count, flux_weights(p->flux), e);
-        if (!ok)
-            break;
-        flux_unpack(r->velocity, r->packed, channels, r->h, r->w);
-        sampler_x0(r->x0, r->latent, r->velocity, r->sigmas[i], r->latent_count);
-        sampler_euler(r->latent, r->velocity, r->sigmas[i], r->sigmas[i + 1], r->latent_count);
-        r->step_seconds = since(&began) / r->step;
-        preview(r);
-        ok = stages_add(&r->stages, latent_tensor(r, r->velocity), e, "velocity_%02d", r->step) &&
-             stages_add(&r->stages, latent_tensor(r, r->latent), e, "latent_%02d", r->step);
+    bool ok = weights_begin(r, PHASE_MODULATION, d, room, 1, e);
+    if (ok) {
+        flux_begin(p->flux, d, &tables, &in);
+        ok = device_sync(d, e) ? true : err_prefix(e, "transformer, before step 1");
+        weights_end(r);
     }
-    weights_end(r);
+    if (ok && (ok = weights_begin(r, PHASE_STEP, d, room, r->plan.phase[PHASE_STEP].repeats, e))) {
+        tell_memory(r);
+        ok = run_steps(r, &tables, e);
+        if (ok)
+            see_steps(r);
+        weights_end(r);
+    }
     device_release(d, mark);
-    return ok ? true : err_prefix(e, "transformer, step %d of %d", r->step, steps);
+    return ok;
 }
 
 static bool decode(struct run *r, const float *latent, struct err *e)
 {
-    struct device *d = r->p->device;
     struct timespec began;
     clock_gettime(CLOCK_MONOTONIC, &began);
     size_t mark;
     if (!phase_begin(r, PHASE_VAE, &mark, e))
         return false;
-    vae_decode(r->p->vae, d, r->h, r->w, latent, r->image);
+    vae_decode(r->p->vae, phase_device(r, PHASE_VAE), &r->plan.phase[PHASE_VAE].pieces.vae, r->h, r->w, latent, r->image);
     if (!phase_end(r, PHASE_VAE, mark, e))
         return false;
     r->vae_seconds = since(&began);
+    r->seen.of[rate_of(phase_device(r, PHASE_VAE)->compute, true)] =
+        (double)r->plan.phase[PHASE_VAE].flops / r->vae_seconds;
     size_t pixels = (size_t)r->job->width * (size_t)r->job->height;
     if (!all_finite(r, r->image, 3 * pixels, vae_weights(r->p->vae), e))
         return false;
@@ -527,56 +824,28 @@ static bool decode(struct run *r, const float *latent, struct err *e)
 
 /* --- the file --------------------------------------------------------------------------- */
 
-/* A malloc'd copy as valid UTF-8, for names and prompts of any bytes; NULL: out of memory. */
-static char *utf8_copy(const char *text)
-{
-    struct tok_buf clean = { 0 };
-    if (tok_text_clean(&clean, text, strlen(text)) && tok_buf_add(&clean, "", 1))
-        return clean.data;
-    tok_buf_free(&clean);
-    return NULL;
-}
-
-/* Every setting, so that the picture can be made again: JSON under "sluice",
- * and the line that A1111 and its readers know under "parameters". */
+/* With what was read beside the latent, or else what the job says. */
 static bool save(const struct run *r, const struct image *im, const char *path, int steps_done, struct err *e)
 {
-    const struct job *j = r->job;
-    unsigned long long seed = j->seed + (uint64_t)r->index;
-    char *prompt = utf8_copy(j->prompt), *model = utf8_copy(r->p->model->name);
-    char *init_latents = utf8_copy(j->init_latents ? j->init_latents : "");
-    json_t *all = !prompt || !model || !init_latents ? NULL : json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:i, s:f, s:s, s:s, s:s, s:s}", "program", "sluice " SLUICE_VERSION, "model",
-        model, "prompt", prompt, "width", j->width, "height", j->height, "steps", j->steps, "guidance",
-        (double)j->guidance, "sampler", "euler", "schedule", "simple", "rng", rng_name(j->rng), "precision",
-        precision_name(j->precision));
-    /* Seeds go to 2^64 - 1, JSON's integers here to 2^63 - 1. */
-    char digits[32];
-    snprintf(digits, sizeof digits, "%llu", seed);
-    bool ok = all && !json_object_set_new(all, "seed", seed <= INT64_MAX ? json_integer((json_int_t)seed) : json_string(digits));
-    if (ok && steps_done < j->steps)
-        ok = !json_object_set_new(all, "steps_done", json_integer(steps_done));
-    if (ok && j->init_latents)
-        ok = !json_object_set_new(all, "init_latents", json_string(init_latents));
-    char *json = ok ? json_dumps(all, JSON_COMPACT) : NULL, *parameters = NULL;
-    if (json && asprintf(&parameters, "%s\nSteps: %d, Sampler: Euler, Schedule type: Simple, CFG scale: 1, "
-                         "Distilled CFG Scale: %g, Seed: %llu, Size: %dx%d, Model: %s, RNG: %s, Version: sluice " SLUICE_VERSION,
-                         prompt, j->steps, (double)j->guidance, seed, j->width, j->height, model,
-                         rng_name(j->rng)) < 0)
-        parameters = NULL;
-    if (parameters) {
-        struct image_text texts[] = { { "parameters", parameters }, { "sluice", json } };
-        ok = image_write_png(im, path, texts, 2, e);
-    } else {
-        ok = err_set(e, ERR_MEMORY, "%s: out of memory", path);
-    }
-    free(parameters);
-    free(json);
-    json_decref(all);
-    free(prompt);
-    free(model);
-    free(init_latents);
+    struct record record;
+    if (r->record)
+        return record_write_png(r->record, im, path, e);
+    bool ok = record_make(&record, r->job, r->index, r->p->model->name, steps_done, e) &&
+              record_write_png(&record, im, path, e);
+    record_free(&record);
     return ok;
+}
+
+/* "dir/name.png" -> "dir/name" and what, malloc'd. */
+static char *path_beside(const struct run *r, const char *what, struct err *e)
+{
+    char *path = job_out_path(r->job, r->index, e), *beside = NULL;
+    if (path && asprintf(&beside, "%.*s%s", (int)job_stem(path), path, what) < 0) {
+        beside = NULL;
+        err_set(e, ERR_MEMORY, "out of memory");
+    }
+    free(path);
+    return beside;
 }
 
 static bool finish(struct run *r, struct err *e)
@@ -597,18 +866,6 @@ static bool finish(struct run *r, struct err *e)
     return ok;
 }
 
-/* "dir/name.png" -> "dir/name-partial.png" */
-static char *partial_path(const struct run *r, struct err *e)
-{
-    char *path = job_out_path(r->job, r->index, e), *partial = NULL;
-    if (path && asprintf(&partial, "%.*s-partial.png", (int)job_stem(path), path) < 0) {
-        partial = NULL;
-        err_set(e, ERR_MEMORY, "out of memory");
-    }
-    free(path);
-    return partial;
-}
-
 /* After a cancel: what the last whole step promised is decoded and kept. */
 static void keep_partial(struct run *r, int steps_done)
 {
@@ -617,7 +874,7 @@ static void keep_partial(struct run *r, int steps_done)
     r->heed = PIPELINE_ABANDON;
     r->stages.open = false;
     char *path = NULL;
-    if (steps_done > 0 && !on_interrupted(r) && decode(r, r->x0, &ignored) && (path = partial_path(r, &ignored))) {
+    if (steps_done > 0 && !on_interrupted(r) && decode(r, r->x0, &ignored) && (path = path_beside(r, "-partial.png", &ignored))) {
         ev.image = image_from_tensor(tensor_3d(r->image, DT_F32, r->job->height, r->job->width, 3), &ignored);
         if (ev.image && save(r, ev.image, path, steps_done, &ignored))
             snprintf(ev.text, sizeof ev.text, "%s", path);
@@ -656,7 +913,8 @@ static bool writable(const char *path, struct err *e)
     return true;
 }
 
-static bool picture(struct run *r, struct err *e)
+/* Prompt to latent, in r->latent. */
+static bool make_latent(struct run *r, struct err *e)
 {
     clock_gettime(CLOCK_MONOTONIC, &r->began);
     r->stage = STAGE_LOAD;
@@ -664,12 +922,121 @@ static bool picture(struct run *r, struct err *e)
     r->heed = PIPELINE_CANCEL;
     struct event ev = news(r, EVENT_STARTED);
     emit(r, &ev);
-    /* A batch has one prompt: its text is encoded once. */
-    if ((r->index == 0 && !encode_text(r, e)) || !sample(r, e))
-        return false;
-    /* A cancel from here on changes nothing: decoding is what it would ask for. */
+    return encode_texts(r, e) && sample(r, e);
+}
+
+/* Latent to file. A cancel from here on changes nothing: decoding is what it would ask for. */
+static bool make_picture(struct run *r, struct err *e)
+{
     r->heed = PIPELINE_ABANDON;
     return decode(r, r->latent, e) && finish(r, e);
+}
+
+/* --- deferred decoding ---------------------------------------------------------------------- */
+
+static const char latent_suffix[] = ".latent.safetensors";
+
+static bool keep_latent(struct run *r, struct err *e)
+{
+    struct record record = { 0 };
+    char *path = path_beside(r, latent_suffix, e);
+    bool ok = path && record_make(&record, r->job, r->index, r->p->model->name, r->job->steps, e) &&
+              record_write_latent(&record, latent_tensor(r, r->latent), path, e);
+    record_free(&record);
+    free(path);
+    return ok;
+}
+
+static bool decode_latent(struct run *r, struct err *e)
+{
+    char *path = path_beside(r, latent_suffix, e);
+    clock_gettime(CLOCK_MONOTONIC, &r->began);
+    bool ok = path && read_latents(r, path, NULL, e) && make_picture(r, e);
+    if (ok) {
+        unlink(path);
+    } else if (path) {
+        char text[EVENT_TEXT_BYTES];
+        snprintf(text, sizeof text, "what is not decoded yet is kept, from %.3900s on: see sluice decode", path);
+        notice(r, text);
+    }
+    free(path);
+    return ok;
+}
+
+/* The latents of pictures 0..count-1 to pictures; a latent is removed when its picture is written. */
+static bool decode_kept(struct run *r, int count, struct err *e)
+{
+    for (int i = 0; i < count; i++) {
+        r->index = i;
+        if (!decode_latent(r, e))
+            return false;
+    }
+    return true;
+}
+
+/* --- the job ------------------------------------------------------------------------------------ */
+
+static bool files_writable(const struct job *j, struct err *e)
+{
+    char *out = job_out_path(j, 0, e);
+    bool ok = out && writable(out, e) && (!j->dump_stages || writable(j->dump_stages, e));
+    if (ok && j->dump_stages && !strcmp(out, j->dump_stages))
+        ok = err_set(e, ERR_INPUT, "%s cannot be both the picture and the stages", out);
+    free(out);
+    return ok;
+}
+
+static bool open_all(struct run *r, struct err *e)
+{
+    char text[EVENT_TEXT_BYTES] = "";
+    begin_stage(r, STAGE_LOAD);
+    if (!pipeline_plan(r->p, r->job, &r->plan, text, e) || !buffers_open(r, e) || !arena_open(r, e))
+        return false;
+    if (text[0])
+        notice(r, text);
+    device_enter(r->p->device, r);
+    device_enter(r->p->vae_device, r);
+    if (!r->p->model->flux.guidance && r->job->guidance > 0)
+        notice(r, "this model has no guidance embedding: guidance is ignored");
+    return true;
+}
+
+/* All pictures, or until one fails or a stop. *latents: how many are kept to be decoded. */
+static bool run_pictures(struct run *r, bool deferred, int *latents, struct err *e)
+{
+    int pictures = job_pictures(r->job);
+    bool ok = true;
+    *latents = 0;
+    for (int i = 0; ok && i < pictures; i++) {
+        r->index = i;
+        r->stages.open = r->stages.open && i == 0; /* only the first picture's stages */
+        ok = make_latent(r, e) && (deferred ? keep_latent(r, e) : make_picture(r, e));
+        *latents += ok && deferred;
+        if (ok && i + 1 < pictures && r->hooks->stop && r->hooks->stop(r->hooks->user) != PIPELINE_GO) {
+            ok = err_set(e, ERR_CANCELLED, "cancelled after %d of %d pictures", i + 1, pictures);
+            r->stage = STAGE_LOAD;
+        }
+    }
+    return ok;
+}
+
+/* What was left of a job that was stopped or has failed. */
+static void tell_end(struct run *r, int latents, struct err *e)
+{
+    int steps_done = r->stage == STAGE_FLUX ? r->step - 1 : r->stage > STAGE_FLUX ? r->job->steps : 0;
+    int index = r->index;
+    enum stage stage = r->stage;
+    struct err why = { 0 };
+    decode_kept(r, latents, &why);
+    r->index = index;
+    r->stage = stage;
+    if (e->kind == ERR_CANCELLED) {
+        keep_partial(r, steps_done);
+    } else if (stage != STAGE_SAVE) {
+        struct event ev = news(r, EVENT_FAILED);
+        snprintf(ev.text, sizeof ev.text, "%s", e->text);
+        emit(r, &ev);
+    }
 }
 
 bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const struct pipeline_hooks *hooks,
@@ -677,41 +1044,53 @@ bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const st
 {
     struct run r = { .p = p, .job = j, .hooks = hooks, .id = id, .heed = PIPELINE_CANCEL,
                      .stages = { .open = j->dump_stages != NULL } };
+    bool deferred = j->decode == DECODE_DEFERRED && job_pictures(j) > 1;
+    int latents = 0;
     clock_gettime(CLOCK_MONOTONIC, &r.began);
-    char *out = job_out_path(j, 0, e);
-    bool ok = out && writable(out, e) && (!j->dump_stages || writable(j->dump_stages, e));
-    if (ok && j->dump_stages && !strcmp(out, j->dump_stages))
-        ok = err_set(e, ERR_INPUT, "%s cannot be both the picture and the stages", out);
-    free(out);
+    bool ok = files_writable(j, e) && open_all(&r, e) && run_pictures(&r, deferred, &latents, e);
+    if (ok && deferred) {
+        ok = decode_kept(&r, latents, e);
+        latents = 0;
+    }
+    if (ok)
+        rates_keep(&r);
+    else
+        tell_end(&r, latents, e);
+    run_close(&r);
+    return ok;
+}
+
+bool pipeline_decode(struct pipeline *p, struct job *j, const char *latent, const struct pipeline_hooks *hooks,
+                     struct err *e)
+{
+    struct record record = { 0 };
+    struct run r = { .p = p, .job = j, .hooks = hooks, .id = 1, .heed = PIPELINE_ABANDON, .record = &record };
+    struct tensor t = { 0 };
+    char ignored[256];
+    clock_gettime(CLOCK_MONOTONIC, &r.began);
+    bool ok = files_writable(j, e) && record_read_latent(&record, &t, latent, e);
     if (ok) {
-        begin_stage(&r, STAGE_LOAD);
-        ok = pipeline_plan(p, j, &r.plan, e) && buffers_open(&r, e) && arena_open(&r, e);
+        const struct vae_config *c = &p->model->vae;
+        j->height = (int)t.shape[1] * c->factor;
+        j->width = (int)t.shape[2] * c->factor;
+        ok = t.shape[0] == c->latent_channels && t.shape[1] < JOB_SIZE_MAX && t.shape[2] < JOB_SIZE_MAX
+                 ? job_check(j, ignored, e)
+                 : err_set(e, ERR_INPUT, "%s: its latent has %lld channels of %lldx%lld, this model's VAE takes %d: "
+                           "give the model it was made with", latent, (long long)t.shape[0], (long long)t.shape[2],
+                           (long long)t.shape[1], c->latent_channels);
     }
+    ok = ok && open_all(&r, e);
     if (ok) {
-        p->device->interrupted = on_interrupted;
-        p->device->tick = on_tick;
-        p->device->user = &r;
-        if (!p->model->flux.guidance && j->guidance > 0)
-            notice(&r, "this model has no guidance embedding: guidance is ignored");
-    }
-    for (int i = 0; ok && i < j->count; i++) {
-        r.index = i;
-        r.stages.open = r.stages.open && i == 0; /* only the first picture's stages */
-        ok = picture(&r, e);
-        if (!ok)
-            break;
-        if (i + 1 < j->count && hooks->stop && hooks->stop(hooks->user) != PIPELINE_GO) {
-            ok = err_set(e, ERR_CANCELLED, "cancelled after %d of %d pictures", i + 1, j->count);
-            r.stage = STAGE_LOAD;
-        }
-    }
-    if (!ok && e->kind == ERR_CANCELLED) {
-        keep_partial(&r, r.stage == STAGE_FLUX ? r.step - 1 : r.stage > STAGE_FLUX ? j->steps : 0);
-    } else if (!ok && r.stage != STAGE_SAVE) {
-        struct event ev = news(&r, EVENT_FAILED);
-        snprintf(ev.text, sizeof ev.text, "%s", e->text);
+        struct event ev = news(&r, EVENT_STARTED);
         emit(&r, &ev);
+        r.step = j->steps;
+        memcpy(r.latent, t.data, tensor_bytes(t));
+        ok = make_picture(&r, e);
     }
+    if (!ok)
+        tell_end(&r, 0, e);
+    free(t.data);
+    record_free(&record);
     run_close(&r);
     return ok;
 }

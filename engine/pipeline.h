@@ -30,9 +30,14 @@ struct pipeline;
 bool pipeline_new(struct pipeline **out, const struct model *m, struct err *e);
 void pipeline_free(struct pipeline *p); /* NULL is fine */
 
-/* What pipeline_run would do with the memory, without doing it. j: checked.
- * plan_free(plan) in every case. */
-bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, struct err *e);
+/* What pipeline_run would do with the memory now, without doing it. j: checked.
+ * notice: why it is less than the job's budget, or "". plan_free(plan) in every case. */
+bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, char notice[EVENT_TEXT_BYTES],
+                   struct err *e);
+
+/* Measures what is not known of the machine's speed and keeps it: a plan made afterwards
+ * predicts time. About a second, once; what jobs do corrects it. */
+bool pipeline_measure(struct pipeline *p, const struct job *j, struct err *e);
 
 /* Runs a checked job, all its pictures. Emits STARTED, STAGE, PROGRESS,
  * PREVIEW, MEMORY, NOTICE and one DONE per picture. False: e says why;
@@ -40,5 +45,10 @@ bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, s
  * emitted (with the picture, if it was finished but could not be written). */
 bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const struct pipeline_hooks *hooks,
                   struct err *e);
+
+/* A latent's file (record.h), as a stopped batch leaves it, to j->out. j: checked;
+ * its size becomes the latent's. Emits STARTED, STAGE, PROGRESS, MEMORY and DONE or FAILED. */
+bool pipeline_decode(struct pipeline *p, struct job *j, const char *latent, const struct pipeline_hooks *hooks,
+                     struct err *e);
 
 #endif

@@ -1,4 +1,9 @@
-/* plan.c - see plan.h. */
+/* plan.c - see plan.h.
+ *
+ * A phase has choices: in pieces of what size, over which ring. Every choice has a need in bytes
+ * and a predicted time, and of those that fit the quickest is taken; so more room is never slower.
+ * Weights are made resident only beside the quickest choice of all: a slower one that left
+ * room for some would give them up again at a larger budget. */
 #include "engine/plan.h"
 
 #include "kernels/count.h"
@@ -26,112 +31,406 @@ enum stage phase_stage(enum phase p)
     return phases[p].stage;
 }
 
+static int conditions(const struct job *j)
+{
+    return j->cfg != 1 ? 2 : 1;
+}
+
+int plan_evaluations(const struct job *j)
+{
+    return conditions(j) * (j->sampler == SAMPLER_HEUN ? 2 * j->steps - 1 : j->steps);
+}
+
+/* --- measuring ------------------------------------------------------------------ */
+
+struct maker {
+    struct plan *plan;
+    const struct models *models;
+    const struct job *job;
+    const struct plan_devices *devices;
+    struct plan_rates rates;
+    struct err *err;
+};
+
 /* Runs one phase on the count device. The steps stand on what the modulation
  * phase leaves in the arena, so that runs first, unrecorded. */
-static void run_phase(enum phase phase, const struct models *m, const struct job *j, struct device *d, struct trace *t)
+static void run_phase(const struct maker *k, enum phase phase, const struct pieces *pieces, struct count_device *c,
+                      struct trace *t)
 {
-    int h = j->height / m->model->vae.factor, w = j->width / m->model->vae.factor;
+    const struct models *m = k->models;
+    struct device *d = &c->device;
+    int h = k->job->height / m->model->vae.factor, w = k->job->width / m->model->vae.factor;
     struct flux_tables tables;
-    struct flux_inputs in = { .text = m->model->t5.tokens, .rows = h / 2, .cols = w / 2, .steps = j->steps,
-                              .guidance = j->guidance };
+    struct flux_inputs in = { .text = m->model->t5.tokens, .rows = h / 2, .cols = w / 2, .steps = k->job->steps,
+                              .conditions = conditions(k->job), .guidance = k->job->guidance,
+                              .chunk = pieces->flux_chunk };
     if (phase != PHASE_STEP)
         trace_record(t, d);
     switch (phase) {
     case PHASE_CLIP: clip_encode(m->clip, d, NULL, NULL); break;
-    case PHASE_T5: t5_encode(m->t5, d, NULL, m->model->t5.tokens, NULL); break;
+    case PHASE_T5: t5_encode(m->t5, d, NULL, m->model->t5.tokens, &pieces->t5, NULL); break;
     case PHASE_MODULATION: flux_begin(m->flux, d, &tables, &in); break;
     case PHASE_STEP:
         flux_begin(m->flux, d, &tables, &in);
         d->arena.peak = d->arena.used;
+        memset(c->op, 0, sizeof c->op);
         trace_record(t, d);
-        flux_step(m->flux, d, &tables, 0, NULL, NULL);
+        flux_step(m->flux, d, &tables, 0, 0, NULL, NULL);
         break;
-    case PHASE_VAE: vae_decode(m->vae, d, h, w, NULL, NULL); break;
+    case PHASE_VAE: vae_decode(m->vae, d, &pieces->vae, h, w, NULL, NULL); break;
     case PHASE_COUNT: break;
     }
 }
 
-static bool measure(struct plan *p, const struct models *m, const struct job *j, struct device *d, struct err *e)
+static bool measure(const struct maker *k, enum phase phase, const struct pieces *pieces, struct plan_phase *q)
+{
+    struct device *target = phase == PHASE_VAE ? k->devices->vae : k->devices->main;
+    struct count_device c;
+    *q = (struct plan_phase){ .pieces = *pieces, .repeats = 1 };
+    count_device_init(&c, target);
+    run_phase(k, phase, pieces, &c, &q->trace);
+    bool counted = device_sync(&c.device, k->err);
+    if (!device_sync(target, k->err) || !counted) { /* the target, too, must be clean for the next job */
+        trace_free(&q->trace);
+        return err_prefix(k->err, "%s", phase_name(phase));
+    }
+    q->activations = c.device.arena.peak;
+    q->flops = count_sum(&c).flops;
+    if (phase == PHASE_STEP)
+        q->repeats = (size_t)plan_evaluations(k->job);
+    else if (phase == PHASE_CLIP || phase == PHASE_T5)
+        q->repeats = (size_t)conditions(k->job);
+    return true;
+}
+
+/* --- predicting --------------------------------------------------------------------- */
+
+/* Rates that only serve to order choices where none have been measured: those of
+ * a card of 30 TFLOP/s on a link of 12 GB/s. */
+static const struct plan_rates nominal = { 30e12, 30e12, 12e9, 0 };
+
+/* Work in pieces is slower: every piece goes through the weights again. This
+ * many rows more would have cost as much (measured: tests/bench/NOTES.md). */
+enum { PIECE_ROWS = 10 };
+
+static double compute_seconds(const struct plan_rates *r, enum phase phase, const struct plan_phase *q)
+{
+    double rate = phase == PHASE_VAE ? r->vae_flops : r->flops, seconds = (double)q->flops / rate;
+    int rows = phase == PHASE_STEP ? q->pieces.flux_chunk : phase == PHASE_T5 ? q->pieces.t5.chunk : 0;
+    return rows ? seconds * (1 + (double)PIECE_ROWS / rows) : seconds;
+}
+
+/* Of all repetitions. A full ring hides the shorter of computing and
+ * transfer behind the longer; one for two groups most of it; a single place
+ * nothing. Resident weights arrive during the first repetition. */
+static double phase_seconds(const struct plan_rates *r, enum phase phase, const struct plan_phase *q, enum ring ring,
+                            struct link_bytes bytes)
+{
+    double compute = compute_seconds(r, phase, q), link = (double)bytes.each / r->link;
+    double shorter = compute < link ? compute : link, longer = compute < link ? link : compute;
+    double exposed = ring == RING_SINGLE ? 1 : ring == RING_DOUBLE ? 0.15 : 0;
+    double first = (double)(bytes.once + bytes.each) / r->link;
+    double rest = (double)(q->repeats - 1) * (longer + exposed * shorter);
+    return rest + (first > longer ? first : longer) + exposed * shorter;
+}
+
+/* --- choosing ------------------------------------------------------------------------- */
+
+enum { CHOICES_MAX = 8 };
+
+/* Whole, then bands of falling height; each of them unless the job says which. */
+static int vae_choices(const struct maker *k, struct pieces out[CHOICES_MAX])
+{
+    static const int bands[] = { 256, 128, 64, 32, 16 };
+    const struct job *j = k->job;
+    int n = 0;
+    if (j->vae == VAE_TILES) {
+        out[0].vae = (struct vae_options){ .tile = j->vae_tile, .overlap = j->vae_overlap };
+        return 1;
+    }
+    if (j->vae != VAE_BANDS)
+        out[n++].vae.band = 0;
+    if (j->vae != VAE_WHOLE && j->vae_band != JOB_AUTO)
+        out[n++].vae.band = j->vae_band;
+    for (size_t i = 0; j->vae != VAE_WHOLE && j->vae_band == JOB_AUTO && i < sizeof bands / sizeof *bands; i++)
+        if (bands[i] < j->height || (!n && i + 1 == sizeof bands / sizeof *bands))
+            out[n++].vae.band = bands[i];
+    return n;
+}
+
+/* All T5 tokens at once, then fewer. Alone, each chunk is what CLIP's window holds: the article's 77. */
+static int t5_choices(const struct maker *k, struct pieces out[CHOICES_MAX])
+{
+    static const int chunks[] = { 0, 256, 128, 64 };
+    const struct job *j = k->job;
+    bool independent = j->t5_chunk_mode == T5_CHUNK_INDEPENDENT;
+    int n = 0, given = j->t5_chunk == JOB_OFF ? 0 : j->t5_chunk;
+    if (j->t5_chunk != JOB_AUTO || independent) {
+        out[0].t5 = (struct t5_pieces){ j->t5_chunk == JOB_AUTO ? 77 : given, independent };
+        return 1;
+    }
+    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++)
+        if (chunks[i] < k->models->model->t5.tokens)
+            out[n++].t5.chunk = chunks[i];
+    return n;
+}
+
+static int flux_choices(const struct maker *k, struct pieces out[CHOICES_MAX])
+{
+    static const int chunks[] = { 0, 2048, 1024, 512, 256, 128, 64 };
+    const struct job *j = k->job;
+    int factor = 2 * k->models->model->vae.factor, n = 0;
+    int tokens = k->models->model->t5.tokens + j->height / factor * (j->width / factor);
+    if (j->recompute != JOB_AUTO) {
+        out[0].flux_chunk = j->recompute == JOB_OFF ? 0 : j->recompute;
+        return 1;
+    }
+    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++)
+        if (chunks[i] < tokens)
+            out[n++].flux_chunk = chunks[i];
+    return n;
+}
+
+/* The pieces a phase may work in, quickest first. */
+static int list_choices(const struct maker *k, enum phase phase, struct pieces out[CHOICES_MAX])
+{
+    memset(out, 0, CHOICES_MAX * sizeof *out);
+    switch (phase) {
+    case PHASE_STEP: return flux_choices(k, out);
+    case PHASE_T5: return t5_choices(k, out);
+    case PHASE_VAE: return vae_choices(k, out);
+    default: return 1;
+    }
+}
+
+/* What a phase may take, and what is asked of it. */
+struct room {
+    size_t bytes;       /* of the arena */
+    size_t activations; /* at least this much: what the stage's other phase, at another time, needs of the same place */
+    size_t weights;     /* the same, of its smallest ring */
+    bool all_resident;  /* the job wants all weights on the device while the phase runs */
+    bool may_keep;      /* weights may stay: they are used again */
+};
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* With nothing resident, or with everything (RING_NONE). */
+static size_t need_of(const struct room *r, const struct plan_phase *q, enum ring ring)
+{
+    size_t weights = ring == RING_NONE ? trace_bytes(&q->trace) : ring_bytes(&q->trace, ring);
+    return larger(q->activations, r->activations) + larger(weights, r->weights);
+}
+
+static double seconds_of(const struct maker *k, enum phase phase, const struct plan_phase *q, enum ring ring)
+{
+    struct link_bytes all = { .each = trace_each(&q->trace) }, once = { .once = trace_bytes(&q->trace) };
+    return phase_seconds(&k->rates, phase, q, ring, ring == RING_NONE ? once : all);
+}
+
+/* Weights beside the quickest choice, as many as there is room for. */
+static bool place(const struct maker *k, const struct room *r, struct plan_phase *q, bool quickest)
+{
+    size_t left = 0;
+    if (q->ring != RING_NONE && quickest && r->may_keep) {
+        if (need_of(r, q, RING_NONE) <= r->bytes)
+            q->ring = RING_NONE;
+        else
+            left = r->bytes - need_of(r, q, q->ring);
+    }
+    return placement_make(&q->placement, &q->trace, q->ring, left, k->err);
+}
+
+/* The quickest choice that fits, or with all else the same the smallest, into
+ * *q. False: out of memory, or nothing fits: then *least is what would. */
+static bool choose(const struct maker *k, enum phase phase, const struct room *r, struct plan_phase *q, size_t *least)
+{
+    struct pieces choice[CHOICES_MAX];
+    struct plan_phase tried[CHOICES_MAX];
+    int n = list_choices(k, phase, choice), measured = 0, best = -1;
+    enum ring widest = r->all_resident ? RING_NONE : RING_FULL, least_ring = r->all_resident ? RING_NONE : RING_SINGLE;
+    enum ring best_ring = widest;
+    double best_seconds = 0;
+    bool ok = true;
+    *least = SIZE_MAX;
+    while (ok && measured < n && !(best == 0 && best_ring == widest)) {
+        struct plan_phase *t = &tried[measured];
+        ok = measure(k, phase, &choice[measured], t);
+        if (!ok)
+            break;
+        if (need_of(r, t, least_ring) < *least)
+            *least = need_of(r, t, least_ring);
+        for (enum ring ring = least_ring; ring <= widest; ring++) {
+            double seconds = seconds_of(k, phase, t, ring);
+            if (need_of(r, t, ring) > r->bytes || (best >= 0 && seconds >= best_seconds))
+                continue;
+            best = measured;
+            best_ring = ring;
+            best_seconds = seconds;
+        }
+        measured++;
+    }
+    for (int i = 0; i < measured; i++)
+        if (ok && i == best)
+            *q = tried[i];
+        else
+            trace_free(&tried[i].trace);
+    if (!ok || best < 0)
+        return false;
+    q->ring = best_ring;
+    return place(k, r, q, best == 0 && best_ring == widest);
+}
+
+/* --- the whole job ------------------------------------------------------------------------ */
+
+static bool out_of_budget(const struct maker *k, size_t budget, size_t least, enum phase where)
+{
+    return err_set(k->err, ERR_MEMORY, "a budget of %zu bytes does not do: %dx%d needs at least %zu (%.1f MB), in %s",
+                   budget, k->job->width, k->job->height, least, (double)least * 1e-6, stage_name(phase_stage(where)));
+}
+
+/* Where weights lie does not matter: the first choice of everything. */
+static bool plan_in_place(const struct maker *k)
 {
     for (enum phase i = 0; i < PHASE_COUNT; i++) {
-        struct plan_phase *q = &p->phase[i];
-        struct count_device c;
-        count_device_init(&c, d);
-        run_phase(i, m, j, &c.device, &q->trace);
-        bool counted = device_sync(&c.device, e);
-        if (!device_sync(d, e) || !counted) /* the target, too, must be clean for the next job */
-            return err_prefix(e, "%s", phase_name(i));
-        q->activations = c.device.arena.peak;
-        q->repeats = i == PHASE_STEP ? (size_t)j->steps : 1;
-        q->flops = count_sum(&c).flops;
+        struct pieces choice[CHOICES_MAX];
+        struct plan_phase *q = &k->plan->phase[i];
+        list_choices(k, i, choice);
+        if (!measure(k, i, &choice[0], q))
+            return false;
+        q->ring = RING_NONE;
     }
-    p->phase[PHASE_STEP].flops -= p->phase[PHASE_MODULATION].flops;
     return true;
+}
+
+/* All phases within `budget` bytes, the text encoders' weights kept aside or not. On
+ * failure for want of room *least and *where say what would do: of all phases the most. */
+static bool plan_within(const struct maker *k, size_t budget, bool keep_encoders, size_t *least, enum phase *where)
+{
+    const struct job *j = k->job;
+    struct plan_phase *q = k->plan->phase, modulation;
+    bool fits = true;
+    *least = 0;
+    for (enum phase i = 0; i < PHASE_COUNT; i++) {
+        trace_free(&q[i].trace);
+        placement_free(&q[i].placement);
+    }
+    k->plan->kept_bytes = 0;
+    struct pieces whole = { 0 };
+    if (keep_encoders) {
+        for (enum phase i = PHASE_CLIP; i <= PHASE_T5; i++) {
+            if (!measure(k, i, &whole, &q[i]))
+                return false;
+            k->plan->kept_bytes += trace_bytes(&q[i].trace);
+        }
+        if (k->plan->kept_bytes > budget)
+            budget = 0; /* nothing fits: every phase tells what would */
+        else
+            budget -= k->plan->kept_bytes;
+    }
+    if (!measure(k, PHASE_MODULATION, &whole, &modulation))
+        return false;
+    struct room room[PHASE_COUNT] = {
+        [PHASE_CLIP] = { .all_resident = keep_encoders || j->text_encoders == TEXT_ENCODERS_ALTERNATE },
+        [PHASE_STEP] = { .activations = modulation.activations, .weights = trace_widest(&modulation.trace),
+                         .all_resident = j->transformer == TRANSFORMER_RESIDENT,
+                         .may_keep = j->transformer != TRANSFORMER_OFFLOAD },
+    };
+    trace_free(&modulation.trace);
+    room[PHASE_T5] = room[PHASE_CLIP];
+    static const enum phase order[PHASE_COUNT] = { PHASE_CLIP, PHASE_T5, PHASE_STEP, PHASE_MODULATION, PHASE_VAE };
+    for (int i = 0; i < PHASE_COUNT; i++) {
+        enum phase phase = order[i];
+        size_t kept = keep_encoders && phase <= PHASE_T5 ? trace_bytes(&q[phase].trace) : 0, need;
+        trace_free(&q[phase].trace);
+        room[phase].bytes = budget + kept; /* its own weights lie among the kept */
+        if (phase == PHASE_MODULATION)
+            room[phase].activations = q[PHASE_STEP].activations;
+        if (choose(k, phase, &room[phase], &q[phase], &need))
+            continue;
+        if (k->err->kind != ERR_NONE)
+            return false;
+        fits = false;
+        need += k->plan->kept_bytes - kept;
+        if (need > *least) {
+            *least = need;
+            *where = phase;
+        }
+    }
+    return fits;
+}
+
+/* Keeping the text encoders costs nothing: everything else is as with all the memory there is. */
+static bool unhindered(const struct plan *p)
+{
+    bool all = p->phase[PHASE_STEP].ring == RING_NONE;
+    for (enum phase i = 0; i < PHASE_COUNT; i++)
+        all = all && p->phase[i].ring >= RING_FULL && !p->phase[i].pieces.vae.band && !p->phase[i].pieces.flux_chunk;
+    return all;
 }
 
 static void finish(struct plan *p)
 {
     size_t transformer = 0;
-    for (enum phase i = 0; i < PHASE_COUNT; i++) {
-        struct plan_phase *q = &p->phase[i];
-        size_t weights = placement_bytes(&q->placement);
-        /* The two phases of the transformer share one region for weights. */
-        if (phase_stage(i) == STAGE_FLUX && weights > transformer)
-            transformer = weights;
-        q->peak = q->activations + weights;
-    }
-    for (enum phase i = 0; i < PHASE_COUNT; i++) {
-        struct plan_phase *q = &p->phase[i];
-        if (phase_stage(i) == STAGE_FLUX)
-            q->peak = q->activations + transformer;
-        if (q->peak > p->arena_bytes)
-            p->arena_bytes = q->peak;
-    }
-}
-
-/* The larger of the transformer's two phases decides what is left for either's weights. */
-static size_t stage_activations(const struct plan *p, enum phase phase)
-{
-    size_t most = 0;
     for (enum phase i = 0; i < PHASE_COUNT; i++)
-        if (phase_stage(i) == phase_stage(phase) && p->phase[i].activations > most)
-            most = p->phase[i].activations;
-    return most;
-}
-
-static size_t least_of(const struct plan *p, enum phase *where)
-{
-    size_t least = 0;
+        /* The two phases of the transformer share one region for weights. */
+        if (phase_stage(i) == STAGE_FLUX)
+            transformer = larger(transformer, placement_bytes(&p->phase[i].placement));
     for (enum phase i = 0; i < PHASE_COUNT; i++) {
-        size_t need = stage_activations(p, i) + trace_largest(&p->phase[i].trace);
-        if (need > least) {
-            least = need;
-            *where = i;
-        }
+        struct plan_phase *q = &p->phase[i];
+        bool kept = p->kept_bytes && i <= PHASE_T5;
+        size_t weights = phase_stage(i) == STAGE_FLUX ? transformer : kept ? 0 : placement_bytes(&q->placement);
+        q->peak = p->kept_bytes + weights + q->activations;
+        p->arena_bytes = larger(p->arena_bytes, q->peak);
     }
-    return least;
 }
 
-bool plan_make(struct plan *p, const struct models *m, const struct job *j, struct device *d, size_t budget,
-               struct err *e)
+/* Seconds, from measured rates only. */
+static void predict(struct plan *p, const struct plan_rates *r)
+{
+    for (enum phase i = 0; i < PHASE_COUNT; i++) {
+        struct plan_phase *q = &p->phase[i];
+        struct link_bytes bytes = placement_link_bytes(&q->placement, &q->trace);
+        double rate = i == PHASE_VAE ? r->vae_flops : r->flops;
+        bool known = rate > 0 && (r->link > 0 || bytes.once + bytes.each == 0);
+        q->seconds = known ? phase_seconds(r, i, q, q->ring, bytes) : 0;
+        p->disk_seconds += r->disk > 0 ? (double)trace_bytes(&q->trace) / r->disk : 0;
+    }
+}
+
+bool plan_make(struct plan *p, const struct models *m, const struct job *j, const struct plan_devices *d,
+               const struct plan_rates *rates, size_t budget, struct err *e)
 {
     memset(p, 0, sizeof *p);
-    if (!measure(p, m, j, d, e))
-        return false;
+    struct maker k = { p, m, j, d, *rates, e };
+    if (!(k.rates.flops > 0 && k.rates.vae_flops > 0 && k.rates.link > 0))
+        k.rates = nominal;
+    size_t least;
     enum phase where = PHASE_CLIP;
-    size_t least = least_of(p, &where);
-    if (budget == JOB_BUDGET_LEAST)
+    bool resident = j->text_encoders == TEXT_ENCODERS_RESIDENT, ok;
+    if (budget == JOB_BUDGET_LEAST) {
+        if (!plan_within(&k, 0, resident, &least, &where) && e->kind != ERR_NONE)
+            return false;
         budget = least;
-    p->budget = budget;
-    if (budget && budget < least)
-        return err_set(e, ERR_MEMORY, "a budget of %zu bytes does not do: %dx%d needs at least %zu (%.1f MB), in %s",
-                       budget, j->width, j->height, least, (double)least * 1e-6, stage_name(phase_stage(where)));
-    for (enum phase i = 0; budget && i < PHASE_COUNT; i++) {
-        size_t ignored;
-        if (!placement_make(&p->phase[i].placement, &p->phase[i].trace, budget - stage_activations(p, i), &ignored, e))
-            return err_set(e, ERR_MEMORY, "the plan: out of memory");
     }
+    p->budget = budget;
+    if (!budget) {
+        ok = plan_in_place(&k);
+    } else {
+        /* Several prompts: encoders that stay are not brought again, if nothing has to go for them. */
+        bool keep = resident || (j->text_encoders == TEXT_ENCODERS_AUTO && j->more_count > 0);
+        ok = plan_within(&k, budget, keep, &least, &where);
+        if (e->kind == ERR_NONE && keep && !resident && !(ok && unhindered(p)))
+            ok = plan_within(&k, budget, false, &least, &where);
+        if (!ok && e->kind == ERR_NONE)
+            out_of_budget(&k, budget, least, where);
+    }
+    if (!ok)
+        return false;
     finish(p);
+    predict(p, rates);
     return true;
 }
 
@@ -152,4 +451,32 @@ size_t plan_link_bytes(const struct plan *p)
         bytes += n.once + n.each * p->phase[i].repeats;
     }
     return bytes;
+}
+
+size_t plan_resident_bytes(const struct plan *p)
+{
+    size_t bytes = 0;
+    for (enum phase i = 0; i < PHASE_COUNT; i++)
+        bytes += p->phase[i].placement.resident_bytes;
+    return bytes;
+}
+
+double plan_seconds(const struct plan *p)
+{
+    double seconds = 0;
+    for (enum phase i = 0; i < PHASE_COUNT; i++) {
+        if (p->phase[i].seconds <= 0)
+            return 0;
+        seconds += p->phase[i].seconds;
+    }
+    return seconds;
+}
+
+enum phase plan_top(const struct plan *p)
+{
+    enum phase top = PHASE_CLIP;
+    for (enum phase i = 0; i < PHASE_COUNT; i++)
+        if (p->phase[i].peak > p->phase[top].peak)
+            top = i;
+    return top;
 }

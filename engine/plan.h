@@ -2,9 +2,18 @@
  *
  * The plan runs the stages' own code on the count device: their activations
  * are exact by construction, and so is the order in which they ask for weights.
- * For a budget it places each phase's weights (resident, streamed); without
- * one weights are used where they lie and only activations count. Pure but for
- * memory: reads shapes, never weights, and starts nothing. */
+ * For a budget it chooses, phase by phase, among ways of working that give the
+ * same values: in how many pieces (flux_inputs.chunk, t5_pieces, bands of the
+ * VAE), how large a ring for streamed weights, which weights stay resident.
+ * Without a budget weights are used where they lie and only activations count.
+ *
+ * What it promises, and tests hold it to: the arena is never larger than the
+ * budget and exactly as large as the job needs; more budget is never slower by
+ * its own prediction and never has fewer weights resident; the smallest budget
+ * works, and one byte less is refused with the number needed.
+ *
+ * Pure but for memory: reads shapes, never weights, starts nothing, asks the
+ * system nothing. */
 #ifndef SLUICE_PLAN_H
 #define SLUICE_PLAN_H
 
@@ -30,30 +39,63 @@ struct models { /* opened, borrowed */
     const struct vae *vae;
 };
 
+/* The devices a job will run on; asked only for scratch sizes. The VAE has one of its
+ * own where vae_precision is not precision; else the same. */
+struct plan_devices {
+    struct device *main, *vae;
+};
+
+/* Measured rates of the machine, by which time is predicted; 0: unknown, and
+ * then nothing is predicted from it. */
+struct plan_rates {
+    double flops, vae_flops; /* operations per second of the devices */
+    double link;             /* bytes per second from mapped files to the device */
+    double disk;             /* bytes per second from the disk to mapped files */
+};
+
+/* In how many pieces a phase works. Zeros: all at once. */
+struct pieces {
+    int flux_chunk;         /* tokens */
+    struct t5_pieces t5;
+    struct vae_options vae;
+};
+
 struct plan_phase {
     struct trace trace;
-    struct placement placement;     /* empty without a budget */
+    struct placement placement; /* empty without a budget */
+    enum ring ring;
+    struct pieces pieces;
     size_t activations;       /* peak of the stage in the arena, beside the weights */
     size_t peak;              /* activations and weights on the device */
-    size_t repeats;           /* steps, or 1 */
+    size_t repeats;           /* model evaluations of one picture, or 1 */
     uint64_t flops;           /* of one repetition */
+    double seconds;           /* predicted, of all repetitions; 0: unknown */
 };
 
 struct plan {
     size_t budget;            /* 0: none */
+    size_t kept_bytes;        /* at the arena's start: text encoders that stay for the whole job; 0: none do */
     size_t arena_bytes;       /* what the job allocates on the device: the largest peak */
+    double disk_seconds;      /* predicted: more, where none of the weights are in the page cache yet; 0: unknown */
     struct plan_phase phase[PHASE_COUNT];
 };
 
-/* d: the device the job will run on; asked only for scratch sizes. budget may be
- * JOB_BUDGET_LEAST: the smallest that does, then found in p->budget. False with e
- * set: out of memory, or the budget does not do; then the text names the
- * smallest that would and the stage that needs it. plan_free in every case. */
-bool plan_make(struct plan *p, const struct models *m, const struct job *j, struct device *d, size_t budget,
-               struct err *e);
+/* budget: bytes, 0, or JOB_BUDGET_LEAST: the smallest that does, then found in
+ * p->budget (JOB_BUDGET_AUTO is the caller's to replace). False with e set: out of
+ * memory, or the budget does not do; then the text names the smallest that would
+ * and the stage that needs it. plan_free in every case. */
+bool plan_make(struct plan *p, const struct models *m, const struct job *j, const struct plan_devices *d,
+               const struct plan_rates *rates, size_t budget, struct err *e);
 void plan_free(struct plan *p);
 
-/* Bytes over the link for one picture. */
+/* Model evaluations of one picture: the sampler's, for each condition. */
+int plan_evaluations(const struct job *j);
+
+/* Of one picture, encoding included. */
 size_t plan_link_bytes(const struct plan *p);
+size_t plan_resident_bytes(const struct plan *p); /* of the phases together */
+double plan_seconds(const struct plan *p);        /* 0: unknown */
+/* The phase with the largest peak. */
+enum phase plan_top(const struct plan *p);
 
 #endif

@@ -1,6 +1,8 @@
 /* preset.c - see preset.h. */
 #include "engine/preset.h"
 
+#include "engine/hash.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -155,14 +157,14 @@ static bool read_model(struct preset *p, const struct sheet_source *s, const str
     return ok;
 }
 
-bool preset_model_same(const struct preset *p, const char *folder,
-                       bool (*sha256)(const char *path, char hex[PRESET_HASH_HEX + 1], struct err *e), struct err *e)
+bool preset_model_same(const struct preset *p, const char *folder, struct err *e)
 {
     for (int i = 0; i < p->hash_count; i++) {
-        char path[FILE_PATH_MAX], hex[PRESET_HASH_HEX + 1];
-        if (!file_join(path, folder, p->hash[i].file, e) || !sha256(path, hex, e))
+        char path[FILE_PATH_MAX], hex[HASH_HEX];
+        struct sha256 found;
+        if (!file_join(path, folder, p->hash[i].file, e) || !hash_file(&found, path, NULL, NULL, e))
             return false;
-        if (strcmp(hex, p->hash[i].sha256))
+        if (strcmp(hash_hex(&found, hex), p->hash[i].sha256))
             return err_set(e, ERR_INPUT, "%.200s is another file than the preset %.64s was made with: its SHA-256 is "
                            "%s, expected %s", path, p->name, hex, p->hash[i].sha256);
     }

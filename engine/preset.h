@@ -50,10 +50,8 @@ bool preset_apply(const struct preset *p, struct job *j, struct err *e);
  * braces of the prompt's own. malloc'd; NULL: memory is refused. */
 char *preset_prompt(const struct preset *p, const char *words, struct err *e);
 
-/* Is the model in `folder` the one the preset was made with? Computes each
- * hash it names with `sha256` (64 hexadecimal digits of the file at path, or
- * false with e set) and compares. True where it names none. */
-bool preset_model_same(const struct preset *p, const char *folder,
-                       bool (*sha256)(const char *path, char hex[PRESET_HASH_HEX + 1], struct err *e), struct err *e);
+/* Is the model in `folder` the one the preset was made with? Reads every file
+ * whose hash it names, whole: minutes for a large model. True where it names none. */
+bool preset_model_same(const struct preset *p, const char *folder, struct err *e);
 
 #endif

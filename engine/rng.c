@@ -160,26 +160,45 @@ static void normal_block(float v[16])
     }
 }
 
-/* Fewer than 16 values: one by one, in double, two from each pair. */
-static void normal_few(struct mt19937 *mt, float *out, size_t n)
-{
-    for (size_t i = 0; i < n; i += 2) {
-        double u1 = mt_uniform53(mt), u2 = mt_uniform53(mt);
-        double radius = sqrt(-2.0 * log1p(-u2)), theta = 2.0 * 3.14159265358979323846 * u1;
-        out[i] = (float)(radius * cos(theta) + 0.0);
-        if (i + 1 < n)
-            out[i + 1] = (float)(radius * sin(theta) + 0.0);
-    }
-}
-
-static void normal_torch(uint64_t seed, float *out, size_t n)
+/* Fewer than 16 values: one by one, in double, two from each pair. The second
+ * of a pair waits in the generator, so draws follow each other without a gap. */
+static void normal_few(uint64_t seed, size_t draw, float *out, size_t n)
 {
     struct mt19937 mt;
     mt_seed(&mt, seed);
+    size_t first = draw * n;
+    for (size_t i = 0; i < first + n; i += 2) {
+        double u1 = mt_uniform53(&mt), u2 = mt_uniform53(&mt);
+        double radius = sqrt(-2.0 * log1p(-u2)), theta = 2.0 * 3.14159265358979323846 * u1;
+        if (i >= first)
+            out[i - first] = (float)(radius * cos(theta) + 0.0);
+        if (i + 1 >= first && i + 1 < first + n)
+            out[i + 1 - first] = (float)(radius * sin(theta) + 0.0);
+    }
+}
+
+/* Seeded, and past `draws` draws of `uniforms` each. */
+static void mt_start(struct mt19937 *mt, uint64_t seed, size_t draws, size_t uniforms)
+{
+    mt_seed(mt, seed);
+    for (size_t i = 0; i < draws * uniforms; i++)
+        mt_draw(mt);
+}
+
+/* What a draw of n takes: the last 16 values are drawn again if n is no whole number of blocks. */
+static size_t uniforms_of(size_t n)
+{
+    return n % 16 != 0 ? n + 16 : n;
+}
+
+static void normal_torch(uint64_t seed, size_t draw, float *out, size_t n)
+{
     if (n < 16) {
-        normal_few(&mt, out, n);
+        normal_few(seed, draw, out, n);
         return;
     }
+    struct mt19937 mt;
+    mt_start(&mt, seed, draw, uniforms_of(n));
     /* All uniforms come first, so a rest that is no whole block is drawn and
      * dropped before the last 16 values are drawn again. */
     for (size_t i = 0; i < n; i++)
@@ -203,15 +222,15 @@ static void round_bf16(float *v, size_t n)
         v[i] = to_bf16(v[i]);
 }
 
-static void normal_torch_bf16(uint64_t seed, float *out, size_t n)
+static void normal_torch_bf16(uint64_t seed, size_t draw, float *out, size_t n)
 {
-    struct mt19937 mt;
-    mt_seed(&mt, seed);
     if (n < 16) {
-        normal_few(&mt, out, n);
+        normal_few(seed, draw, out, n);
         round_bf16(out, n);
         return;
     }
+    struct mt19937 mt;
+    mt_start(&mt, seed, draw, (n + 15) / 16 * 16);
     for (size_t i = 0; i + 16 <= n; i += 16) {
         draw_block(&mt, out + i);
         normal_block(out + i);
@@ -236,14 +255,14 @@ static void normal_block_early(float v[16])
     }
 }
 
-static void normal_torch_bf16_early(uint64_t seed, float *out, size_t n)
+static void normal_torch_bf16_early(uint64_t seed, size_t draw, float *out, size_t n)
 {
     if (n < 16) {
-        normal_torch_bf16(seed, out, n);
+        normal_torch_bf16(seed, draw, out, n);
         return;
     }
     struct mt19937 mt;
-    mt_seed(&mt, seed);
+    mt_start(&mt, seed, draw, uniforms_of(n));
     for (size_t i = 0; i < n; i++)
         out[i] = (float)(mt_draw(&mt) & 0xffu) * 0x1p-8f;
     for (size_t i = 0; i + 16 <= n; i += 16)
@@ -256,11 +275,11 @@ static void normal_torch_bf16_early(uint64_t seed, float *out, size_t n)
 }
 
 /* --- philox 4x32, ten rounds ------------------------------------------------ */
-/* Counter (offset 0, 0, index, 0): element i is the first value of thread i. */
-static void normal_philox(uint64_t seed, float *out, size_t n)
+/* Counter (draw, 0, index, 0): element i is the first value of thread i. */
+static void normal_philox(uint64_t seed, size_t draw, float *out, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        uint32_t c[4] = { 0, 0, (uint32_t)i, (uint32_t)((uint64_t)i >> 32) };
+        uint32_t c[4] = { (uint32_t)draw, 0, (uint32_t)i, (uint32_t)((uint64_t)i >> 32) };
         uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
         for (int round = 0; round < 10; round++) {
             uint64_t a = (uint64_t)0xd2511f53u * c[0], b = (uint64_t)0xcd9e8d57u * c[2];
@@ -278,13 +297,18 @@ static void normal_philox(uint64_t seed, float *out, size_t n)
     }
 }
 
-void rng_normal(enum rng_kind k, uint64_t seed, float *out, size_t n)
+void rng_draw(enum rng_kind k, uint64_t seed, size_t draw, float *out, size_t n)
 {
     switch (k) {
-    case RNG_TORCH_CPU: normal_torch(seed, out, n); break;
-    case RNG_TORCH_CPU_BF16: normal_torch_bf16(seed, out, n); break;
-    case RNG_TORCH_CPU_BF16_EARLY: normal_torch_bf16_early(seed, out, n); break;
-    case RNG_PHILOX: normal_philox(seed, out, n); break;
+    case RNG_TORCH_CPU: normal_torch(seed, draw, out, n); break;
+    case RNG_TORCH_CPU_BF16: normal_torch_bf16(seed, draw, out, n); break;
+    case RNG_TORCH_CPU_BF16_EARLY: normal_torch_bf16_early(seed, draw, out, n); break;
+    case RNG_PHILOX: normal_philox(seed, draw, out, n); break;
     case RNG_KIND_COUNT_: break;
     }
+}
+
+void rng_normal(enum rng_kind k, uint64_t seed, float *out, size_t n)
+{
+    rng_draw(k, seed, 0, out, n);
 }

@@ -37,4 +37,11 @@ bool rng_from_name(enum rng_kind *k, const char *name);
  * seeded. As torch seeds it, torch-cpu sees only the low 32 bits of the seed. */
 void rng_normal(enum rng_kind k, uint64_t seed, float *out, size_t n);
 
+/* The same for draw `draw` (0, 1, ...) of n values each from one generator, as
+ * it goes on when torch.randn(n, generator=g) is called again; draw 0 is
+ * rng_normal. The torch kinds draw and drop what comes before: some
+ * milliseconds per million values. As A1111 and sd.cpp count them, philox takes
+ * one counter per draw. */
+void rng_draw(enum rng_kind k, uint64_t seed, size_t draw, float *out, size_t n);
+
 #endif

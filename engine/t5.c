@@ -106,50 +106,102 @@ static struct tensor relative_bias(const struct t5 *t, struct device *d, int n, 
     return bias;
 }
 
-/* x, the sum over all blocks, is F32 in every precision: T5's grows large, and
- * rounding it to BF16 after each block is most of the error of an encoder that does. */
-static void block(const struct t5 *t, struct device *d, const struct t5_block *b, struct tensor x, struct tensor bias)
-{
-    const struct t5_config *f = t->config;
-    int64_t n = x.shape[0], inner = (int64_t)f->heads * f->head_dim;
-    size_t mark = device_mark(d);
-    struct tensor y = device_matrix(d, d->compute, n, f->width);
-    size_t attention = device_mark(d);
-    struct tensor q = device_matrix(d, d->compute, n, inner);
-    struct tensor k = device_matrix(d, d->compute, n, inner);
-    struct tensor v = device_matrix(d, d->compute, n, inner);
-    struct tensor o = device_matrix(d, d->compute, n, inner);
-    device_rms_norm(d, y, x, b->norm1.w, f->eps);
-    apply_linear(d, q, y, &b->q, ACT_NONE);
-    apply_linear(d, k, y, &b->k, ACT_NONE);
-    apply_linear(d, v, y, &b->v, ACT_NONE);
-    device_attention(d, tensor_split(o, f->heads, f->head_dim), tensor_split(q, f->heads, f->head_dim),
-                     tensor_split(k, f->heads, f->head_dim), tensor_split(v, f->heads, f->head_dim),
-                     &(struct attention){ .scale = 1.0f, .bias = bias });
-    apply_linear(d, y, o, &b->o, ACT_NONE);
-    device_add(d, x, y);
-    device_release(d, attention);
+/* One block at work on x[n, width]: the sum over all blocks, which is F32 in every
+ * precision, since T5's grows large and rounding it to BF16 after each block is
+ * most of the error of an encoder that does. */
+struct block_run {
+    const struct t5 *t;
+    struct device *d;
+    const struct t5_block *block;
+    struct tensor x, q, k, v, bias;
+    const struct t5_pieces *pieces;
+};
 
-    struct tensor gate = device_matrix(d, d->compute, n, f->ff);
-    struct tensor up = device_matrix(d, d->compute, n, f->ff);
-    device_rms_norm(d, y, x, b->norm2.w, f->eps);
-    apply_linear(d, gate, y, &b->wi_0, ACT_GELU_TANH);
-    apply_linear(d, up, y, &b->wi_1, ACT_NONE);
-    device_multiply(d, gate, up);
-    apply_linear(d, y, gate, &b->wo, ACT_NONE);
-    device_add(d, x, y);
+static void project(const struct block_run *r, int64_t from, int64_t n)
+{
+    struct device *d = r->d;
+    size_t mark = device_mark(d);
+    struct tensor y = device_matrix(d, d->compute, n, r->t->config->width);
+    device_rms_norm(d, y, tensor_rows(r->x, from, n), r->block->norm1.w, r->t->config->eps);
+    apply_linear(d, tensor_rows(r->q, from, n), y, &r->block->q, ACT_NONE);
+    apply_linear(d, tensor_rows(r->k, from, n), y, &r->block->k, ACT_NONE);
+    apply_linear(d, tensor_rows(r->v, from, n), y, &r->block->v, ACT_NONE);
     device_release(d, mark);
 }
 
-void t5_encode(const struct t5 *t, struct device *d, const int32_t *ids, int n, float *hidden)
+static void attend(const struct block_run *r, int64_t from, int64_t n)
+{
+    const struct t5_config *f = r->t->config;
+    struct device *d = r->d;
+    int64_t all = r->x.shape[0], first = r->pieces->independent ? from : 0, keys = r->pieces->independent ? n : all;
+    size_t mark = device_mark(d);
+    struct tensor o = device_matrix(d, d->compute, n, r->q.shape[1]), y = device_matrix(d, d->compute, n, f->width);
+    /* Column c of what attention wants is key - query + n - 1 from the piece's first query; of the
+     * table it is key - query + all - 1, counted from the text's first. */
+    struct tensor bias = tensor_cols(r->bias, all - n - (from - first), n + keys - 1);
+    device_attention(d, tensor_split(o, f->heads, f->head_dim),
+                     tensor_split(tensor_rows(r->q, from, n), f->heads, f->head_dim),
+                     tensor_split(tensor_rows(r->k, first, keys), f->heads, f->head_dim),
+                     tensor_split(tensor_rows(r->v, first, keys), f->heads, f->head_dim),
+                     &(struct attention){ .scale = 1.0f, .bias = bias });
+    apply_linear(d, y, o, &r->block->o, ACT_NONE);
+    device_add(d, tensor_rows(r->x, from, n), y);
+    device_release(d, mark);
+}
+
+static void feed_forward(const struct block_run *r, int64_t from, int64_t n)
+{
+    const struct t5_config *f = r->t->config;
+    struct device *d = r->d;
+    size_t mark = device_mark(d);
+    struct tensor y = device_matrix(d, d->compute, n, f->width);
+    struct tensor gate = device_matrix(d, d->compute, n, f->ff), up = device_matrix(d, d->compute, n, f->ff);
+    device_rms_norm(d, y, tensor_rows(r->x, from, n), r->block->norm2.w, f->eps);
+    apply_linear(d, gate, y, &r->block->wi_0, ACT_GELU_TANH);
+    apply_linear(d, up, y, &r->block->wi_1, ACT_NONE);
+    device_multiply(d, gate, up);
+    apply_linear(d, y, gate, &r->block->wo, ACT_NONE);
+    device_add(d, tensor_rows(r->x, from, n), y);
+    device_release(d, mark);
+}
+
+/* A part of the block, piece by piece; its weights are held only for a second piece. */
+static void each_piece(const struct block_run *r, void (*part)(const struct block_run *r, int64_t from, int64_t n))
+{
+    int64_t all = r->x.shape[0], piece = r->pieces->chunk > 0 && r->pieces->chunk < all ? r->pieces->chunk : all;
+    if (piece < all)
+        device_hold(r->d);
+    for (int64_t from = 0; from < all; from += piece)
+        part(r, from, all - from < piece ? all - from : piece);
+    if (piece < all)
+        device_unhold(r->d);
+}
+
+static void block(struct block_run *r)
+{
+    struct device *d = r->d;
+    int64_t n = r->x.shape[0], inner = (int64_t)r->t->config->heads * r->t->config->head_dim;
+    size_t mark = device_mark(d);
+    r->q = device_matrix(d, d->compute, n, inner);
+    r->k = device_matrix(d, d->compute, n, inner);
+    r->v = device_matrix(d, d->compute, n, inner);
+    each_piece(r, project);
+    each_piece(r, attend);
+    device_release(d, mark);
+    each_piece(r, feed_forward);
+}
+
+void t5_encode(const struct t5 *t, struct device *d, const int32_t *ids, int n, const struct t5_pieces *pieces,
+               float *hidden)
 {
     const struct t5_config *f = t->config;
     size_t mark = device_mark(d);
     struct tensor x = device_matrix(d, DT_F32, n, f->width);
-    struct tensor bias = relative_bias(t, d, n, ids != NULL);
+    struct block_run r = { .t = t, .d = d, .x = x, .bias = relative_bias(t, d, n, ids != NULL), .pieces = pieces };
     device_embed(d, x, t->tokens, ids);
     for (int i = 0; i < f->layers; i++) {
-        block(t, d, &t->block[i], x, bias);
+        r.block = &t->block[i];
+        block(&r);
         device_tick(d, i + 1, f->layers);
     }
     device_rms_norm(d, x, x, t->final.w, f->eps);

@@ -16,9 +16,18 @@ bool t5_open(struct t5 **out, const struct model *m, struct err *e);
 void t5_close(struct t5 *t); /* NULL is fine */
 const struct weights *t5_weights(const struct t5 *t);
 
+/* In pieces: `chunk` tokens at a time in everything but keys and values (0: all).
+ * Less memory for the same values, unless `independent`: then each chunk is a
+ * text of its own, whose tokens see no other chunk. */
+struct t5_pieces {
+    int chunk;
+    bool independent;
+};
+
 /* ids [n]; hidden [n, width] F32 on the host, valid after device_sync. Both
  * may be NULL on the count device. */
-void t5_encode(const struct t5 *t, struct device *d, const int32_t *ids, int n, float *hidden);
+void t5_encode(const struct t5 *t, struct device *d, const int32_t *ids, int n, const struct t5_pieces *pieces,
+               float *hidden);
 
 /* The row of the bias table for the distance key - query: transformers'
  * bidirectional buckets. */

@@ -7,6 +7,7 @@ static const char *const names[COUNT_OPS_] = {
     [COUNT_LINEAR] = "linear",
     [COUNT_ATTENTION] = "attention",
     [COUNT_CONV2D] = "conv2d",
+    [COUNT_GROUP_MOMENTS] = "group_moments",
     [COUNT_GROUP_NORM] = "group_norm",
     [COUNT_NORM_MODULATE] = "norm_modulate",
     [COUNT_LAYER_NORM] = "layer_norm",
@@ -98,18 +99,17 @@ static void conv2d(struct device *d, struct tensor y, struct tensor x, struct te
          tensor_bytes(x) + (c->accumulate ? tensor_bytes(y) : 0), tensor_bytes(y));
 }
 
-static size_t group_norm_scratch(struct device *d, struct tensor x, int groups)
+static void group_moments(struct device *d, struct tensor moments, struct tensor x)
 {
-    struct device *target = self(d)->target;
-    return target->ops->group_norm_scratch(target, x, groups);
+    note(d, COUNT_GROUP_MOMENTS, 4 * elements(x), 0, tensor_bytes(x), tensor_bytes(moments));
 }
 
-static void group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
-                       int groups, float eps, enum act act, void *scratch)
+static void group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor moments, struct tensor w,
+                       struct tensor b, float eps, enum act act)
 {
-    (void)groups, (void)eps, (void)scratch;
-    note(d, COUNT_GROUP_NORM, 8 * elements(x) + act_flops(act, y), tensor_bytes(w) + tensor_bytes(b),
-         tensor_bytes(x), tensor_bytes(y));
+    (void)eps;
+    note(d, COUNT_GROUP_NORM, 4 * elements(x) + act_flops(act, y), tensor_bytes(w) + tensor_bytes(b),
+         tensor_bytes(x) + tensor_bytes(moments), tensor_bytes(y));
 }
 
 static void norm_modulate(struct device *d, struct tensor y, struct tensor x, struct tensor scale,
@@ -206,7 +206,7 @@ static const struct device_ops ops = {
     .attention = attention,
     .conv2d_scratch = conv2d_scratch,
     .conv2d = conv2d,
-    .group_norm_scratch = group_norm_scratch,
+    .group_moments = group_moments,
     .group_norm = group_norm,
     .norm_modulate = norm_modulate,
     .layer_norm = layer_norm,

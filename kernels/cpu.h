@@ -9,10 +9,14 @@
 
 #include "kernels/device.h"
 
-/* compute: DT_F32 or DT_BF16. threads: 0 for one per core. The arena is empty
+/* compute: DT_F32, DT_BF16 or DT_F16 (multiplied as F32: no faster than that). threads: 0 for one per core. The arena is empty
  * (capacity 0): the caller sets d->arena. */
 bool cpu_device_new(struct device **out, enum dtype compute, int threads, struct err *e);
 void cpu_device_free(struct device *d); /* NULL is fine */
+
+/* The kernels that this processor gets: results are the same bytes only where it is
+ * the same text. */
+const char *cpu_arithmetic(void);
 
 /* First thing in main: makes compute threads sleep while they wait for each
  * other, instead of spinning. Spinning costs a picture up to sixty times its

@@ -92,6 +92,29 @@ static bool matmul_desc(struct cpu_device *c, struct cpu_primitive *p, dnnl_prim
            (!k->packed || weights_layout(c, p, &weights));
 }
 
+/* The first implementation whose order of summation depends on the channels only.
+ * oneDNN's brgconv, which comes first, blocks by height and number of threads, and
+ * so a picture in bands, or with more threads, would not be the same to the bit.
+ * Its BF16 kernel for 1x1 wants scratch of the whole result in F32. */
+static dnnl_status_t choose_conv(struct cpu_device *c, struct cpu_primitive *p, const dnnl_convolution_desc_t *desc,
+                                 dnnl_primitive_attr_t attr)
+{
+    dnnl_primitive_desc_iterator_t all;
+    dnnl_status_t status = dnnl_primitive_desc_iterator_create(&all, desc, attr, c->engine, NULL);
+    while (status == dnnl_success) {
+        const char *name = "";
+        p->desc = dnnl_primitive_desc_iterator_fetch(all);
+        dnnl_primitive_desc_query(p->desc, dnnl_query_impl_info_str, 0, &name);
+        if (strncmp(name, "brg", 3) && strncmp(name, "jit_bf16_1x1", 12))
+            break;
+        dnnl_primitive_desc_destroy(p->desc);
+        p->desc = NULL;
+        status = dnnl_primitive_desc_iterator_next(all);
+    }
+    dnnl_primitive_desc_iterator_destroy(all);
+    return status;
+}
+
 static bool conv_desc(struct cpu_device *c, struct cpu_primitive *p, dnnl_primitive_attr_t attr)
 {
     const struct cpu_key *k = &p->key;
@@ -116,7 +139,7 @@ static bool conv_desc(struct cpu_device *c, struct cpu_primitive *p, dnnl_primit
         !cpu_check(d, dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct,
                    &src, &weights, k->bias ? &bias : NULL, &dst, (dnnl_dims_t){ stride, stride },
                    (dnnl_dims_t){ k->top, k->left }, (dnnl_dims_t){ k->bottom, k->right }), "convolution") ||
-        !cpu_check(d, dnnl_primitive_desc_create(&p->desc, &desc, attr, c->engine, NULL), "convolution"))
+        !cpu_check(d, choose_conv(c, p, &desc, attr), "convolution"))
         return false;
     return weights_layout(c, p, &plain);
 }
@@ -139,9 +162,12 @@ struct cpu_primitive *cpu_primitive(struct cpu_device *c, const struct cpu_key *
             ok = cpu_check(&c->device, dnnl_post_ops_append_sum(ops, 1), "sum");
         if (ok && !act_post_op(ops, (enum act)key->act))
             ok = err_set(&c->device.err, ERR_DEVICE, "cpu device: oneDNN refused activation %d", (int)key->act);
+        /* oneDNN plans for as many threads as OpenMP would give it now. */
+        omp_set_num_threads(key->threads);
         if (ok)
             ok = cpu_check(&c->device, dnnl_primitive_attr_set_post_ops(attr, ops), "attributes") &&
                  (key->kind == CPU_MATMUL ? matmul_desc(c, p, attr) : conv_desc(c, p, attr));
+        omp_set_num_threads(c->threads);
     }
     dnnl_post_ops_destroy(ops);
     dnnl_primitive_attr_destroy(attr);
@@ -163,9 +189,12 @@ void cpu_cache_trim(struct cpu_device *c)
 
 bool cpu_compile(struct cpu_device *c, struct cpu_primitive *p)
 {
-    return (p->primitive || cpu_check(&c->device, dnnl_primitive_create(&p->primitive, p->desc), "compiling")) &&
-           (!p->reorder_desc || p->reorder ||
-            cpu_check(&c->device, dnnl_primitive_create(&p->reorder, p->reorder_desc), "compiling"));
+    omp_set_num_threads(p->key.threads);
+    bool ok = (p->primitive || cpu_check(&c->device, dnnl_primitive_create(&p->primitive, p->desc), "compiling")) &&
+              (!p->reorder_desc || p->reorder ||
+               cpu_check(&c->device, dnnl_primitive_create(&p->reorder, p->reorder_desc), "compiling"));
+    omp_set_num_threads(c->threads);
+    return ok;
 }
 
 void cpu_execute(struct cpu_device *c, dnnl_primitive_t primitive, int n, const int *arg,
@@ -215,7 +244,7 @@ static const struct device_ops cpu_ops = {
     .attention = cpu_attention,
     .conv2d_scratch = cpu_conv2d_scratch,
     .conv2d = cpu_conv2d,
-    .group_norm_scratch = cpu_group_norm_scratch,
+    .group_moments = cpu_group_moments,
     .group_norm = cpu_group_norm,
     .norm_modulate = cpu_norm_modulate,
     .layer_norm = cpu_layer_norm,
@@ -269,6 +298,21 @@ void cpu_device_free(struct device *d)
     dnnl_engine_destroy(c->engine);
     free(c->cache);
     free(c);
+}
+
+const char *cpu_arithmetic(void)
+{
+    switch (dnnl_get_effective_cpu_isa()) {
+    case dnnl_cpu_isa_sse41: return "sse4.1";
+    case dnnl_cpu_isa_avx: return "avx";
+    case dnnl_cpu_isa_avx2: return "avx2";
+    case dnnl_cpu_isa_avx2_vnni: return "avx2_vnni";
+    case dnnl_cpu_isa_avx512_core: return "avx512_core";
+    case dnnl_cpu_isa_avx512_core_vnni: return "avx512_core_vnni";
+    case dnnl_cpu_isa_avx512_core_bf16: return "avx512_core_bf16";
+    case dnnl_cpu_isa_avx512_core_amx: return "avx512_core_amx";
+    default: return "generic";
+    }
 }
 
 void cpu_quiet_threads(char **argv)

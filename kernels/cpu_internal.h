@@ -40,6 +40,9 @@ struct cpu_device {
 
 static inline struct cpu_device *cpu_of(struct device *d) { return (struct cpu_device *)d; }
 static inline dnnl_data_type_t cpu_dnnl_type(enum dtype t) { return t == DT_BF16 ? dnnl_bf16 : dnnl_f32; }
+/* The type in which values of type t are multiplied: this oneDNN has no F16. */
+static inline enum dtype cpu_product_type(enum dtype t) { return t == DT_BF16 ? DT_BF16 : DT_F32; }
+static inline int64_t cpu_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 static inline size_t cpu_round(size_t bytes) { return (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN; }
 
 /* Sets the sticky error if status is not success. */
@@ -53,8 +56,8 @@ bool cpu_compile(struct cpu_device *c, struct cpu_primitive *p);
 /* Forgets all when half full; called where an operation begins. */
 void cpu_cache_trim(struct cpu_device *c);
 
-/* y = act(x w^T + b) for one piece; b is F32 or NULL. Strides in elements.
- * y of type yt, x and w of type t. May be called inside a parallel region, where it uses one thread. */
+/* y = act(x w^T + b) for one piece, by one thread; b is F32 or NULL. Strides in
+ * elements. Runs may go on in several threads, each with its own scratch. */
 struct cpu_gemm {
     int64_t m, n, k;
     enum dtype type, y_type;
@@ -68,6 +71,11 @@ struct cpu_gemm {
 struct cpu_primitive *cpu_gemm_plan(struct cpu_device *c, const struct cpu_gemm *g, bool compile);
 void cpu_gemm_run(struct cpu_device *c, const struct cpu_primitive *p, void *y, const void *x, const void *w,
                   const float *b, void *scratch);
+/* For a row's result not to depend on its neighbours, a product of g's strides, n
+ * and k must have a multiple of this many rows (g.m is not read). 1 where oneDNN has
+ * its brgemm, which sums every row alike; its older GEMM, all there is without
+ * AVX-512 (in BF16: without AVX512-BF16), sums the last rows of a block in another order. */
+int64_t cpu_row_step(struct cpu_device *c, struct cpu_gemm g);
 /* Weights as the key describes them into p->weights_bytes at packed. */
 void cpu_pack_weights(struct cpu_device *c, const struct cpu_primitive *p, void *packed, const void *w);
 
@@ -86,9 +94,9 @@ size_t cpu_conv2d_scratch(struct device *d, struct tensor y, struct tensor x, st
                           const struct conv2d *c);
 void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                 const struct conv2d *c, void *scratch);
-size_t cpu_group_norm_scratch(struct device *d, struct tensor x, int groups);
-void cpu_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
-                    int groups, float eps, enum act act, void *scratch);
+void cpu_group_moments(struct device *d, struct tensor moments, struct tensor x);
+void cpu_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor moments, struct tensor w,
+                    struct tensor b, float eps, enum act act);
 void cpu_norm_modulate(struct device *d, struct tensor y, struct tensor x, struct tensor scale,
                        struct tensor shift, float eps);
 void cpu_layer_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b, float eps);

@@ -1,32 +1,33 @@
 /* cpu_linear.c - y = act(x w^T + b) on the processor.
  *
- * Weights of the type that x has are multiplied where they lie (a mapped file,
- * rows of inputs: oneDNN's "ba"); repacking them first was measured and is
- * slower for the row counts of a picture (tests/bench/NOTES.md). Weights of
- * another type are converted into scratch, 1536 outputs at a time: with fewer
- * oneDNN's GEMM loses up to a third. Pieces are cut by the weight's shape only, so a
- * row's result does not depend on how many rows are asked for at once. */
+ * The product is cut into tiles, some rows of x by some outputs; a tile is one
+ * thread's and sums over all of k in one order. So a row's result depends
+ * neither on how many rows are asked for, nor on the number of threads: oneDNN
+ * left to itself would share k among threads when there are few rows, and
+ * changes its algorithm with the strides (tests/bench/NOTES.md). It is given dense
+ * operands only, which lead to the same algorithm for any number of rows:
+ * x is used where it lies if it is dense and of a type that oneDNN multiplies,
+ * else it is copied to scratch, some rows at a time; likewise w, some outputs
+ * at a time; a tile of y is made in scratch and copied while it is in the cache. */
 #include "kernels/cpu_internal.h"
 #include "kernels/cpu_vec.h"
 
+#include <omp.h>
 #include <string.h>
 
 enum {
-    PIECE_DIRECT = 3072,   /* outputs in one GEMM of F32 weights: more falls out of the cache */
-    PIECE_CONVERTED = 1536,
+    TILE_ROWS = 256,             /* fewer: reading w costs more than multiplying it */
+    STEP_ROWS = 240,             /* a multiple of GEMM_STEP */
+    GEMM_STEP = 48,
+    TILE_OUTPUTS = 512,
+    PART_ROWS = 1536,            /* more of x falls out of the cache between two tiles of outputs */
+    OUTPUTS_STEP = 64,           /* oneDNN's own block */
+    W_BYTES = 16 * 1024 * 1024,  /* of copied weights, all threads together */
+    X_BYTES = 8 * 1024 * 1024,   /* of copied rows */
 };
 
-static bool converts(struct tensor x, struct tensor w)
-{
-    return w.dtype != x.dtype;
-}
-
-static int64_t piece_outputs(struct tensor x, struct tensor w)
-{
-    int64_t n = w.shape[0];
-    int64_t most = converts(x, w) ? PIECE_CONVERTED : x.dtype == DT_F32 ? PIECE_DIRECT : n;
-    return most < n ? most : n;
-}
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 struct cpu_primitive *cpu_gemm_plan(struct cpu_device *c, const struct cpu_gemm *g, bool compile)
 {
@@ -38,7 +39,7 @@ struct cpu_primitive *cpu_gemm_plan(struct cpu_device *c, const struct cpu_gemm 
     key.bias = g->bias;
     key.act = g->act;
     key.packed = g->packed;
-    key.threads = c->threads;
+    key.threads = 1;
     key.m = g->m;
     key.n = g->n;
     key.k = g->k;
@@ -65,83 +66,133 @@ void cpu_gemm_run(struct cpu_device *c, const struct cpu_primitive *p, void *y, 
                 (void *const[]){ (void *)(uintptr_t)x, (void *)(uintptr_t)w, y, scratch, (void *)(uintptr_t)b }, "matmul");
 }
 
-static struct cpu_gemm gemm_of(struct tensor y, struct tensor x, struct tensor w, int64_t outputs, bool bias,
-                               enum act act)
+int64_t cpu_row_step(struct cpu_device *c, struct cpu_gemm g)
 {
-    return (struct cpu_gemm){
-        .m = x.shape[0], .n = outputs, .k = x.shape[1], .type = x.dtype, .y_type = y.dtype,
-        .x_stride = x.stride[0], .w_stride = converts(x, w) ? x.shape[1] : w.stride[0], .w_step = 1,
-        .y_stride = y.stride[0], .act = act, .bias = bias,
-    };
+    const char *name = "";
+    g.m = TILE_ROWS;
+    const struct cpu_primitive *p = cpu_gemm_plan(c, &g, false);
+    if (p)
+        dnnl_primitive_desc_query(p->desc, dnnl_query_impl_info_str, 0, &name);
+    return strncmp(name, "brg", 3) ? GEMM_STEP : 1;
 }
 
-/* Of the whole pieces; the last, smaller one asks for no more. */
+/* How one linear is cut; what its scratch holds, in this order. */
+struct cut {
+    enum dtype type, y_type; /* of the product: F16 is multiplied as F32 */
+    bool copy_x, copy_w;
+    int64_t rows, outputs;   /* of a tile */
+    int64_t step;            /* rows are filled up to a multiple of it */
+    int64_t part;            /* rows of x that all outputs pass over at once */
+    struct cpu_primitive *product[2][2]; /* [last rows][last outputs] */
+    size_t bias_bytes, x_bytes;          /* shared */
+    size_t w_bytes, y_bytes, library_bytes, thread_bytes;
+};
+
+static int64_t tail(int64_t n, int64_t piece) { return n % piece ? n % piece : piece; }
+
+static bool cut_make(struct cut *t, struct cpu_device *c, struct tensor y, struct tensor x, struct tensor w, bool bias,
+                     enum act act, bool compile)
+{
+    int64_t m = x.shape[0], n = w.shape[0], k = x.shape[1];
+    *t = (struct cut){ .type = cpu_product_type(x.dtype), .y_type = cpu_product_type(y.dtype) };
+    size_t row_bytes = (size_t)k * dtype_bytes(t->type);
+    t->copy_x = x.dtype != t->type || (m > 1 && x.stride[0] != k);
+    t->copy_w = w.dtype != t->type || (n > 1 && w.stride[0] != k);
+    t->outputs = TILE_OUTPUTS;
+    if (t->copy_w) {
+        int64_t wide = (int64_t)(W_BYTES / (size_t)c->threads / row_bytes) / OUTPUTS_STEP * OUTPUTS_STEP;
+        t->outputs = max64(OUTPUTS_STEP, min64(wide, TILE_OUTPUTS));
+    }
+    t->outputs = min64(t->outputs, n);
+    struct cpu_gemm g = { .n = t->outputs, .k = k, .type = t->type, .y_type = t->y_type, .x_stride = k, .w_stride = k,
+                          .w_step = 1, .y_stride = t->outputs, .act = act, .bias = bias };
+    t->step = cpu_row_step(c, g);
+    t->copy_x |= m % t->step != 0;
+    t->rows = min64(cpu_up(m, t->step), t->step > 1 ? STEP_ROWS : TILE_ROWS);
+    int64_t fit = t->copy_x ? (int64_t)(X_BYTES / row_bytes) : PART_ROWS;
+    t->part = min64(cpu_up(m, t->step), max64(1, fit / t->rows) * t->rows);
+    for (int i = 0; i < 4; i++) {
+        g.m = i & 2 ? cpu_up(tail(m, t->rows), t->step) : t->rows;
+        g.n = i & 1 ? tail(n, t->outputs) : t->outputs;
+        g.y_stride = g.n;
+        struct cpu_primitive *p = t->product[i >> 1][i & 1] = cpu_gemm_plan(c, &g, compile);
+        if (!p)
+            return false;
+        t->library_bytes = p->scratch_bytes > t->library_bytes ? p->scratch_bytes : t->library_bytes;
+    }
+    t->library_bytes = cpu_round(t->library_bytes);
+    t->bias_bytes = cpu_round((size_t)n * sizeof(float));
+    t->x_bytes = t->copy_x ? cpu_round((size_t)t->part * row_bytes) : 0;
+    t->w_bytes = t->copy_w ? cpu_round((size_t)t->outputs * row_bytes) : 0;
+    t->y_bytes = cpu_round((size_t)(t->rows * t->outputs) * dtype_bytes(t->y_type));
+    t->thread_bytes = t->w_bytes + t->y_bytes + t->library_bytes;
+    return true;
+}
+
 size_t cpu_linear_scratch(struct device *d, struct tensor y, struct tensor x, struct tensor w)
 {
-    int64_t piece = piece_outputs(x, w);
-    size_t bytes = cpu_round((size_t)w.shape[0] * sizeof(float));
-    if (converts(x, w))
-        bytes += cpu_round((size_t)(piece * x.shape[1]) * dtype_bytes(x.dtype));
-    size_t library = 0;
-    for (int last = 0; last < 2; last++) {
-        int64_t outputs = last ? w.shape[0] % piece : piece;
-        for (int bias = 0; outputs && bias < 2; bias++) {
-            struct cpu_gemm g = gemm_of(y, x, w, outputs, bias, ACT_NONE);
-            const struct cpu_primitive *p = cpu_gemm_plan(cpu_of(d), &g, false);
-            if (p && p->scratch_bytes > library)
-                library = p->scratch_bytes;
-        }
+    size_t most = 0;
+    for (int bias = 0; bias < 2; bias++) {
+        struct cut t;
+        if (!cut_make(&t, cpu_of(d), y, x, w, bias, ACT_NONE, false))
+            return 0;
+        size_t bytes = t.bias_bytes + t.x_bytes + t.thread_bytes * (size_t)cpu_of(d)->threads;
+        most = bytes > most ? bytes : most;
     }
-    return bytes + cpu_round(library);
+    return most;
 }
 
-static void widen(void *to, enum dtype t, struct tensor w, int64_t from, int64_t n)
+/* Row i of a matrix, from column j on. */
+static char *at(struct tensor t, int64_t i, int64_t j)
 {
-    int64_t k = w.shape[1];
-#pragma omp parallel
-    {
-        float row[512];
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < n; i++) {
-            struct tensor source = tensor_rows(w, from + i, 1);
-            const char *in = source.data;
-            char *out = (char *)to + (size_t)(i * k) * dtype_bytes(t);
-            if (t == DT_F32)
-                vec_load((float *)(void *)out, in, w.dtype, k);
-            else
-                for (int64_t j = 0; j < k; j += 512) {
-                    int64_t m = k - j < 512 ? k - j : 512;
-                    vec_load(row, in + (size_t)j * dtype_bytes(w.dtype), w.dtype, m);
-                    vec_store(out + (size_t)j * dtype_bytes(t), t, row, m);
-                }
-        }
-    }
+    return (char *)t.data + (size_t)(i * t.stride[0] + j) * dtype_bytes(t.dtype);
 }
 
 void cpu_linear(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                 enum act act, void *scratch)
 {
     struct cpu_device *c = cpu_of(d);
+    struct cut t;
     cpu_cache_trim(c);
-    int64_t piece = piece_outputs(x, w);
+    if (!cut_make(&t, c, y, x, w, tensor_present(b), act, true))
+        return;
+    int64_t m = x.shape[0], n = w.shape[0], k = x.shape[1], tiles = (n + t.outputs - 1) / t.outputs;
     float *bias = scratch;
-    char *next = (char *)scratch + cpu_round((size_t)w.shape[0] * sizeof(float));
-    char *converted = next;
-    if (converts(x, w))
-        next += cpu_round((size_t)(piece * x.shape[1]) * dtype_bytes(x.dtype));
+    char *copied_x = (char *)scratch + t.bias_bytes, *threads = copied_x + t.x_bytes;
     if (tensor_present(b))
-        vec_load(bias, b.data, b.dtype, b.shape[0]);
-    for (int64_t from = 0; from < w.shape[0] && device_ok(d); from += piece) {
-        int64_t n = w.shape[0] - from < piece ? w.shape[0] - from : piece;
-        struct cpu_gemm g = gemm_of(y, x, w, n, tensor_present(b), act);
-        struct cpu_primitive *p = cpu_gemm_plan(c, &g, true);
-        if (!p)
-            return;
-        void *weights = tensor_rows(w, from, n).data;
-        if (converts(x, w)) {
-            widen(converted, x.dtype, w, from, n);
-            weights = converted;
+        vec_load(bias, b.data, b.dtype, n);
+#pragma omp parallel num_threads(c->threads)
+    {
+        char *copied_w = threads + t.thread_bytes * (size_t)omp_get_thread_num();
+        char *tile = copied_w + t.w_bytes, *library = tile + t.y_bytes;
+        for (int64_t part = 0; part < m; part += t.part) {
+            int64_t end = min64(part + t.part, m);
+            if (t.copy_x) {
+#pragma omp for schedule(static)
+                for (int64_t i = part; i < cpu_up(end, t.step); i++) {
+                    char *to = copied_x + (size_t)((i - part) * k) * dtype_bytes(t.type);
+                    if (i < m)
+                        vec_convert(to, t.type, at(x, i, 0), x.dtype, k);
+                    else
+                        memset(to, 0, (size_t)k * dtype_bytes(t.type));
+                }
+            }
+#pragma omp for schedule(dynamic)
+            for (int64_t j = 0; j < tiles; j++) {
+                int64_t first = j * t.outputs, outputs = min64(t.outputs, n - first);
+                const char *weights = at(w, first, 0);
+                for (int64_t o = 0; t.copy_w && o < outputs; o++)
+                    vec_convert(copied_w + (size_t)(o * k) * dtype_bytes(t.type), t.type, at(w, first + o, 0), w.dtype, k);
+                for (int64_t i = part; i < end; i += t.rows) {
+                    int64_t rows = min64(t.rows, end - i);
+                    const char *in = t.copy_x ? copied_x + (size_t)((i - part) * k) * dtype_bytes(t.type) : at(x, i, 0);
+                    cpu_gemm_run(c, t.product[rows < t.rows][outputs < t.outputs], tile, in, t.copy_w ? copied_w : weights,
+                                 tensor_present(b) ? bias + first : NULL, library);
+                    for (int64_t r = 0; r < rows; r++)
+                        vec_convert(at(y, i + r, first), y.dtype, tile + (size_t)(r * outputs) * dtype_bytes(t.y_type),
+                                    t.y_type, outputs);
+                }
+            }
         }
-        cpu_gemm_run(c, p, tensor_cols(y, from, n).data, x.data, weights, tensor_present(b) ? bias + from : NULL, next);
     }
 }

@@ -1,8 +1,8 @@
 /* cpu_rows.c - the row-wise operations of the cpu device: norms, gates, rope,
  * elementwise, group norm. A row is widened to F32, worked on, rounded once.
- * Rows are dealt to threads; no sum crosses rows except in group norm, whose
- * partial sums are kept per picture row and added in a fixed order, so that a
- * result does not depend on the number of threads. */
+ * Rows are dealt to threads and no sum crosses rows, except that group norm
+ * merges the moments of picture rows in their order: a result does not depend
+ * on the number of threads. */
 #include "kernels/cpu_internal.h"
 #include "kernels/cpu_vec.h"
 
@@ -193,63 +193,81 @@ void cpu_upsample2x(struct device *d, struct tensor y, struct tensor x)
             memcpy(pixel_at(y, r, col), pixel_at(x, r / 2, col / 2), bytes);
 }
 
-/* Two partial results of each picture row and group. */
-size_t cpu_group_norm_scratch(struct device *d, struct tensor x, int groups)
+/* Of each of `groups` groups of `size` sums: their total. */
+static void group_totals(double *total, const float *sum, int64_t groups, int64_t size)
 {
-    (void)d;
-    return (size_t)x.shape[0] * (size_t)groups * sizeof(double);
+    for (int64_t g = 0; g < groups; g++) {
+        total[g] = 0;
+        for (int64_t c = g * size; c < (g + 1) * size; c++)
+            total[g] += (double)sum[c];
+    }
 }
 
-/* For each picture row r and group g: the sum of (x - mean[g])^power into
- * partial[r * groups + g]; then the total over rows, divided by the count. */
-static void group_moment(struct tensor x, int groups, const float *mean, int power, double *partial, float *out)
+void cpu_group_moments(struct device *d, struct tensor moments, struct tensor x)
 {
-    int64_t channels = x.shape[2], width = channels / groups;
+    (void)d;
+    int64_t width = x.shape[1], channels = x.shape[2], groups = moments.shape[1], size = channels / groups;
 #pragma omp parallel
     {
         float pixel[channels], sum[channels], centre[channels];
-        for (int64_t c = 0; c < channels; c++)
-            centre[c] = mean ? mean[c / width] : 0;
+        double total[groups];
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < x.shape[0]; r++) {
             memset(sum, 0, sizeof sum);
-            for (int64_t col = 0; col < x.shape[1]; col++) {
+            for (int64_t col = 0; col < width; col++) {
                 vec_load(pixel, pixel_at(x, r, col), x.dtype, channels);
-                if (power == 2)
-                    vec_add_square(sum, pixel, centre, channels);
-                else
-                    vec_add(sum, pixel, channels);
+                vec_add(sum, pixel, channels);
             }
-            for (int g = 0; g < groups; g++) {
-                double total = 0;
-                for (int64_t c = g * width; c < (g + 1) * width; c++)
-                    total += sum[c];
-                partial[r * groups + g] = total;
+            group_totals(total, sum, groups, size);
+            for (int64_t c = 0; c < channels; c++)
+                centre[c] = (float)(total[c / size] / (double)(width * size));
+            memset(sum, 0, sizeof sum);
+            for (int64_t col = 0; col < width; col++) { /* the row is still in the cache */
+                vec_load(pixel, pixel_at(x, r, col), x.dtype, channels);
+                vec_add_square(sum, pixel, centre, channels);
+            }
+            group_totals(total, sum, groups, size);
+            for (int64_t g = 0; g < groups; g++) {
+                float *m = (float *)(void *)pixel_at(moments, r, g);
+                m[0] = centre[g * size];
+                m[1] = (float)total[g];
             }
         }
     }
-    for (int g = 0; g < groups; g++) {
-        double total = 0;
-        for (int64_t r = 0; r < x.shape[0]; r++)
-            total += partial[r * groups + g];
-        out[g] = (float)(total / (double)(x.shape[0] * x.shape[1] * width));
-    }
 }
 
-void cpu_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
-                    int groups, float eps, enum act act, void *scratch)
+/* Chan's merge of the rows' moments, one row of n values after the other, in double. */
+static void merge_moments(struct tensor moments, int64_t n, double *mean, double *variance)
+{
+    int64_t rows = moments.shape[0], groups = moments.shape[1];
+    for (int64_t g = 0; g < groups; g++)
+        mean[g] = variance[g] = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        double share = 1 / (double)(r + 1);
+        for (int64_t g = 0; g < groups; g++) {
+            const float *m = (const float *)(const void *)pixel_at(moments, r, g);
+            double away = (double)m[0] - mean[g];
+            mean[g] += away * share;
+            variance[g] += (double)m[1] + away * away * (double)n * (double)r * share;
+        }
+    }
+    for (int64_t g = 0; g < groups; g++)
+        variance[g] /= (double)(rows * n);
+}
+
+void cpu_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor moments, struct tensor w,
+                    struct tensor b, float eps, enum act act)
 {
     (void)d;
-    int64_t channels = x.shape[2], width = channels / groups;
-    float mean[groups], variance[groups];
-    group_moment(x, groups, NULL, 1, scratch, mean);
-    group_moment(x, groups, mean, 2, scratch, variance);
+    int64_t channels = x.shape[2], groups = moments.shape[1], size = channels / groups;
+    double mean[groups], variance[groups];
+    merge_moments(moments, x.shape[1] * size, mean, variance);
     float gain[channels], offset[channels]; /* y = x * gain + offset */
     vec_load(gain, w.data, w.dtype, channels);
     vec_load(offset, b.data, b.dtype, channels);
     for (int64_t c = 0; c < channels; c++) {
-        gain[c] /= sqrtf(variance[c / width] + eps);
-        offset[c] -= mean[c / width] * gain[c];
+        gain[c] /= sqrtf((float)variance[c / size] + eps);
+        offset[c] -= (float)mean[c / size] * gain[c];
     }
 #pragma omp parallel
     {

@@ -39,6 +39,20 @@ static inline uint16_t round_bf16(float f)
     return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
 }
 
+/* To nearest even; finite values stay finite. Below 2^-14 the sum with 0.5 rounds
+ * to F16's least subnormal, 2^-24, which is the last bit of 0.5. */
+static inline uint16_t round_f16(float f)
+{
+    uint32_t magnitude = f32_bits(f) & 0x7fffffffu, sign = (f32_bits(f) >> 16) & 0x8000u;
+    uint32_t most = f32_bits(65504.0f), finite = magnitude > most ? most : magnitude;
+    uint32_t normal = ((finite + 0xfffu + ((finite >> 13) & 1u)) >> 13) - (112u << 10);
+    uint32_t tiny = f32_bits(f32_from_bits(magnitude) + 0.5f) - f32_bits(0.5f);
+    uint32_t r = magnitude < f32_bits(0x1p-14f) ? tiny : normal;
+    r = magnitude == 0x7f800000u ? 0x7c00u : r;
+    r = magnitude > 0x7f800000u ? 0x7e00u : r;
+    return (uint16_t)(sign | r);
+}
+
 CLONES static void load_bf16(float *restrict y, const uint16_t *restrict x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -55,6 +69,12 @@ CLONES static void store_bf16(uint16_t *restrict y, const float *restrict x, int
 {
     for (int64_t i = 0; i < n; i++)
         y[i] = round_bf16(x[i]);
+}
+
+CLONES static void store_f16(uint16_t *restrict y, const float *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = round_f16(x[i]);
 }
 
 void vec_load(float *restrict y, const void *restrict x, enum dtype t, int64_t n)
@@ -76,9 +96,27 @@ void vec_store(void *restrict y, enum dtype t, const float *restrict x, int64_t 
         memcpy(y, x, (size_t)n * sizeof *x);
     else if (t == DT_BF16)
         store_bf16(y, x, n);
+    else if (t == DT_F16)
+        store_f16(y, x, n);
     else
-        for (int64_t i = 0; i < n; i++)
-            dtype_store(y, t, i, x[i]);
+        assert(!"vec_store: not a floating type");
+}
+
+void vec_convert(void *restrict y, enum dtype to, const void *restrict x, enum dtype from, int64_t n)
+{
+    float piece[512];
+    if (to == from)
+        memcpy(y, x, (size_t)n * dtype_bytes(to));
+    else if (to == DT_F32)
+        vec_load(y, x, from, n);
+    else if (from == DT_F32)
+        vec_store(y, to, x, n);
+    else
+        for (int64_t i = 0; i < n; i += 512) {
+            int64_t m = n - i < 512 ? n - i : 512;
+            vec_load(piece, (const char *)x + (size_t)i * dtype_bytes(from), from, m);
+            vec_store((char *)y + (size_t)i * dtype_bytes(to), to, piece, m);
+        }
 }
 
 /* A piece is read whole before it is written, and the write never overtakes the read. */

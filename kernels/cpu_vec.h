@@ -6,7 +6,8 @@
 #include "kernels/device.h"
 
 void vec_load(float *restrict y, const void *restrict x, enum dtype t, int64_t n);  /* any floating type */
-void vec_store(void *restrict y, enum dtype t, const float *restrict x, int64_t n); /* F32, BF16, F16 */
+void vec_store(void *restrict y, enum dtype t, const float *restrict x, int64_t n); /* F32, BF16, F16 (saturating) */
+void vec_convert(void *restrict y, enum dtype to, const void *restrict x, enum dtype from, int64_t n);
 
 /* y = a*x rounded to BF16; y may begin where x does. */
 void vec_scale_to_bf16(uint16_t *y, const float *x, float a, int64_t n);

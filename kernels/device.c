@@ -125,21 +125,29 @@ void device_conv2d(struct device *d, struct tensor y, struct tensor x, struct te
     device_release(d, mark);
 }
 
-void device_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
-                       int groups, float eps, enum act act)
+static bool are_moments(struct tensor t, struct tensor x)
+{
+    return t.ndim == 3 && t.shape[2] == 2 && x.shape[2] % t.shape[1] == 0;
+}
+
+void device_group_moments(struct device *d, struct tensor moments, struct tensor x)
+{
+    if (!ready(d))
+        return;
+    assert(x.ndim == 3 && are_moments(moments, x) && moments.shape[0] == x.shape[0]);
+    d->ops->group_moments(d, moments, x);
+}
+
+void device_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor moments, struct tensor w,
+                       struct tensor b, float eps, enum act act)
 {
     if (!ready(d))
         return;
     assert(x.ndim == 3 && tensor_same_shape(y, x));
-    assert(groups >= 1 && x.shape[2] % groups == 0);
+    assert(moments.dtype == DT_F32 && are_moments(moments, x) && moments.shape[0] >= x.shape[0]);
     assert(is_vector(w, x.shape[2]) && is_vector(b, x.shape[2]));
-    if (!fetch(d, &w, &b))
-        return;
-    size_t mark = device_mark(d);
-    void *scratch = scratch_take(d, d->ops->group_norm_scratch(d, x, groups));
-    if (scratch)
-        d->ops->group_norm(d, y, x, w, b, groups, eps, act, scratch);
-    device_release(d, mark);
+    if (fetch(d, &w, &b))
+        d->ops->group_norm(d, y, x, moments, w, b, eps, act);
 }
 
 void device_norm_modulate(struct device *d, struct tensor y, struct tensor x, struct tensor scale,

@@ -12,10 +12,15 @@
  * they are stored in (F32, BF16, F16); where that is not the activations' type
  * they are converted to it, piece by piece.
  *
- * Types: "activation" tensors are F32 or BF16 (device->compute) unless said
+ * Types: "activation" tensors are F32, BF16 or F16 (device->compute) unless said
  * otherwise. Norm statistics, softmax and all accumulations are F32 at least;
- * a result is rounded once, when it is stored. Vectors (weight, bias, scale,
+ * a result is rounded once, when it is stored. Stored to F16 a finite value stays
+ * finite: beyond +-65504 it becomes that. Vectors (weight, bias, scale,
  * shift, gate) may be of any floating type.
+ *
+ * Rows: a row's result does not depend on how many rows are asked for at once,
+ * nor on the number of threads. So any row operation, linear, or attention (by
+ * queries, not causal) may be asked for in pieces: the bytes are the same.
  *
  * Aliasing: outputs may not overlap inputs unless an operation says "in place
  * allowed" (then y and x are the same view exactly). Rows may be strided; the
@@ -42,7 +47,8 @@ struct attention {
     float scale;         /* of q.k: 1/sqrt(head dim); 1 in T5 */
     bool causal;         /* row i sees columns <= i; needs lq == lk */
     struct tensor bias;  /* absent, or F32 [heads, lq + lk - 1]: added to the scaled
-                            product; column (j - i) + lq - 1. T5's relative position bias */
+                            product; column (j - i) + lq - 1. T5's relative position bias.
+                            For queries [a, b) of lq alone: tensor_cols(bias, lq - b, b - a + lk - 1) */
 };
 
 struct conv2d {
@@ -68,9 +74,9 @@ struct device_ops {
                              const struct conv2d *c);
     void (*conv2d)(struct device *, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                    const struct conv2d *c, void *scratch);
-    size_t (*group_norm_scratch)(struct device *, struct tensor x, int groups);
-    void (*group_norm)(struct device *, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
-                       int groups, float eps, enum act act, void *scratch);
+    void (*group_moments)(struct device *, struct tensor moments, struct tensor x);
+    void (*group_norm)(struct device *, struct tensor y, struct tensor x, struct tensor moments, struct tensor w,
+                       struct tensor b, float eps, enum act act);
     void (*norm_modulate)(struct device *, struct tensor y, struct tensor x, struct tensor scale,
                           struct tensor shift, float eps);
     void (*layer_norm)(struct device *, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
@@ -91,7 +97,7 @@ struct device_ops {
 
 struct device {
     const struct device_ops *ops;
-    enum dtype compute;  /* DT_F32 or DT_BF16: the type of activations */
+    enum dtype compute;  /* DT_F32, DT_BF16 or DT_F16: the type of activations */
     struct arena arena;
     struct err err;      /* sticky */
     /* Asked before every operation; true: stop with ERR_CANCELLED. Cheap. May be NULL. */
@@ -104,6 +110,8 @@ struct device {
      * strides by dense copies that stay valid until the operation is done.
      * May set d->err. Embedding tables are always read where they lie. */
     void (*weights)(struct device *d, struct tensor *w, struct tensor *b);
+    /* Told where device_hold and device_unhold stand; may be NULL. */
+    void (*hold)(struct device *d, bool begin);
     void *weights_user;
 };
 
@@ -114,6 +122,20 @@ bool device_sync(struct device *d, struct err *e);
 /* Block `done` of `total` has ended: reports it, and stops the device with
  * ERR_CANCELLED if `interrupted` says so. Models call it after every block. */
 void device_tick(struct device *d, int done, int total);
+
+/* Between the two, weights stay where they were brought, so that a loop over
+ * pieces of the activations asks for each of its weights once and not once a
+ * piece. They take their memory together: keep the span short. Not nested. */
+static inline void device_hold(struct device *d)
+{
+    if (d->hold)
+        d->hold(d, true);
+}
+static inline void device_unhold(struct device *d)
+{
+    if (d->hold)
+        d->hold(d, false);
+}
 
 /* --- memory ------------------------------------------------------------------
  * On failure the error sticks and an unusable tensor of the right shape comes back. */
@@ -138,7 +160,7 @@ static inline void device_release(struct device *d, size_t mark) { arena_release
  * and their dimension; pictures are [height, width, channels]. */
 
 /* y[m,n] = act(x[m,k] w[n,k]^T + b[n]); b may be absent. y has x's type, or F32
- * where x is BF16. w's rows may be strided. */
+ * where x is narrower. w's rows may be strided. */
 void device_linear(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                    enum act act);
 /* o[Lq,H,D] = softmax(scale q[Lq,H,D] k[Lk,H,D]^T + bias) v[Lk,H,D] per head. */
@@ -148,10 +170,16 @@ void device_attention(struct device *d, struct tensor o, struct tensor q, struct
  * All dense; less padding on a side than the kernel is long. */
 void device_conv2d(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                    const struct conv2d *c);
-/* y = act(group_norm(x)*w + b), statistics over height, width and the C/groups
- * channels of a group; biased variance. x, y [H,W,C]; in place allowed. */
-void device_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
-                       int groups, float eps, enum act act);
+/* moments[H,groups,2] (F32): of each picture row of x[H,W,C] and each group of
+ * C/groups channels the mean, and the sum of squared deviations from that mean.
+ * A row's moments do not depend on the other rows: those of a picture may be
+ * written band by band, into rows of one tensor. */
+void device_group_moments(struct device *d, struct tensor moments, struct tensor x);
+/* y = act(group_norm(x)*w + b); mean and (biased) variance are those of all rows
+ * of moments[P,groups,2], the whole picture's, P >= H. x, y [H,W,C] are rows of that
+ * picture; in place allowed. */
+void device_group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor moments, struct tensor w,
+                       struct tensor b, float eps, enum act act);
 /* y = layer_norm(x) * (1 + scale) + shift per row, no affine: AdaLN. x, y [m,n]; in place allowed. */
 void device_norm_modulate(struct device *d, struct tensor y, struct tensor x, struct tensor scale,
                           struct tensor shift, float eps);

@@ -23,6 +23,8 @@ static double get(struct tensor t, int64_t i, int64_t j, int64_t k)
 
 static void put(struct tensor t, int64_t i, int64_t j, int64_t k, double v)
 {
+    if (t.dtype == DT_F16 && isfinite(v))
+        v = fmax(fmin(v, 65504), -65504);
     dtype_store(t.data, t.dtype, at(t, i, j, k), v);
 }
 
@@ -126,32 +128,43 @@ static void conv2d(struct device *d, struct tensor y, struct tensor x, struct te
             }
 }
 
-static size_t no_group_norm_scratch(struct device *d, struct tensor x, int groups)
+static void group_moments(struct device *d, struct tensor moments, struct tensor x)
 {
-    (void)d, (void)x, (void)groups;
-    return 0;
+    (void)d;
+    int64_t width = x.shape[1], groups = moments.shape[1], size = x.shape[2] / groups;
+    double n = (double)(width * size);
+    for (int64_t i = 0; i < x.shape[0]; i++)
+        for (int64_t g = 0; g < groups; g++) {
+            double mean = 0, square = 0;
+            for (int64_t j = 0; j < width; j++)
+                for (int64_t c = g * size; c < (g + 1) * size; c++)
+                    mean += get(x, i, j, c) / n;
+            for (int64_t j = 0; j < width; j++)
+                for (int64_t c = g * size; c < (g + 1) * size; c++)
+                    square += pow(get(x, i, j, c) - mean, 2);
+            put(moments, i, g, 0, mean);
+            put(moments, i, g, 1, square);
+        }
 }
 
-static void group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
-                       int groups, float eps, enum act act, void *scratch)
+/* The picture's mean is the mean of its rows' means, as all rows are of one length;
+ * its deviations are those within the rows and those of the rows' means. */
+static void group_norm(struct device *d, struct tensor y, struct tensor x, struct tensor moments, struct tensor w,
+                       struct tensor b, float eps, enum act act)
 {
-    (void)d, (void)scratch;
-    int64_t height = x.shape[0], width = x.shape[1], size = x.shape[2] / groups;
-    double n = (double)(height * width * size);
-    for (int64_t from = 0; from < x.shape[2]; from += size) {
-        double mean = 0, variance = 0;
-        for (int64_t i = 0; i < height; i++)
-            for (int64_t j = 0; j < width; j++)
-                for (int64_t c = from; c < from + size; c++)
-                    mean += get(x, i, j, c) / n;
-        for (int64_t i = 0; i < height; i++)
-            for (int64_t j = 0; j < width; j++)
-                for (int64_t c = from; c < from + size; c++)
-                    variance += pow(get(x, i, j, c) - mean, 2) / n;
-        double scale = 1 / sqrt(variance + (double)eps);
-        for (int64_t i = 0; i < height; i++)
-            for (int64_t j = 0; j < width; j++)
-                for (int64_t c = from; c < from + size; c++) {
+    (void)d;
+    int64_t rows = moments.shape[0], groups = moments.shape[1], size = x.shape[2] / groups;
+    double n = (double)(x.shape[1] * size);
+    for (int64_t g = 0; g < groups; g++) {
+        double mean = 0, square = 0;
+        for (int64_t i = 0; i < rows; i++)
+            mean += get(moments, i, g, 0) / (double)rows;
+        for (int64_t i = 0; i < rows; i++)
+            square += get(moments, i, g, 1) + n * pow(get(moments, i, g, 0) - mean, 2);
+        double scale = 1 / sqrt(square / (n * (double)rows) + (double)eps);
+        for (int64_t i = 0; i < x.shape[0]; i++)
+            for (int64_t j = 0; j < x.shape[1]; j++)
+                for (int64_t c = g * size; c < (g + 1) * size; c++) {
                     double normal = (get(x, i, j, c) - mean) * scale;
                     put(y, i, j, c, ref_act(act, normal * get(w, c, 0, 0) + get(b, c, 0, 0)));
                 }
@@ -305,7 +318,7 @@ static const struct device_ops ops = {
     .attention = attention,
     .conv2d_scratch = no_conv2d_scratch,
     .conv2d = conv2d,
-    .group_norm_scratch = no_group_norm_scratch,
+    .group_moments = group_moments,
     .group_norm = group_norm,
     .norm_modulate = norm_modulate,
     .layer_norm = layer_norm,

@@ -9,6 +9,7 @@
 
 static atomic_long left; /* allocations until the refused one; 0 or less: none */
 static atomic_bool refused;
+static atomic_long aligned;
 
 void alloc_fail_at(long n)
 {
@@ -20,6 +21,11 @@ bool alloc_fail_done(void)
 {
     atomic_store(&left, 0);
     return atomic_load(&refused);
+}
+
+long alloc_count_aligned(void)
+{
+    return atomic_exchange(&aligned, 0);
 }
 
 static bool refuse(void)
@@ -68,11 +74,13 @@ void *__wrap_realloc(void *p, size_t bytes)
 
 void *__wrap_aligned_alloc(size_t align, size_t bytes)
 {
+    atomic_fetch_add(&aligned, 1);
     return refuse() ? NULL : __real_aligned_alloc(align, bytes);
 }
 
 int __wrap_posix_memalign(void **out, size_t align, size_t bytes)
 {
+    atomic_fetch_add(&aligned, 1);
     return refuse() ? ENOMEM : __real_posix_memalign(out, align, bytes);
 }
 

@@ -15,4 +15,8 @@ void alloc_fail_at(long n);
 /* Disarms. True if an allocation was refused since alloc_fail_at. */
 bool alloc_fail_done(void);
 
+/* Counts aligned allocations (posix_memalign, aligned_alloc) from now on, in all threads: what
+ * the cpu device's memory is made of. Returns how many there were since the last call. */
+long alloc_count_aligned(void);
+
 #endif

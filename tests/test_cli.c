@@ -5,6 +5,7 @@
  * and the fault; whatever happens, no half-written and no temporary file stays.
  * Damaged models are the shipped one with one file changed. */
 #include "engine/file.h"
+#include "engine/hash.h"
 #include "engine/image.h"
 #include "engine/model.h"
 #include "engine/safetensors.h"
@@ -745,7 +746,7 @@ static void test_options_refused(void **state)
     refused(1, NAMES("no/such"), "synth", "--double", "0", "--single", "0", "--headers-only", "no/such/folder");
     refused(2, NAMES("--graphics \"vt\""), "--graphics=vt");
     refused(2, NAMES("--threads \"all\""), "--threads", "all");
-    refused(2, NAMES("use list, show, diff or check"), "preset");
+    refused(2, NAMES("use list, show, diff, check or verify"), "preset");
     refused(2, NAMES("nonsense: use list"), "preset", "nonsense");
     refused(2, NAMES("takes no arguments"), "preset", "list", "x");
     refused(2, NAMES("show takes one"), "preset", "show");
@@ -1231,6 +1232,14 @@ static void test_presets(void **state)
     assert_true(same_pixels("c.png", "d.png"));
     assert_true(same_pixels("c.png", "e.png"));
     assert_false(same_pixels("a.png", "c.png"));
+    /* several: --prompt, the arguments, the file */
+    spill_text(text_of("%s/more.txt", work), "# emoji\n\na panda face\r\n");
+    good("generate", "-m", demo, "--preset", "emoji", "--steps", "2", "--seed", "1", "-o", "f.png", "--prompts",
+         "more.txt", "a tiger face", "--prompt", "a red apple");
+    good("generate", "-m", demo, "--steps", "2", "--seed", "1", "-o", "g.png", "a panda face on a blue background");
+    assert_true(same_pixels("a.png", "f.png"));
+    assert_true(same_pixels("c.png", "f-1.png"));
+    assert_true(same_pixels("g.png", "f-2.png"));
     struct result r = succeeds(LIST("preset", "list"));
     check_names("preset list", r.out, NAMES("  emoji ", "  portrait ", "FLUX.1-schnell"));
     result_free(&r);
@@ -1250,6 +1259,21 @@ static void test_presets(void **state)
     check_names("profile explain", r.out, NAMES("cfg_scale                1.8            guidance: 1.8\n", "distilled",
                                                 "attention: efficient\n", "nothing\n"));
     result_free(&r);
+    /* the model's files are those that a preset names, or not */
+    const char *const vae = "vae/config.json";
+    struct sha256 sum;
+    struct err e = { 0 };
+    char hex[HASH_HEX];
+    assert_true(hash_file(&sum, text_of("%s/%s", demo, vae), NULL, NULL, &e));
+    spill_text(text_of("%s/v.yaml", work), text_of("sluice: 1\nname: v\nmodel:\n  name: demo\n  sha256:\n    %s: %s\n", vae,
+                                                  hash_hex(&sum, hex)));
+    r = succeeds(LIST("preset", "verify", "v.yaml", demo));
+    check_names("preset verify", r.out, NAMES("1 of 1 files"));
+    result_free(&r);
+    hex[0] = hex[0] == 'a' ? 'b' : 'a';
+    spill_text(text_of("%s/v.yaml", work), text_of("sluice: 1\nname: v\nmodel:\n  name: demo\n  sha256:\n    %s: %s\n", vae,
+                                                  hex));
+    refused(1, NAMES(vae, "another file", hex), "preset", "verify", "v.yaml", demo);
     /* what is wrong with a file, all of it */
     spill_text(text_of("%s/x.yaml", work), "sluice: 1\nname: x\nstep: 4\nsize: big\n");
     r = run("preset", "check", text_of("%s/presets/draft.yaml", source), "x.yaml", "nosuch.yaml");

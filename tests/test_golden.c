@@ -5,8 +5,8 @@
  *   - each stage alone on the golden's own inputs, in exactly as much arena as
  *     the count device says that it needs;
  *   - all of them by pipeline_run from the golden's prompt and seed, to the PNG;
- * in fp32 within 1e-4 of diffusers' fp32, and in bf16 no further from the fp64
- * truth than 1.5 times what torch's bf16 is. GOLDEN_VERBOSE=1 prints every
+ * in fp32 within 1e-4 of diffusers' fp32, and in bf16 and fp16 no further from the fp64
+ * truth than 1.5 times what torch's is in the same type (fp16: two of the pipelines). GOLDEN_VERBOSE=1 prints every
  * error beside its bound. Does not test single operations (test_ops), speed, or
  * full-size models. */
 #include "engine/clip.h"
@@ -41,9 +41,9 @@
  * largest of 100,000 values is some 4.5 times its root mean square, and max|b|
  * is above b's, so 4 times the bound on max|b| is what fits the first bound. */
 static const double FP32_REL = 1e-4, FP32_MAX_FACTOR = 4;
-/* Times torch's own bf16 error, in the root mean square; a largest element is
+/* Times torch's own error in the same type, in the root mean square; a largest element is
  * one draw from the tail, in torch's figure too, and scatters more. */
-static const double BF16_REL_FACTOR = 1.5, BF16_MAX_FACTOR = 3;
+static const double HALF_REL_FACTOR = 1.5, HALF_MAX_FACTOR = 3;
 
 static const char *const golden_names[] = { "dev96", "schnell128", "odd320", "wide256" };
 enum { GOLDEN_COUNT = sizeof golden_names / sizeof golden_names[0], PATH_SIZE = FILE_PATH_MAX };
@@ -53,8 +53,11 @@ struct golden {
     char dir[PATH_SIZE];         /* the model folder made for this run */
     struct model model;
     struct safetensors *stages;  /* diffusers in fp32 */
-    struct safetensors *exact;   /* the truth; time rounded as the engine rounds it in bf16 */
-    json_t *errors;
+    struct {
+        struct safetensors *exact; /* the truth; time rounded as the engine rounds it in this precision */
+        json_t *errors;            /* torch's */
+    } half[PRECISION_COUNT_];      /* bf16; fp16 where fp16_too */
+    bool fp16_too;
     const char *prompt;
     int width, height, steps;
     float guidance;
@@ -94,10 +97,16 @@ static int make_goldens(void **state)
         g->name = golden_names[i];
         path_in(GOLDEN_DIR, g->name, from);
         g->stages = open_tensors(from, "stages.safetensors");
-        g->exact = open_tensors(from, "stages_f64_bf16_time.safetensors");
-        g->errors = config_read(path_in(from, "bf16_error.json", path), 1 << 20, 0, &e);
-        if (!g->errors)
-            fail_msg("%s", e.text);
+        g->fp16_too = !strcmp(g->name, "dev96") || !strcmp(g->name, "wide256");
+        for (enum precision p = PRECISION_BF16; p <= (g->fp16_too ? PRECISION_FP16 : PRECISION_BF16); p++) {
+            char name[64];
+            snprintf(name, sizeof name, "stages_f64_%s_time.safetensors", precision_name(p));
+            g->half[p].exact = open_tensors(from, name);
+            snprintf(name, sizeof name, "%s_error.json", precision_name(p));
+            g->half[p].errors = config_read(path_in(from, name, path), 1 << 20, 0, &e);
+            if (!g->half[p].errors)
+                fail_msg("%s", e.text);
+        }
         g->prompt = meta(g, "prompt");
         g->width = atoi(meta(g, "width"));
         g->height = atoi(meta(g, "height"));
@@ -116,8 +125,10 @@ static int remove_goldens(void **state)
     (void)state;
     for (int i = 0; i < GOLDEN_COUNT; i++) {
         safetensors_close(goldens[i].stages);
-        safetensors_close(goldens[i].exact);
-        json_decref(goldens[i].errors);
+        for (int p = 0; p < PRECISION_COUNT_; p++) {
+            safetensors_close(goldens[i].half[p].exact);
+            json_decref(goldens[i].half[p].errors);
+        }
     }
     scratch_remove(work);
     return 0;
@@ -161,33 +172,51 @@ static bool within(struct diff d, double rel, double max)
     return d.rel <= rel && d.max <= max;
 }
 
-/* Of the bf16 tensors checked since for_all began. */
-static struct { double log_ratio; int n; } bf16_checked;
-
-/* a against the golden tensor `name`: of fp32 diffusers, or of the truth. */
-static void check(const struct golden *g, enum dtype compute, const char *stage, const char *name, const float *a)
+static enum precision precision_of(enum dtype compute)
 {
-    struct tensor want = take(g, compute == DT_F32 ? g->stages : g->exact, name);
+    enum precision p = PRECISION_FP32;
+    while (precision_dtype(p) != compute)
+        p++;
+    return p;
+}
+
+/* What a result is compared with: fp32 diffusers, or the truth. */
+static const struct safetensors *truth(const struct golden *g, enum dtype compute)
+{
+    return compute == DT_F32 ? g->stages : g->half[precision_of(compute)].exact;
+}
+
+/* Of the bf16 or fp16 tensors checked since for_all began. */
+static struct { double log_ratio; int n; } half_checked;
+
+/* a against the golden tensor `name` of the truth. kind: "stage" alone, or in the "chain". */
+static void check(const struct golden *g, enum dtype compute, const char *kind, const char *name, const float *a)
+{
+    const char *precision = precision_name(precision_of(compute));
+    struct tensor want = take(g, truth(g, compute), name);
     assert_int_equal(want.dtype, DT_F32);
     struct diff d = measure(a, want.data, (size_t)tensor_count(want));
     double rel = FP32_REL, max = FP32_REL * FP32_MAX_FACTOR * d.largest;
     if (compute != DT_F32) {
-        json_t *kind = json_object_get(g->errors, stage), *torch = json_object_get(kind, name);
+        char key[64];
+        snprintf(key, sizeof key, "%s_%s_time", kind, precision);
+        json_t *errors = g->half[precision_of(compute)].errors;
+        json_t *torch = json_object_get(json_object_get(errors, key), name);
         json_t *torch_rel = json_object_get(torch, "rel"), *torch_max = json_object_get(torch, "max");
         if (!json_is_number(torch_rel) || !json_is_number(torch_max))
-            fail_msg("%s: bf16_error.json has no %s of %s", g->name, stage, name);
-        rel = BF16_REL_FACTOR * json_number_value(torch_rel);
-        max = BF16_MAX_FACTOR * json_number_value(torch_max);
-        bf16_checked.log_ratio += log(d.rel / json_number_value(torch_rel));
-        bf16_checked.n++;
+            fail_msg("%s: %s_error.json has no %s of %s", g->name, precision, key, name);
+        rel = HALF_REL_FACTOR * json_number_value(torch_rel);
+        max = HALF_MAX_FACTOR * json_number_value(torch_max);
+        half_checked.log_ratio += log(d.rel / json_number_value(torch_rel));
+        half_checked.n++;
     }
     if (getenv("GOLDEN_VERBOSE"))
         print_message("%-10s %-4s %-12s error %.2e of %.2e, largest %.2e of %.2e\n", g->name,
-                      compute == DT_F32 ? "fp32" : "bf16", name, d.rel, rel, d.max, max);
+                      precision, name, d.rel, rel, d.max, max);
     if (!within(d, rel, max))
         fail_msg("%s, %s, %s: relative error %.3g (bound %.3g), largest error %.3g (bound %.3g) at element %zu: "
                  "%.7g instead of %.7g",
-                 g->name, compute == DT_F32 ? "fp32" : "bf16", name, d.rel, rel, d.max, max, d.at, (double)a[d.at],
+                 g->name, precision, name, d.rel, rel, d.max, max, d.at, (double)a[d.at],
                  (double)((const float *)want.data)[d.at]);
 }
 
@@ -256,14 +285,14 @@ static void clip_once(const struct golden *g, enum dtype compute)
         fail_msg("%s", e.text);
     c.out = values((size_t)g->model.clip.width);
     run_call(compute, &c);
-    check(g, compute, "stage_bf16_time", "clip_pooled", c.out);
+    check(g, compute, "stage", "clip_pooled", c.out);
     free(c.out);
     clip_close(c.clip);
 }
 
 static void run_t5(struct device *d, const struct call *c)
 {
-    t5_encode(c->t5, d, c->ids, c->n, c->out);
+    t5_encode(c->t5, d, c->ids, c->n, &(struct t5_pieces){ 0 }, c->out);
 }
 
 static void t5_once(const struct golden *g, enum dtype compute)
@@ -276,7 +305,7 @@ static void t5_once(const struct golden *g, enum dtype compute)
         fail_msg("%s", e.text);
     c.out = values((size_t)c.n * (size_t)g->model.t5.width);
     run_call(compute, &c);
-    check(g, compute, "stage_bf16_time", "t5_hidden", c.out);
+    check(g, compute, "stage", "t5_hidden", c.out);
     free(c.out);
     t5_close(c.t5);
 }
@@ -288,14 +317,14 @@ static void run_flux(struct device *d, const struct call *c)
     size_t mark = device_mark(d), size = (size_t)c->rows * (size_t)c->cols * (size_t)c->g->model.flux.in_channels;
     flux_begin(c->flux, d, &tables, &c->inputs);
     for (int i = 0; i < c->inputs.steps; i++)
-        flux_step(c->flux, d, &tables, i, c->in + (size_t)i * size, c->out + (size_t)i * size);
+        flux_step(c->flux, d, &tables, 0, i, c->in + (size_t)i * size, c->out + (size_t)i * size);
     device_release(d, mark);
 }
 
 static void flux_once(const struct golden *g, enum dtype compute)
 {
     struct err e = { 0 };
-    const struct safetensors *from = compute == DT_F32 ? g->stages : g->exact;
+    const struct safetensors *from = truth(g, compute);
     int channels = g->model.vae.latent_channels, h = g->height / g->model.vae.factor, w = g->width / g->model.vae.factor;
     size_t size = (size_t)channels * (size_t)h * (size_t)w;
     float *packed = values(size * (size_t)g->steps), *unpacked = values(size);
@@ -310,7 +339,8 @@ static void flux_once(const struct golden *g, enum dtype compute)
     struct call c = {
         .g = g, .rows = h / 2, .cols = w / 2, .in = packed, .out = values(size * (size_t)g->steps), .run = run_flux,
         .inputs = { .text = g->model.t5.tokens, .rows = h / 2, .cols = w / 2, .steps = g->steps,
-                    .hidden = take(g, from, "t5_hidden").data, .pooled = take(g, from, "clip_pooled").data,
+                    .conditions = 1, .hidden = { take(g, from, "t5_hidden").data },
+                    .pooled = { take(g, from, "clip_pooled").data },
                     .sigmas = take(g, g->stages, "sigmas").data, .guidance = g->guidance },
     };
     if (!flux_open(&c.flux, &g->model, &e))
@@ -320,7 +350,7 @@ static void flux_once(const struct golden *g, enum dtype compute)
         char name[32];
         snprintf(name, sizeof name, "velocity_%02d", i + 1);
         flux_unpack(unpacked, c.out + (size_t)i * size, channels, h, w);
-        check(g, compute, "stage_bf16_time", name, unpacked);
+        check(g, compute, "stage", name, unpacked);
     }
     flux_close(c.flux);
     free(c.out);
@@ -339,15 +369,15 @@ static void flat_flux_once(const struct golden *g, enum dtype compute)
     struct call c = {
         .g = g, .rows = h / 2, .cols = w / 2, .in = packed, .out = values(size), .run = run_flux,
         .inputs = { .text = g->model.t5.tokens, .rows = h / 2, .cols = w / 2, .steps = 1,
-                    .hidden = take(g, g->stages, "flat_hidden_in").data,
-                    .pooled = take(g, g->stages, "flat_pooled_in").data,
+                    .conditions = 1, .hidden = { take(g, g->stages, "flat_hidden_in").data },
+                    .pooled = { take(g, g->stages, "flat_pooled_in").data },
                     .sigmas = take(g, g->stages, "sigmas").data, .guidance = g->guidance },
     };
     if (!flux_open(&c.flux, &g->model, &e))
         fail_msg("%s", e.text);
     run_call(compute, &c);
     flux_unpack(unpacked, c.out, channels, h, w);
-    check(g, compute, "stage_bf16_time", "flat_velocity", unpacked);
+    check(g, compute, "stage", "flat_velocity", unpacked);
     flux_close(c.flux);
     free(c.out);
     free(packed);
@@ -371,7 +401,7 @@ static void pixels_from_planes(float *pixels, const float *planes, size_t count)
 
 static void run_decode(struct device *d, const struct call *c)
 {
-    vae_decode(c->vae, d, c->rows, c->cols, c->in, c->out);
+    vae_decode(c->vae, d, &(struct vae_options){ 0 }, c->rows, c->cols, c->in, c->out);
 }
 
 static void decode(const struct golden *g, enum dtype compute, const float *latent, const char *expected)
@@ -385,7 +415,7 @@ static void decode(const struct golden *g, enum dtype compute, const float *late
     run_call(compute, &c);
     float *planes = values(pixels * 3);
     planes_from_pixels(planes, c.out, pixels);
-    check(g, compute, "stage_bf16_time", expected, planes);
+    check(g, compute, "stage", expected, planes);
     free(planes);
     free(c.out);
     vae_close(c.vae);
@@ -395,7 +425,7 @@ static void decode_once(const struct golden *g, enum dtype compute)
 {
     char last[32];
     snprintf(last, sizeof last, "latent_%02d", g->steps);
-    decode(g, compute, take(g, compute == DT_F32 ? g->stages : g->exact, last).data, "image");
+    decode(g, compute, take(g, truth(g, compute), last).data, "image");
 }
 
 static void flat_decode_once(const struct golden *g, enum dtype compute)
@@ -405,7 +435,7 @@ static void flat_decode_once(const struct golden *g, enum dtype compute)
 
 static void run_encode(struct device *d, const struct call *c)
 {
-    vae_encode(c->vae, d, c->rows, c->cols, c->in, c->out);
+    vae_encode(c->vae, d, &(struct vae_options){ 0 }, c->rows, c->cols, c->in, c->out);
 }
 
 static void encode(const struct golden *g, enum dtype compute, const char *planes, const char *expected)
@@ -419,7 +449,7 @@ static void encode(const struct golden *g, enum dtype compute, const char *plane
     if (!vae_open(&c.vae, &g->model, true, &e))
         fail_msg("%s", e.text);
     run_call(compute, &c);
-    check(g, compute, "stage_bf16_time", expected, c.out);
+    check(g, compute, "stage", expected, c.out);
     free(c.out);
     free(in);
     vae_close(c.vae);
@@ -486,7 +516,7 @@ static void pipeline_once(const struct golden *g, enum dtype compute)
     j.guidance = g->guidance;
     j.seed = g->noise_seed;
     j.rng = RNG_TORCH_CPU;
-    j.precision = compute == DT_F32 ? PRECISION_FP32 : PRECISION_BF16;
+    j.precision = precision_of(compute);
     if (!job_check(&j, notice, &e) || !pipeline_new(&p, &g->model, &e) ||
         !pipeline_run(p, &j, 1, &(struct pipeline_hooks){ .emit = ignore }, &e))
         fail_msg("%s: %s", g->name, e.text);
@@ -511,7 +541,7 @@ static void pipeline_once(const struct golden *g, enum dtype compute)
         else if (strcmp(name, "sigmas") == 0)
             assert_true(within(measure(t.data, want.data, (size_t)tensor_count(want)), 1e-6, 1e-6));
         else
-            check(g, compute, "chain_bf16_time", name, t.data);
+            check(g, compute, "chain", name, t.data);
     }
     /* Ids, pooled, hidden, sigmas, image; the noise; velocity and latent of each step. */
     assert_int_equal(compared, 6 + 1 + 2 * g->steps);
@@ -522,14 +552,16 @@ static void pipeline_once(const struct golden *g, enum dtype compute)
 
 static void for_all(void (*once)(const struct golden *, enum dtype), enum dtype compute)
 {
-    bf16_checked.log_ratio = bf16_checked.n = 0;
+    half_checked.log_ratio = half_checked.n = 0;
     for (int i = 0; i < GOLDEN_COUNT; i++)
-        once(&goldens[i], compute);
+        if (compute != DT_F16 || goldens[i].fp16_too)
+            once(&goldens[i], compute);
     if (compute == DT_F32)
         return;
     if (getenv("GOLDEN_VERBOSE"))
-        print_message("bf16 error: %.2f of torch's in the geometric mean of %d tensors\n",
-                      exp(bf16_checked.log_ratio / bf16_checked.n), bf16_checked.n);
+        print_message("%s error: %.2f of torch's in the geometric mean of %d tensors\n",
+                      precision_name(precision_of(compute)),
+                      exp(half_checked.log_ratio / half_checked.n), half_checked.n);
 }
 
 /* --- tests ---------------------------------------------------------------------- */
@@ -607,6 +639,66 @@ static void decode_in_fp(void **state) { (void)state; for_all(decode_once, DT_F3
 static void decode_in_bf(void **state) { (void)state; for_all(decode_once, DT_BF16); }
 static void encode_in_fp(void **state) { (void)state; for_all(encode_once, DT_F32); }
 static void encode_in_bf(void **state) { (void)state; for_all(encode_once, DT_BF16); }
+static void stages_in_half(void **state)
+{
+    (void)state;
+    for_all(clip_once, DT_F16);
+    for_all(t5_once, DT_F16);
+    for_all(flux_once, DT_F16);
+    for_all(decode_once, DT_F16);
+    for_all(encode_once, DT_F16);
+}
+
+/* T5's feed-forward results leave F16's range when its last weights are large: they stay finite. */
+static void large_tfive_in_half(void **state)
+{
+    (void)state;
+    struct golden g = goldens[0];
+    struct err e = { 0 };
+    char dir[MODEL_PATH_MAX], file[PATH_SIZE], name[96];
+    golden_make(g.name, path_in(work, "large", g.dir));
+    if (!model_open(&g.model, g.dir, true, &e))
+        fail_msg("%s", e.text);
+    path_in(model_part_dir(&g.model, MODEL_T5, dir), "model.safetensors", file);
+    struct safetensors *s = open_tensors(dir, "model.safetensors");
+    size_t bytes;
+    char *data = file_read(file, 64 << 20, &bytes, &e);
+    if (!data)
+        fail_msg("%s", e.text);
+    const char *end = safetensors_tensor(s, 0).data; /* of the tensor that lies last in the file */
+    size_t end_bytes = tensor_bytes(safetensors_tensor(s, 0));
+    for (size_t i = 0; i < safetensors_count(s); i++)
+        if ((const char *)safetensors_tensor(s, i).data > end) {
+            end = safetensors_tensor(s, i).data;
+            end_bytes = tensor_bytes(safetensors_tensor(s, i));
+        }
+    for (int b = 0; b < g.model.t5.layers; b++) {
+        snprintf(name, sizeof name, "encoder.block.%d.layer.1.DenseReluDense.wo.weight", b);
+        struct tensor t = take(&g, s, name);
+        t.data = data + bytes - end_bytes - (size_t)(end - (const char *)t.data);
+        for (int64_t k = 0; k < tensor_count(t); k++)
+            dtype_store(t.data, t.dtype, k, dtype_load(t.data, t.dtype, k) * 0x1p20);
+    }
+    safetensors_close(s);
+    scratch_write(file, data, bytes);
+    free(data);
+    struct tensor ids = take(&g, g.stages, "t5_ids");
+    struct call c = { .g = &g, .ids = ids.data, .n = (int)tensor_count(ids), .run = run_t5 };
+    size_t n = (size_t)c.n * (size_t)g.model.t5.width;
+    float *wide = c.out = values(n), *half = values(n);
+    if (!t5_open(&c.t5, &g.model, &e))
+        fail_msg("%s", e.text);
+    run_call(DT_F32, &c);
+    c.out = half;
+    run_call(DT_F16, &c);
+    for (size_t i = 0; i < n; i++)
+        assert_true(isfinite(half[i]) && isfinite(wide[i]));
+    assert_true(measure(half, wide, n).rel > 0.01); /* else nothing was saturated */
+    t5_close(c.t5);
+    free(wide);
+    free(half);
+}
+
 static void near_zero_in_fp(void **state)
 {
     (void)state;
@@ -617,6 +709,7 @@ static void near_zero_in_fp(void **state)
 
 static void pipeline_in_fp(void **state) { (void)state; for_all(pipeline_once, DT_F32); }
 static void pipeline_in_bf(void **state) { (void)state; for_all(pipeline_once, DT_BF16); }
+static void pipeline_in_half(void **state) { (void)state; for_all(pipeline_once, DT_F16); }
 
 /* The comparison itself: a check that lets NaN or one wrong element pass proves nothing. */
 static void wrong_numbers_are_seen(void **state)
@@ -661,9 +754,12 @@ int main(void)
         cmocka_unit_test(decode_in_bf),
         cmocka_unit_test(encode_in_fp),
         cmocka_unit_test(encode_in_bf),
+        cmocka_unit_test(stages_in_half),
+        cmocka_unit_test(large_tfive_in_half),
         cmocka_unit_test(near_zero_in_fp),
         cmocka_unit_test(pipeline_in_fp),
         cmocka_unit_test(pipeline_in_bf),
+        cmocka_unit_test(pipeline_in_half),
     };
     return cmocka_run_group_tests_name("golden", tests, make_goldens, remove_goldens);
 }

@@ -104,7 +104,6 @@ struct call {
     struct memory memory[SLOTS];
     enum act act;
     float eps;
-    int groups;
     struct attention attention;
     struct conv2d conv;
     int32_t *ids;
@@ -276,10 +275,10 @@ static void poke_nan(struct call *c, enum slot s)
     snprintf(c->note + strlen(c->note), sizeof c->note - strlen(c->note), ", NaN in %d", (int)s);
 }
 
-/* An activation's type: the device's, now and then F32 on a BF16 device. */
+/* An activation's type: the device's, now and then F32 on a narrower device. */
 static enum dtype activation_type(struct call *c)
 {
-    return c->compute == DT_BF16 && rng_one_in(&c->rng, 4) ? DT_F32 : c->compute;
+    return c->compute != DT_F32 && rng_one_in(&c->rng, 4) ? DT_F32 : c->compute;
 }
 
 static enum act any_act(struct call *c) { return (enum act)rng_below(&c->rng, ACT_GELU_ERF + 1); }
@@ -318,7 +317,7 @@ static double act_bound(enum act act, double pre, double error)
 static double stored(enum dtype t, double want, double error)
 {
     double e = error + type_unit(t) * (fabs(want) + error) * 1.01 + type_tiny(t);
-    return fabs(want) + e > type_max(t) * 2 ? INFINITY : e;
+    return t != DT_F16 && fabs(want) + e > type_max(t) * 2 ? INFINITY : e; /* F16 saturates */
 }
 
 /* |t| as dense F64. */
@@ -470,18 +469,44 @@ static void bound_layer_norm(struct call *c, const double *want, double *bound)
     }
 }
 
+static void bound_group_moments(struct call *c, const double *want, double *bound)
+{
+    struct tensor x = c->t[X];
+    int64_t width = x.shape[1], channels = x.shape[2], groups = c->t[Y].shape[1], size = channels / groups;
+    int64_t n = width * size;
+    double *values = keep(c, (size_t)n * sizeof *values);
+    for (int64_t i = 0; i < x.shape[0] * groups; i++) {
+        for (int64_t j = 0; j < n; j++)
+            values[j] = load(x, (i / groups * width + j / size) * channels + i % groups * size + j % size);
+        struct moments m = moments_of(values, n);
+        double subnormal = (double)n * type_tiny(DT_F32);
+        bound[2 * i] = stored(DT_F32, want[2 * i], m.mean_error + subnormal);
+        bound[2 * i + 1] = stored(DT_F32, want[2 * i + 1], (double)n * m.variance_error + subnormal);
+    }
+}
+
+/* The statistics are merged in double and rounded to F32 once. */
 static void bound_group_norm(struct call *c, const double *want, double *bound)
 {
-    int64_t pixels = c->t[X].shape[0] * c->t[X].shape[1], channels = c->t[X].shape[2], size = channels / c->groups;
-    double *x = keep(c, (size_t)(pixels * size) * sizeof *x);
-    for (int64_t from = 0; from < channels; from += size) {
-        for (int64_t i = 0; i < pixels * size; i++)
-            x[i] = load(c->t[X], i / size * channels + from + i % size);
-        struct moments m = moments_of(x, pixels * size);
-        for (int64_t i = 0; i < pixels * size; i++) {
-            int64_t channel = from + i % size, at = i / size * channels + channel;
-            bound[at] = bound_normalised(c, m, x[i], 0, load(c->t[W], channel), load(c->t[B], channel), want[at]);
+    struct tensor x = c->t[X], moments = c->t[BIAS];
+    int64_t rows = moments.shape[0], groups = moments.shape[1], channels = x.shape[2], size = channels / groups;
+    double n = (double)(x.shape[1] * size);
+    for (int64_t g = 0; g < groups; g++) {
+        struct moments m = { 0 };
+        for (int64_t r = 0; r < rows; r++)
+            m.mean += load(moments, (r * groups + g) * 2) / (double)rows;
+        for (int64_t r = 0; r < rows; r++) {
+            double away = load(moments, (r * groups + g) * 2) - m.mean;
+            m.variance += (load(moments, (r * groups + g) * 2 + 1) / n + away * away) / (double)rows;
         }
+        m.mean_error = 2 * u * fabs(m.mean) + type_tiny(DT_F32);
+        m.variance_error = 2 * u * m.variance;
+        for (int64_t i = 0; i < x.shape[0] * x.shape[1]; i++)
+            for (int64_t channel = g * size; channel < (g + 1) * size; channel++) {
+                int64_t at = i * channels + channel;
+                bound[at] = bound_normalised(c, m, load(x, at), 0, load(c->t[W], channel), load(c->t[B], channel),
+                                             want[at]);
+            }
     }
 }
 
@@ -553,7 +578,7 @@ static void make_linear(struct call *c)
     enum dtype t = activation_type(c);
     operand_2d(c, X, t, m, k);
     operand_2d(c, W, any_float(r), n, k);
-    operand_2d(c, Y, t == DT_BF16 && rng_one_in(r, 3) ? DT_F32 : t, m, n);
+    operand_2d(c, Y, t != DT_F32 && rng_one_in(r, 3) ? DT_F32 : t, m, n);
     if (rng_one_in(r, 2))
         operand_1d(c, B, any_float(r), n);
     /* Huge against small, so that no sum leaves F32: 3e38 * 1e-7 * k. */
@@ -648,26 +673,62 @@ static void issue_conv2d(struct device *d, const struct call *c, const struct te
 /* Squares and their sum must stay in F32's range. */
 static double norm_huge(int64_t n) { return 1e19 / sqrt((double)n); }
 
+struct grouped { int64_t h, w, groups, size; };
+
+static struct grouped any_grouped(struct rng *r)
+{
+    struct grouped g;
+    do {
+        g = (struct grouped){ rng_size(r, 65), rng_size(r, 65), (int64_t[]){ 1, 2, 5, 32 }[rng_below(r, 4)],
+                              (int64_t[]){ 1, 2, 3, 4, 8, 16 }[rng_below(r, 6)] };
+    } while (g.h * g.w * g.size * g.groups > 30000);
+    return g;
+}
+
+static void make_group_moments(struct call *c)
+{
+    struct grouped g = any_grouped(&c->rng);
+    operand_3d(c, X, activation_type(c), g.h, g.w, g.size * g.groups);
+    operand_3d(c, Y, DT_F32, g.h, g.groups, 2);
+    fill_any(c, X, 1, norm_huge(g.w * g.size));
+}
+
+static void issue_group_moments(struct device *d, const struct call *c, const struct tensor *t)
+{
+    (void)c;
+    device_group_moments(d, t[Y], t[X]);
+}
+
+/* x is some rows of a picture whose moments are in BIAS: the true ones of those
+ * rows, and something like them for the rest. */
 static void make_group_norm(struct call *c)
 {
     struct rng *r = &c->rng;
-    int64_t h, w, size;
-    do {
-        h = rng_size(r, 65), w = rng_size(r, 65), size = (int64_t[]){ 1, 2, 3, 4, 8, 16 }[rng_below(r, 6)];
-        c->groups = (int[]){ 1, 2, 5, 32 }[rng_below(r, 4)];
-    } while (h * w * size * c->groups > 30000);
-    make_xy(c, 3, (const int64_t[]){ h, w, size * c->groups }, true, 1, norm_huge(h * w * size));
-    operand_1d(c, W, any_float(r), size * c->groups);
-    operand_1d(c, B, any_float(r), size * c->groups);
+    struct grouped g = any_grouped(r);
+    int64_t rest = rng_one_in(r, 2) ? 0 : rng_size(r, 65), first = rng_below(r, (int)rest + 1), n = g.w * g.size;
+    make_xy(c, 3, (const int64_t[]){ g.h, g.w, g.size * g.groups }, true, 1, norm_huge(g.h * n));
+    operand_1d(c, W, any_float(r), g.size * g.groups);
+    operand_1d(c, B, any_float(r), g.size * g.groups);
+    operand_3d(c, BIAS, DT_F32, g.h + rest, g.groups, 2);
     fill_any(c, W, 1, 1e4);
     fill_any(c, B, 1, 1e30);
+    double *x = keep(c, (size_t)n * sizeof *x);
+    for (int64_t i = 0; i < (g.h + rest) * g.groups; i++) {
+        int64_t row = i / g.groups - first;
+        row = row < 0 || row >= g.h ? rng_below(r, (int)g.h) : row;
+        for (int64_t j = 0; j < n; j++)
+            x[j] = load(c->t[X], ((row * g.w + j / g.size) * g.groups + i % g.groups) * g.size + j % g.size);
+        struct moments m = moments_of(x, n);
+        store(c->t[BIAS], 2 * i, m.mean);
+        store(c->t[BIAS], 2 * i + 1, m.variance * (double)n);
+    }
     c->eps = rng_one_in(r, 2) ? 1e-6f : 1e-5f;
     c->act = any_act(c);
 }
 
 static void issue_group_norm(struct device *d, const struct call *c, const struct tensor *t)
 {
-    device_group_norm(d, t[Y], t[X], t[W], t[B], c->groups, c->eps, c->act);
+    device_group_norm(d, t[Y], t[X], t[BIAS], t[W], t[B], c->eps, c->act);
 }
 
 /* Sizes of a row operation; now and then a row as long as a model's. */
@@ -828,6 +889,7 @@ static const struct op_test op_tests[] = {
     { "linear", 80, make_linear, issue_linear, bound_products, false },
     { "attention", 50, make_attention, issue_attention, bound_attention, false },
     { "conv2d", 60, make_conv2d, issue_conv2d, bound_products, false },
+    { "group_moments", 50, make_group_moments, issue_group_moments, bound_group_moments, false },
     { "group_norm", 50, make_group_norm, issue_group_norm, bound_group_norm, false },
     { "norm_modulate", 50, make_norm, issue_norm_modulate, bound_layer_norm, false },
     { "layer_norm", 50, make_norm, issue_layer_norm, bound_layer_norm, false },
@@ -869,8 +931,10 @@ static const struct target targets[] = {
     /* ref against itself tests the tests; apart from the host, upload and download. */
     { "ref-f32", DT_F32, 1, true, ref_make, ref_drop },
     { "ref-bf16", DT_BF16, 1, false, ref_make, ref_drop },
+    { "ref-f16", DT_F16, 1, false, ref_make, ref_drop },
     { "cpu-f32", DT_F32, 2, true, cpu_device_new, cpu_device_free },
     { "cpu-bf16", DT_BF16, 3, true, cpu_device_new, cpu_device_free },
+    { "cpu-f16", DT_F16, 2, true, cpu_device_new, cpu_device_free },
 };
 enum { TARGETS = sizeof targets / sizeof *targets };
 
@@ -1009,6 +1073,8 @@ static bool close_enough(const struct call *c, double want, double bound, double
     enum dtype t = c->t[Y].dtype;
     if (isnan(want))
         return isnan(got);
+    if (t == DT_F16)
+        want = fmax(fmin(want, type_max(t)), -type_max(t));
     /* oneDNN multiplies BF16 channels in pairs: of an odd number the last meets
      * the next pixel's first, with weight 0. A NaN may spread that far. */
     if (isnan(got) && c->has_nan && !strcmp(c->op->name, "conv2d") && c->t[X].dtype == DT_BF16 &&
@@ -1023,7 +1089,7 @@ static bool close_enough(const struct call *c, double want, double bound, double
     if (bound == INFINITY)
         return true;
     /* Just below the maximum, rounding up to infinity is within the bound. */
-    if (isinf(got))
+    if (isinf(got) && t != DT_F16)
         return signbit(got) == signbit(want) && fabs(want) + bound > type_max(t);
     return fabs(got - want) <= bound;
 }
@@ -1205,46 +1271,226 @@ static void check_op(void **state)
 }
 
 /* --- what does not come from the table ------------------------------------------------- */
-/* A linear's rows asked for a few at a time are the same bytes as all at once:
- * plans that cut the tokens into chunks paint the same picture. */
-static void check_chunks(void **state)
+/* A linear's rows and an attention's queries asked for a few at a time, by
+ * another number of threads, are the same bytes as all at once: plans that cut
+ * the tokens into chunks paint the same picture. */
+struct halves {
+    struct device *all, *some; /* the same device, with other threads */
+    void *memory;
+};
+
+enum { HALVES_BYTES = 24 << 20 };
+
+static void halves_make(struct halves *h, const struct target *target)
+{
+    struct err e = { 0 };
+    assert_true(target->make(&h->all, target->compute, target->threads, &e));
+    assert_true(target->make(&h->some, target->compute, 1, &e));
+    h->memory = aligned_alloc(ARENA_ALIGN, HALVES_BYTES);
+    assert_non_null(h->memory);
+    h->all->arena = h->some->arena = arena_over(h->memory, HALVES_BYTES);
+}
+
+static void halves_drop(struct halves *h, const struct target *target)
+{
+    target->drop(h->all);
+    target->drop(h->some);
+    free(h->memory);
+}
+
+/* All of the output in c->t[Y], made at once, against `chunk` rows at a time. */
+static void check_rows_of(struct halves *h, const struct target *target, struct call *c, int64_t chunk,
+                          void (*issue)(struct device *, const struct call *, int64_t from, int64_t rows))
+{
+    struct err e = { 0 };
+    struct tensor y = c->t[Y];
+    int64_t m = y.shape[0];
+    unsigned char *once = malloc(c->memory[Y].size);
+    assert_non_null(once);
+    issue(h->all, c, 0, m);
+    assert_true(device_sync(h->all, &e));
+    memcpy(once, c->memory[Y].bytes, c->memory[Y].size);
+    for (int64_t from = 0; from < m; from += chunk)
+        issue(h->some, c, from, m - from < chunk ? m - from : chunk);
+    if (!device_sync(h->some, &e))
+        fail_msg("%s", e.text);
+    char text[SLOTS][64] = { 0 };
+    for (int s = 0; s < SLOTS; s++)
+        tensor_describe(c->t[s], text[s], sizeof text[s]);
+    if (memcmp(once, c->memory[Y].bytes, c->memory[Y].size))
+        fail_msg("%s: y %s of x %s, w %s: %lld rows at a time give other bytes", target->name, text[Y], text[X], text[W],
+                 (long long)chunk);
+    free(once);
+}
+
+static void issue_linear_rows(struct device *d, const struct call *c, int64_t from, int64_t rows)
+{
+    device_linear(d, tensor_rows(c->t[Y], from, rows), tensor_rows(c->t[X], from, rows), c->t[W], c->t[B],
+                  ACT_GELU_TANH);
+}
+
+static void check_linear_rows(void **state)
+{
+    const struct target *target = *state;
+    static const enum dtype weights[] = { DT_F32, DT_BF16, DT_F16 };
+    /* m, n, k: odd; more than one tile of rows; FLUX's last linear; more than one piece of k; deep. */
+    static const int64_t shapes[][3] = { { 67, 80, 48 }, { 67, 129, 1031 }, { 301, 600, 256 }, { 35, 64, 3072 },
+                                         { 50, 200, 4096 } };
+    static const int64_t chunks[] = { 1, 2, 16, 33, 260 };
+    struct halves h;
+    halves_make(&h, target);
+    for (int i = 0; i < 15; i++) {
+        const int64_t *mnk = shapes[i / 3];
+        struct call c = { .rng = { base_seed + (uint64_t)i }, .compute = target->compute };
+        if (target->make == ref_make && i >= 6)
+            break;
+        operand_2d(&c, X, target->compute, mnk[0], mnk[2]);
+        operand_2d(&c, Y, target->compute, mnk[0], mnk[1]);
+        operand(&c, W, weights[i % 3], 2, (const int64_t[]){ mnk[1], mnk[2] }, i % 2);
+        operand_1d(&c, B, DT_F32, mnk[1]);
+        for (int s = X; s <= B; s++)
+            fill(&c, s, NORMAL, 1, 1);
+        for (int j = 0; j < 5; j++)
+            if (chunks[j] < mnk[0])
+                check_rows_of(&h, target, &c, chunks[j], issue_linear_rows);
+        call_free(&c);
+    }
+    halves_drop(&h, target);
+}
+
+/* The bias of some queries is a view of the whole one: see device.h. */
+static void issue_attention_rows(struct device *d, const struct call *c, int64_t from, int64_t rows)
+{
+    struct attention a = { .scale = 0.3f };
+    int64_t lq = c->t[X].shape[0], lk = c->t[W].shape[0];
+    if (tensor_present(c->t[BIAS]))
+        a.bias = tensor_cols(c->t[BIAS], lq - (from + rows), rows + lk - 1);
+    device_attention(d, tensor_rows(c->t[Y], from, rows), tensor_rows(c->t[X], from, rows), c->t[W], c->t[B], &a);
+}
+
+static void check_attention_rows(void **state)
+{
+    const struct target *target = *state;
+    /* Queries, keys, heads and their dimension; of the last shape threads share the head. */
+    static const int64_t shapes[][4] = { { 67, 40, 2, 16 }, { 61, 67, 3, 33 }, { 300, 513, 2, 64 }, { 90, 1024, 1, 512 },
+                                         { 301, 4099, 1, 48 } };
+    static const int64_t chunks[] = { 1, 16, 33, 150 };
+    struct halves h;
+    halves_make(&h, target);
+    for (int i = 0; i < 10; i++) {
+        const int64_t *s = shapes[i / 2];
+        struct call c = { .rng = { base_seed + (uint64_t)i }, .compute = target->compute };
+        if (target->make == ref_make && i >= 4)
+            break;
+        operand_3d(&c, X, target->compute, s[0], s[2], s[3]);
+        operand_3d(&c, Y, target->compute, s[0], s[2], s[3]);
+        operand_3d(&c, W, target->compute, s[1], s[2], s[3]);
+        operand_like(&c, B, c.t[W]);
+        if (i % 2)
+            operand_2d(&c, BIAS, DT_F32, s[2], s[0] + s[1] - 1);
+        for (int t = X; t <= (i % 2 ? BIAS : B); t++)
+            fill(&c, t, NORMAL, 1, 1);
+        for (int j = 0; j < 4; j++)
+            if (chunks[j] < s[0])
+                check_rows_of(&h, target, &c, chunks[j], issue_attention_rows);
+        call_free(&c);
+    }
+    halves_drop(&h, target);
+}
+
+/* A picture that the cpu device widens in several bands, against F32: the seams show. */
+static void check_wide_bands(void **state)
+{
+    (void)state;
+    enum { H = 701, WIDTH = 64, IN = 96, OUT = 3 };
+    struct err e = { 0 };
+    struct device *d[2];
+    assert_true(cpu_device_new(&d[0], DT_F32, 2, &e) && cpu_device_new(&d[1], DT_F16, 2, &e));
+    size_t arena = (size_t)32 << 20;
+    void *memory = aligned_alloc(ARENA_ALIGN, arena);
+    assert_non_null(memory);
+    for (int stride = 1; stride <= 2; stride++) {
+        struct call c = { .rng = { base_seed } };
+        struct conv2d v = { .stride = stride, .top = stride == 1, .left = 1, .bottom = 1, .right = 1, .accumulate = true };
+        int64_t h = (H + v.top - 2) / stride + 1, w = (WIDTH - 1) / stride + 1;
+        operand(&c, X, DT_F16, 3, (const int64_t[]){ H, WIDTH, IN }, false);
+        operand(&c, W, DT_F32, 4, (const int64_t[]){ OUT, IN, 3, 3 }, false);
+        operand(&c, Y, DT_F16, 3, (const int64_t[]){ h, w, OUT }, false);
+        for (int s = Y; s <= W; s++)
+            fill(&c, s, NORMAL, s == W ? 0.03 : 1, 1);
+        struct tensor y = c.t[Y], none = { 0 };
+        float *wide_x = keep(&c, sizeof(float) * H * WIDTH * IN), *wide_y = keep(&c, sizeof(float) * (size_t)(h * w * OUT));
+        for (int64_t i = 0; i < H * WIDTH * IN; i++)
+            wide_x[i] = (float)load(c.t[X], i);
+        for (int64_t i = 0; i < h * w * OUT; i++)
+            wide_y[i] = (float)load(y, i);
+        d[0]->arena = d[1]->arena = arena_over(memory, arena);
+        device_conv2d(d[0], tensor_3d(wide_y, DT_F32, h, w, OUT), tensor_3d(wide_x, DT_F32, H, WIDTH, IN), c.t[W], none, &v);
+        device_conv2d(d[1], y, c.t[X], c.t[W], none, &v);
+        assert_true(device_sync(d[0], &e) && device_sync(d[1], &e));
+        assert_in_range(d[1]->arena.peak, 12 << 20, 18 << 20);
+        for (int64_t i = 0; i < h * w * OUT; i++)
+            if (!(fabs(load(y, i) - (double)wide_y[i]) <= 1e-5 + fabs((double)wide_y[i]) * 0x1p-11))
+                fail_msg("row %lld: %g instead of %g", (long long)(i / (w * OUT)), load(y, i), (double)wide_y[i]);
+        call_free(&c);
+    }
+    cpu_device_free(d[0]);
+    cpu_device_free(d[1]);
+    free(memory);
+}
+
+/* A picture normalised in bands, whose moments were written in bands, is the same
+ * bytes as at once, and is what the definition says: also with a mean far above
+ * the deviation, and where rows differ more than pixels do. */
+static void check_norm_bands(void **state)
 {
     const struct target *target = *state;
     struct err e = { 0 };
     struct device *d;
     assert_true(target->make(&d, target->compute, target->threads, &e));
-    size_t arena = (size_t)8 << 20;
-    void *memory = aligned_alloc(ARENA_ALIGN, arena);
-    assert_non_null(memory);
-    static const enum dtype weights[] = { DT_F32, DT_BF16, DT_F16 };
-    static const int64_t shapes[][2] = { { 80, 48 }, { 129, 1031 } }, chunks[] = { 1, 2, 16, 33, 64 };
-    enum { M = 67 };
-    for (int i = 0; i < 6; i++) {
-        int64_t n = shapes[i / 3][0], k = shapes[i / 3][1];
-        struct call c = { .rng = { base_seed }, .compute = target->compute };
-        operand(&c, X, target->compute, 2, (const int64_t[]){ M, k }, false);
-        operand(&c, W, weights[i % 3], 2, (const int64_t[]){ n, k }, false);
-        fill(&c, X, NORMAL, 1, 1);
-        fill(&c, W, NORMAL, 1, 1);
-        d->arena = arena_over(memory, arena);
-        struct tensor none = { 0 }, x = c.t[X];
-        struct tensor all = device_matrix(d, target->compute, M, n), part = device_matrix(d, target->compute, M, n);
-        device_linear(d, all, x, c.t[W], none, ACT_GELU_TANH);
-        for (int j = 0; j < 5; j++) {
-            for (int64_t from = 0; from < M; from += chunks[j]) {
-                int64_t rows = M - from < chunks[j] ? M - from : chunks[j];
-                device_linear(d, tensor_rows(part, from, rows), tensor_rows(x, from, rows), c.t[W], none,
-                              ACT_GELU_TANH);
-            }
-            assert_true(device_sync(d, &e));
-            if (memcmp(all.data, part.data, tensor_bytes(all)))
-                fail_msg("%s linear %lld -> %lld, weights %s: %lld rows at a time give other bytes than %d",
-                         target->name, (long long)k, (long long)n, dtype_name(weights[i % 3]), (long long)chunks[j], M);
+    enum { H = 37, W_ = 19, GROUPS = 4, C = 24, N = W_ * C };
+    struct rng r = { base_seed };
+    static float x[H * N], whole[H * N], bands[H * N], w[C], b[C];
+    float moments[2][H * GROUPS * 2];
+    for (int kind = 0; kind < 3; kind++) {
+        for (int i = 0; i < H * N; i++)
+            x[i] = (float)(kind == 0 ? rng_normal(&r) : kind == 1 ? 3000 + rng_normal(&r) : i / N + 0.01 * rng_normal(&r));
+        for (int i = 0; i < C; i++)
+            w[i] = b[i] = (float)rng_normal(&r);
+        struct tensor picture = tensor_3d(x, DT_F32, H, W_, C), y = tensor_3d(whole, DT_F32, H, W_, C);
+        struct tensor m = tensor_3d(moments[0], DT_F32, H, GROUPS, 2), z = tensor_3d(bands, DT_F32, H, W_, C);
+        struct tensor n = tensor_3d(moments[1], DT_F32, H, GROUPS, 2);
+        struct tensor gain = tensor_1d(w, DT_F32, C), offset = tensor_1d(b, DT_F32, C);
+        device_group_moments(d, m, picture);
+        device_group_norm(d, y, picture, m, gain, offset, 1e-6f, ACT_NONE);
+        static const int64_t heights[] = { 1, 2, 5, 16, 36 };
+        for (int i = 0; i < 5; i++)
+            for (int pass = 0; pass < 2; pass++)
+                for (int64_t from = 0; from < H; from += heights[i]) {
+                    int64_t rows = H - from < heights[i] ? H - from : heights[i];
+                    struct tensor part = tensor_rows(picture, from, rows);
+                    if (pass)
+                        device_group_norm(d, tensor_rows(z, from, rows), part, n, gain, offset, 1e-6f, ACT_NONE);
+                    else
+                        device_group_moments(d, tensor_rows(n, from, rows), part);
+                }
+        assert_true(device_sync(d, &e));
+        assert_memory_equal(moments[0], moments[1], sizeof moments[0]);
+        assert_memory_equal(whole, bands, sizeof whole);
+        for (int c = 0; c < C; c++) {
+            enum { SIZE = C / GROUPS, COUNT = H * W_ * SIZE };
+            static double values[COUNT];
+            for (int i = 0; i < COUNT; i++)
+                values[i] = (double)x[i / SIZE * C + c / SIZE * SIZE + i % SIZE];
+            struct moments want = moments_of(values, COUNT);
+            double scale = 1 / sqrt(want.variance + 1e-6);
+            for (int i = c; i < H * N; i += C)
+                if (!(fabs((double)whole[i] - ((double)x[i] - want.mean) * scale * (double)w[c] - (double)b[c]) <=
+                      1e-4 + (kind == 1 ? 6e-3 : 0))) /* x / its unit roundoff, twice */
+                    fail_msg("%s: values of kind %d: element %d is %g", target->name, kind, i, (double)whole[i]);
         }
-        call_free(&c);
     }
     target->drop(d);
-    free(memory);
 }
 
 /* Arena exhausted in the middle of a chain: an error at sync, never a crash,
@@ -1379,8 +1625,14 @@ static void check_ref_by_hand(void **state)
     device_norm_modulate(&d, out, m, tensor_1d(two, DT_F32, 2), tensor_1d(half, DT_F32, 2), 3);
     near(y[0], -0.5 * 3 + 0.5);
     near(y[3], -0.5 * 5 + 0.25);
-    device_group_norm(&d, tensor_3d(y, DT_F32, 2, 1, 2), tensor_3d(rows, DT_F32, 2, 1, 2),
-                      tensor_1d(two, DT_F32, 2), tensor_1d(half, DT_F32, 2), 2, 0, ACT_NONE);
+    float moments[4];
+    device_group_moments(&d, tensor_3d(moments, DT_F32, 1, 2, 2), tensor_3d(rows, DT_F32, 1, 2, 2));
+    for (int i = 0; i < 4; i++)
+        near(moments[i], 2); /* mean and squares of (1, 3), then of (3, 1) */
+    struct tensor picture = tensor_3d(rows, DT_F32, 2, 1, 2), of_rows = tensor_3d(y + 4, DT_F32, 2, 2, 2);
+    device_group_moments(&d, of_rows, picture);
+    device_group_norm(&d, tensor_3d(y, DT_F32, 2, 1, 2), picture, of_rows, tensor_1d(two, DT_F32, 2),
+                      tensor_1d(half, DT_F32, 2), 0, ACT_NONE);
     near(y[0], -1.5);
     near(y[1], 4.25);
     near(y[2], 2.5);
@@ -1465,11 +1717,13 @@ static void check_count_by_hand(void **state)
     assert_string_equal(count_op_name(COUNT_OPS_), "?");
 }
 
+enum { EXTRA = 5 }; /* tests of a device outside the table */
+
 int main(void)
 {
     static struct pairing pairs[TARGETS * OP_TESTS];
-    static char names[TARGETS * (OP_TESTS + 3)][48];
-    static struct CMUnitTest tests[TARGETS * (OP_TESTS + 3) + 2];
+    static char names[TARGETS * (OP_TESTS + EXTRA)][48];
+    static struct CMUnitTest tests[TARGETS * (OP_TESTS + EXTRA) + 3];
     const char *seed = getenv("SLUICE_SEED"), *rounds = getenv("SLUICE_ROUNDS");
     const char *only = getenv("SLUICE_ONLY");
     if (seed && strchr(seed, ':'))
@@ -1483,7 +1737,9 @@ int main(void)
     static const struct {
         const char *name;
         void (*run)(void **);
-    } extra[] = { { "chunks", check_chunks }, { "exhaustion", check_exhaustion }, { "embed_range", check_embed_range } };
+    } extra[EXTRA] = { { "linear_rows", check_linear_rows }, { "attention_rows", check_attention_rows },
+                       { "norm_bands", check_norm_bands }, { "exhaustion", check_exhaustion },
+                       { "embed_range", check_embed_range } };
     size_t n = 0;
     for (int t = 0; t < TARGETS; t++) {
         for (int o = 0; o < OP_TESTS; o++) {
@@ -1497,7 +1753,7 @@ int main(void)
             tests[n] = (struct CMUnitTest){ names[n], check_op, NULL, NULL, p };
             n++;
         }
-        for (int i = 0; i < 3 && !replay && targets[t].host; i++) {
+        for (int i = 0; i < EXTRA && !replay && targets[t].host; i++) {
             snprintf(names[n], sizeof names[n], "%s:%s", targets[t].name, extra[i].name);
             if (only && strncmp(names[n], only, strlen(only)))
                 continue;
@@ -1506,6 +1762,7 @@ int main(void)
         }
     }
     if (!replay && !only) {
+        tests[n++] = (struct CMUnitTest){ "wide_bands", check_wide_bands, NULL, NULL, NULL };
         tests[n++] = (struct CMUnitTest){ "ref_by_hand", check_ref_by_hand, NULL, NULL, NULL };
         tests[n++] = (struct CMUnitTest){ "count_by_hand", check_count_by_hand, NULL, NULL, NULL };
     }

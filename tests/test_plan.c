@@ -7,6 +7,7 @@
  * every budget. Does not measure speed (make bench does). SLUICE_SEED replays. */
 #include "engine/pager.h"
 #include "engine/pipeline.h"
+#include "engine/synth.h"
 #include "kernels/ref.h"
 #include "tests/golden_model.h"
 
@@ -38,37 +39,43 @@ struct made {
     unsigned char *bytes; /* the "file" */
 };
 
-/* Pages of 1 to 4000 bytes with and without a second tensor, some used twice,
- * some strided. */
+/* Pages of 1 to 4000 bytes with and without a second tensor, some strided,
+ * in groups of one to five; some used again in a later group. */
 static struct made make_trace(size_t pages)
 {
     struct made m = { .bytes = malloc(1 << 20) };
     assert_non_null(m.bytes);
     for (size_t i = 0; i < 1 << 20; i++)
         m.bytes[i] = (unsigned char)next_random();
-    m.trace.page = calloc(pages, sizeof *m.trace.page);
-    m.trace.count = m.trace.room = pages;
+    struct device d;
+    ref_device_init(&d, DT_F32);
+    trace_record(&m.trace, &d);
     size_t at = 0;
-    for (size_t i = 0; i < pages; i++) {
-        struct page *p = &m.trace.page[i];
-        if (i && below(5) == 0) {
-            *p = m.trace.page[below(i)];
-            continue;
+    for (size_t i = 0; i < pages;) {
+        size_t group = below(3) ? 1 : 1 + below(5);
+        if (group > 1)
+            device_hold(&d);
+        for (size_t n = 0; n < group && i < pages; n++, i++) {
+            struct tensor w, b = { 0 };
+            int64_t rows = 1 + (int64_t)below(20), cols = 1 + (int64_t)below(200);
+            if (m.trace.count && below(5) == 0) {
+                struct page again = m.trace.page[below(m.trace.count)];
+                d.weights(&d, &again.w, &again.b);
+                continue;
+            }
+            w = tensor_2d(m.bytes + at, DT_U8, rows, below(3) ? cols : cols + 3);
+            if (w.shape[1] > cols)
+                w = tensor_cols(w, 1, cols);
+            at += (size_t)(rows * (cols + 3));
+            if (below(2)) {
+                b = tensor_1d(m.bytes + at, DT_U8, 1 + (int64_t)below(100));
+                at += tensor_bytes(b);
+            }
+            d.weights(&d, &w, &b);
+            assert_true(at < 1 << 20);
         }
-        int64_t rows = 1 + (int64_t)below(20), cols = 1 + (int64_t)below(200);
-        p->w = tensor_2d(m.bytes + at, DT_U8, rows, cols + 3);
-        if (below(3))
-            p->w = tensor_2d(m.bytes + at, DT_U8, rows, cols);
-        else
-            p->w = tensor_cols(p->w, 1, cols);
-        at += (size_t)(rows * (cols + 3));
-        p->bytes = (tensor_bytes(p->w) + 63) / 64 * 64;
-        if (below(2)) {
-            p->b = tensor_1d(m.bytes + at, DT_U8, 1 + (int64_t)below(100));
-            at += tensor_bytes(p->b);
-            p->bytes += (tensor_bytes(p->b) + 63) / 64 * 64;
-        }
-        assert_true(at < 1 << 20);
+        if (group > 1)
+            device_unhold(&d);
     }
     return m;
 }
@@ -88,35 +95,42 @@ static void same_bytes(struct tensor got, struct tensor want)
                             want.ndim == 1 ? tensor_bytes(want) : (size_t)want.shape[1]);
 }
 
-/* Serves `uses` pages of repeats * count through device->weights as an operation would. */
-static void serve_all(struct made *m, const struct placement *l, size_t repeats, size_t uses)
+/* Asks for `uses` pages of repeats * count through device->weights as a stage
+ * would: in groups, and within one some again. */
+static void serve_all(struct made *m, const struct placement *l, void *memory, const struct pager_options *o, size_t uses)
 {
     struct device d;
     struct err e = { 0 };
     struct pager *p;
-    void *memory = NULL;
-    size_t bytes = placement_bytes(l);
+    const struct trace *t = &m->trace;
     ref_device_init(&d, DT_F32);
-    assert_int_equal(posix_memalign(&memory, 64, bytes + 64), 0);
-    memset((char *)memory + bytes, 0xa5, 64);
-    assert_true(pager_begin(&p, &d, memory, &m->trace, l, repeats, 0, &e));
+    assert_true(pager_begin(&p, &d, memory, t, l, o, &e));
+    size_t begins = 0;
     for (size_t i = 0; i < uses; i++) {
-        const struct page *page = &m->trace.page[i % m->trace.count];
-        struct tensor w = page->w, b = page->b;
-        d.weights(&d, &w, &b);
-        same_bytes(w, page->w);
-        if (tensor_present(b))
-            same_bytes(b, page->b);
+        const struct page *page = &t->page[i % t->count];
+        bool alone = page->ends && begins == i;
+        if (begins == i && !alone)
+            device_hold(&d);
+        size_t asked[2] = { i, begins + below(i - begins + 1) };
+        for (int k = 0; k < (alone ? 1 : 2); k++) {
+            const struct page *want = &t->page[asked[k] % t->count];
+            struct tensor w = want->w, b = want->b;
+            d.weights(&d, &w, &b);
+            same_bytes(w, want->w);
+            if (tensor_present(b))
+                same_bytes(b, want->b);
+        }
+        if (page->ends && !alone)
+            device_unhold(&d);
+        begins = page->ends ? i + 1 : begins;
     }
-    if (uses == repeats * m->trace.count) {
-        struct link_bytes n = placement_link_bytes(l, &m->trace);
-        assert_int_equal(pager_stats(p).link_bytes, n.once + repeats * n.each);
+    if (uses == o->repeats * t->count) {
+        struct link_bytes n = placement_link_bytes(l, t);
+        assert_int_equal(pager_stats(p).link_bytes, (o->loaded ? 0 : n.once) + o->repeats * n.each);
     }
     pager_end(p);
     assert_null(d.weights);
-    for (size_t i = 0; i < 64; i++)
-        assert_int_equal(((unsigned char *)memory)[bytes + i], 0xa5);
-    free(memory);
+    assert_null(d.hold);
 }
 
 static void pages_arrive_in_every_layout(void **state)
@@ -124,20 +138,29 @@ static void pages_arrive_in_every_layout(void **state)
     (void)state;
     for (int round = 0; round < 150; round++) {
         struct made m = make_trace(1 + below(40));
-        size_t largest = trace_largest(&m.trace), all = trace_bytes(&m.trace), least;
-        size_t bytes = largest + below(all + 2 * largest);
-        struct err e = { 0 };
-        struct placement l;
-        assert_true(placement_make(&l, &m.trace, bytes, &least, &e));
-        assert_true(placement_bytes(&l) <= bytes);
-        assert_true(bytes < all || l.ring_bytes == 0);
-        size_t repeats = 1 + below(4), total = repeats * m.trace.count;
-        serve_all(&m, &l, repeats, total);
-        serve_all(&m, &l, repeats, below(total + 1)); /* stopped half-way, as by a cancel */
-        placement_free(&l);
-        assert_false(placement_make(&l, &m.trace, largest - 1, &least, &e));
-        assert_int_equal(least, largest);
-        placement_free(&l);
+        size_t all = trace_bytes(&m.trace), room = below(all + all / 4 + 1);
+        for (enum ring ring = RING_SINGLE; ring <= RING_NONE; ring++) {
+            struct err e = { 0 };
+            struct placement l;
+            void *memory = NULL;
+            assert_true(placement_make(&l, &m.trace, ring, room, &e));
+            size_t bytes = placement_bytes(&l);
+            assert_true(l.resident_bytes <= (ring == RING_NONE ? all : room));
+            assert_int_equal(l.ring_bytes, ring_bytes(&m.trace, ring));
+            assert_int_equal(posix_memalign(&memory, 64, bytes + 64), 0);
+            memset((char *)memory + bytes, 0xa5, 64);
+            struct pager_options o = { .repeats = 1 + below(4) };
+            size_t total = o.repeats * m.trace.count;
+            serve_all(&m, &l, memory, &o, below(total + 1)); /* stopped half-way, as by a cancel */
+            serve_all(&m, &l, memory, &o, total);
+            o.loaded = true;
+            serve_all(&m, &l, memory, &o, total);
+            for (size_t i = 0; i < 64; i++)
+                assert_int_equal(((unsigned char *)memory)[bytes + i], 0xa5);
+            free(memory);
+            placement_free(&l);
+        }
+        assert_true(trace_widest(&m.trace) <= trace_pair(&m.trace));
         made_free(&m);
     }
 }
@@ -150,10 +173,10 @@ static void an_empty_trace_is_nothing(void **state)
     struct device d;
     struct pager *p;
     struct err e = { 0 };
-    size_t least;
     ref_device_init(&d, DT_F32);
-    assert_true(placement_make(&l, &t, 0, &least, &e));
-    assert_true(pager_begin(&p, &d, NULL, &t, &l, 3, 0, &e));
+    assert_true(placement_make(&l, &t, RING_FULL, 0, &e));
+    assert_int_equal(placement_bytes(&l), 0);
+    assert_true(pager_begin(&p, &d, NULL, &t, &l, &(struct pager_options){ .repeats = 3 }, &e));
     assert_null(p);
     pager_end(p);
     placement_free(&l);
@@ -165,14 +188,14 @@ static void more_memory_streams_no_more(void **state)
     (void)state;
     for (int round = 0; round < 100; round++) {
         struct made m = make_trace(2 + below(40));
-        size_t largest = trace_largest(&m.trace), all = trace_bytes(&m.trace), least, before = SIZE_MAX;
-        for (size_t bytes = 3 * largest; bytes < all + largest; bytes += largest / 3 + 1) {
+        size_t all = trace_bytes(&m.trace), before = SIZE_MAX;
+        for (size_t room = 0; room < all; room += all / 20 + 1) {
             struct placement l;
             struct err e = { 0 };
-            assert_true(placement_make(&l, &m.trace, bytes, &least, &e));
+            assert_true(placement_make(&l, &m.trace, RING_FULL, room, &e));
             size_t each = placement_link_bytes(&l, &m.trace).each;
             if (each > before)
-                fail_msg("%zu bytes stream %zu, less memory only %zu", bytes, each, before);
+                fail_msg("%zu bytes stream %zu, less memory only %zu", room, each, before);
             before = each;
             placement_free(&l);
         }
@@ -249,8 +272,9 @@ static size_t least_budget(struct golden *g)
 {
     struct plan p;
     struct err e = { 0 };
+    char notice[EVENT_TEXT_BYTES];
     g->job.budget = JOB_BUDGET_LEAST;
-    if (!pipeline_plan(g->pipeline, &g->job, &p, &e))
+    if (!pipeline_plan(g->pipeline, &g->job, &p, notice, &e))
         fail_msg("%s", e.text);
     size_t least = p.budget;
     plan_free(&p);
@@ -263,7 +287,7 @@ static void every_budget_gives_the_same_picture(void **state)
     for (size_t n = 0; n < sizeof goldens / sizeof *goldens; n++) {
         struct golden g;
         golden_open(&g, goldens[n]);
-        for (enum precision precision = PRECISION_FP32; precision <= PRECISION_BF16; precision++) {
+        for (enum precision precision = PRECISION_FP32; precision < PRECISION_COUNT_; precision++) {
             g.job.precision = precision;
             struct seen want = run(&g, 0);
             size_t least = least_budget(&g);
@@ -282,55 +306,166 @@ static void every_budget_gives_the_same_picture(void **state)
     }
 }
 
-/* Random sizes, steps and budgets, planned for the ref device (whose operations
- * need no scratch, so that nothing is compiled): no plan exceeds its budget; more memory never
- * streams more; one byte below the least is refused with the number. */
-static void plans_keep_their_budget(void **state)
+/* However the work is cut and wherever the weights are. */
+static void every_way_gives_the_same_picture(void **state)
 {
     (void)state;
     for (size_t n = 0; n < sizeof goldens / sizeof *goldens; n++) {
         struct golden g;
-        struct device d;
-        struct err e = { 0 };
-        struct clip *clip;
-        struct t5 *t5;
-        struct flux *flux;
-        struct vae *vae;
         golden_open(&g, goldens[n]);
-        ref_device_init(&d, DT_BF16);
-        assert_true(clip_open(&clip, &g.model, &e) && t5_open(&t5, &g.model, &e) && flux_open(&flux, &g.model, &e) &&
-                    vae_open(&vae, &g.model, false, &e));
-        struct models m = { &g.model, clip, t5, flux, vae };
-        for (int round = 0; round < 250; round++) {
-            struct plan p;
-            char number[32];
-            size_t least, link = SIZE_MAX;
-            g.job.width = 16 * (1 + (int)below(100));
-            g.job.height = 16 * (1 + (int)below(100));
-            g.job.steps = 1 + (int)below(50);
-            err_clear(&e);
-            assert_true(plan_make(&p, &m, &g.job, &d, JOB_BUDGET_LEAST, &e));
-            least = p.budget;
-            plan_free(&p);
-            size_t budget = least;
-            for (int i = 0; i < 10; i++, budget += 1 + below(least)) {
-                assert_true(plan_make(&p, &m, &g.job, &d, budget, &e));
-                assert_true(p.arena_bytes <= budget);
-                assert_true(plan_link_bytes(&p) <= link);
-                link = plan_link_bytes(&p);
-                plan_free(&p);
+        g.job.embedding_cache = false;
+        g.job.cfg = 1.5f;
+        for (enum precision precision = PRECISION_FP32; precision <= PRECISION_BF16; precision++) {
+            g.job.precision = precision;
+            struct job usual = g.job;
+            struct seen want = run(&g, 0);
+            for (int way = 0; way < 12; way++) {
+                g.job.recompute = (const int[]){ 16, 17, 32, 50, JOB_OFF, JOB_AUTO }[way % 6];
+                g.job.t5_chunk = (const int[]){ 8, 13, JOB_OFF, 16 }[way % 4];
+                g.job.text_encoders = (enum text_encoders)(way % 4);
+                g.job.transformer = (enum transformer_weights)(way % 3);
+                struct seen got = run(&g, way < 6 ? JOB_BUDGET_LEAST : way == 6 ? 0 : (size_t)1 << 40);
+                if (memcmp(got.image->rgb, want.image->rgb, (size_t)want.image->width * (size_t)want.image->height * 3))
+                    fail_msg("%s %s: another picture in way %d", goldens[n], precision_name(precision), way);
+                assert_int_equal(got.memory.peak_bytes, got.memory.arena_bytes);
+                image_free(got.image);
             }
-            assert_false(plan_make(&p, &m, &g.job, &d, least - 1, &e));
-            plan_free(&p);
-            snprintf(number, sizeof number, " %zu ", least);
-            if (!strstr(e.text, number))
-                fail_msg("%s: no %s", e.text, number);
+            image_free(want.image);
+            g.job = usual;
         }
-        clip_close(clip);
-        t5_close(t5);
-        flux_close(flux);
-        vae_close(vae);
         golden_close(&g);
+    }
+}
+
+/* --- random plans ----------------------------------------------------------------------- */
+
+static int pick(const int *from, size_t n) { return from[below(n)]; }
+#define PICK(...) pick((const int[]){ __VA_ARGS__ }, sizeof((int[]){ __VA_ARGS__ }) / sizeof(int))
+
+/* Anything a profile may say. */
+static void random_job(struct job *j, const struct model *m)
+{
+    int side = m->flux.hidden > 1000 ? 130 : 40; /* in steps of 16 px */
+    j->width = 16 * (1 + (int)below((size_t)side));
+    j->height = 16 * (1 + (int)below((size_t)side));
+    j->steps = 1 + (int)below(50);
+    j->cfg = below(4) ? 1 : 2;
+    j->sampler = (enum sampler_kind)below(SAMPLER_COUNT_);
+    j->text_encoders = (enum text_encoders)PICK(TEXT_ENCODERS_AUTO, TEXT_ENCODERS_AUTO, TEXT_ENCODERS_AUTO,
+                                                TEXT_ENCODERS_RESIDENT, TEXT_ENCODERS_ALTERNATE, TEXT_ENCODERS_SEQUENTIAL);
+    j->transformer = (enum transformer_weights)PICK(TRANSFORMER_AUTO, TRANSFORMER_AUTO, TRANSFORMER_RESIDENT,
+                                                    TRANSFORMER_OFFLOAD);
+    j->recompute = PICK(JOB_AUTO, JOB_AUTO, JOB_OFF, 16, 100, 1000);
+    j->t5_chunk = PICK(JOB_AUTO, JOB_AUTO, JOB_OFF, 8, 77);
+    j->t5_chunk_mode = (enum t5_chunk_mode)below(2);
+    j->vae = (enum vae_mode)PICK(VAE_AUTO, VAE_AUTO, VAE_WHOLE, VAE_BANDS, VAE_TILES);
+    j->vae_band = PICK(JOB_AUTO, 8, 40, 500);
+    j->vae_tile = PICK(16, 64);
+    j->vae_overlap = 7;
+}
+
+/* The plan's own pieces once more on the count device, in the arena it asks for. */
+static void runs_within(const struct plan *p)
+{
+    for (enum phase i = 0; i < PHASE_COUNT; i++) {
+        const struct plan_phase *q = &p->phase[i];
+        size_t weights = p->kept_bytes && i <= PHASE_T5 ? 0 : placement_bytes(&q->placement);
+        assert_true(p->kept_bytes + weights + q->activations <= q->peak);
+        assert_true(q->peak <= p->arena_bytes);
+        assert_true(q->ring == RING_NONE ? q->placement.ring_bytes == 0 : q->placement.ring_bytes > 0);
+    }
+}
+
+struct case_models {
+    struct model model;
+    struct clip *clip;
+    struct t5 *t5;
+    struct flux *flux;
+    struct vae *vae;
+};
+
+static void case_open(struct case_models *c, const char *path)
+{
+    struct err e = { 0 };
+    if (!model_open(&c->model, path, true, &e) || !clip_open(&c->clip, &c->model, &e) || !t5_open(&c->t5, &c->model, &e) ||
+        !flux_open(&c->flux, &c->model, &e) || !vae_open(&c->vae, &c->model, false, &e))
+        fail_msg("%s", e.text);
+}
+
+static void case_close(struct case_models *c)
+{
+    clip_close(c->clip);
+    t5_close(c->t5);
+    flux_close(c->flux);
+    vae_close(c->vae);
+}
+
+/* One job under rising budgets, from the least on. */
+static void budgets_of(const struct case_models *c, const struct job *j, int budgets)
+{
+    struct device d;
+    struct err e = { 0 };
+    struct plan p;
+    char number[32];
+    ref_device_init(&d, DT_BF16); /* whose operations need no scratch, so that nothing is compiled */
+    struct models m = { &c->model, c->clip, c->t5, c->flux, c->vae };
+    struct plan_devices devices = { &d, &d };
+    struct plan_rates rates = { 1e9 * (double)(1 + below(100000)), 1e9 * (double)(1 + below(100000)),
+                                1e6 * (double)(1 + below(100000)) };
+    if (!plan_make(&p, &m, j, &devices, &rates, JOB_BUDGET_LEAST, &e))
+        fail_msg("%s", e.text);
+    size_t least = p.budget, budget = least, resident = 0;
+    double seconds = -1;
+    plan_free(&p);
+    for (int i = 0; i < budgets; i++, budget += 1 + below(least)) {
+        if (!plan_make(&p, &m, j, &devices, &rates, budget, &e))
+            fail_msg("budget %zu, least %zu: %s", budget, least, e.text);
+        assert_true(p.arena_bytes <= budget);
+        runs_within(&p);
+        if (plan_resident_bytes(&p) < resident)
+            fail_msg("budget %zu: %zu bytes resident, with less %zu", budget, plan_resident_bytes(&p), resident);
+        if (seconds >= 0 && plan_seconds(&p) > seconds * (1 + 1e-12))
+            fail_msg("budget %zu: %.17g s, with less %.17g s", budget, plan_seconds(&p), seconds);
+        resident = plan_resident_bytes(&p);
+        seconds = plan_seconds(&p);
+        plan_free(&p);
+    }
+    assert_false(plan_make(&p, &m, j, &devices, &rates, least - 1, &e));
+    plan_free(&p);
+    snprintf(number, sizeof number, " %zu ", least);
+    if (!strstr(e.text, number))
+        fail_msg("%s: no %s", e.text, number);
+}
+
+/* 10,000 plans: the small models' shapes and random depths at FLUX.1's width,
+ * random jobs, random budgets. A plan keeps its budget; more is never slower by prediction and never
+ * has less resident; one byte below the least is refused with the number. */
+static void plans_keep_their_promises(void **state)
+{
+    (void)state;
+    enum { MODELS = 12, JOBS = 84, BUDGETS = 10 };
+    for (size_t n = 0; n < MODELS; n++) {
+        char path[FILE_PATH_MAX], name[32];
+        struct err e = { 0 };
+        struct case_models c;
+        struct job j;
+        snprintf(name, sizeof name, "shape%zu", n);
+        path_in(scratch, name, path);
+        struct synth_options o = { .arch = below(2) ? "flux-dev" : "flux-schnell", .doubles = (int)below(4),
+                                   .singles = (int)below(6), .t5_layers = 1 + (int)below(3), .clip_layers = 1 + (int)below(3),
+                                   .dtype = (enum dtype)PICK(DT_F32, DT_BF16, DT_F16), .headers_only = true };
+        if (n < sizeof goldens / sizeof *goldens)
+            golden_make(goldens[n], path);
+        else if (!synth_write(path, &o, "assets/demo", NULL, NULL, &e))
+            fail_msg("%s", e.text);
+        case_open(&c, path);
+        assert_true(job_init(&j, &c.model, &e));
+        for (int round = 0; round < JOBS; round++) {
+            random_job(&j, &c.model);
+            budgets_of(&c, &j, BUDGETS);
+        }
+        job_free(&j);
+        case_close(&c);
     }
 }
 
@@ -381,7 +516,8 @@ int main(void)
         cmocka_unit_test(an_empty_trace_is_nothing),
         cmocka_unit_test(more_memory_streams_no_more),
         cmocka_unit_test(every_budget_gives_the_same_picture),
-        cmocka_unit_test(plans_keep_their_budget),
+        cmocka_unit_test(every_way_gives_the_same_picture),
+        cmocka_unit_test(plans_keep_their_promises),
         cmocka_unit_test(sizes_in_words),
     };
     return cmocka_run_group_tests(tests, make_scratch, remove_scratch);

@@ -29,22 +29,51 @@ static const struct cmd_command command = {
     .take = take,
 };
 
+static const char *const ring_names[] = { [RING_SINGLE] = "single", [RING_DOUBLE] = "double", [RING_FULL] = "full",
+                                          [RING_NONE] = "none" };
+
+/* How the phase works, where that is not all at once: "bands of 64 px". "" else. */
+static void describe_pieces(enum phase phase, const struct plan_phase *q, char text[64])
+{
+    const struct pieces *c = &q->pieces;
+    text[0] = '\0';
+    if (phase == PHASE_STEP && c->flux_chunk)
+        snprintf(text, 64, "%d tokens at a time", c->flux_chunk);
+    if (phase == PHASE_T5 && c->t5.chunk)
+        snprintf(text, 64, "%d tokens %s", c->t5.chunk, c->t5.independent ? "alone: another picture" : "at a time");
+    if (phase == PHASE_VAE && c->vae.band)
+        snprintf(text, 64, "bands of %d px", c->vae.band);
+    if (phase == PHASE_VAE && c->vae.tile)
+        snprintf(text, 64, "tiles of %d px: another picture", c->vae.tile * 8);
+}
+
 static void print_json(const struct plan *p, const struct job *j)
 {
     json_t *phases = json_array();
     for (enum phase i = 0; i < PHASE_COUNT; i++) {
         const struct plan_phase *q = &p->phase[i];
         struct link_bytes n = placement_link_bytes(&q->placement, &q->trace);
-        json_array_append_new(phases, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+        json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I}",
             "phase", phase_name(i), "stage", stage_name(phase_stage(i)),
             "weight_bytes", (json_int_t)trace_bytes(&q->trace), "activation_bytes", (json_int_t)q->activations,
             "resident_bytes", (json_int_t)q->placement.resident_bytes, "ring_bytes", (json_int_t)q->placement.ring_bytes,
-            "peak_bytes", (json_int_t)q->peak, "repeats", (json_int_t)q->repeats,
-            "link_bytes", (json_int_t)(n.once + n.each * q->repeats), "flops", (json_int_t)q->flops));
+            "ring", ring_names[q->ring], "peak_bytes", (json_int_t)q->peak, "repeats", (json_int_t)q->repeats,
+            "link_bytes", (json_int_t)(n.once + n.each * q->repeats), "flops", (json_int_t)q->flops);
+        if (i == PHASE_STEP)
+            json_object_set_new(o, "chunk", json_integer(q->pieces.flux_chunk));
+        if (i == PHASE_T5)
+            json_object_set_new(o, "chunk", json_integer(q->pieces.t5.chunk));
+        if (i == PHASE_VAE)
+            json_object_set_new(o, "band", json_integer(q->pieces.vae.band));
+        json_object_set_new(o, "seconds", q->seconds > 0 ? json_real(q->seconds) : json_null());
+        json_array_append_new(phases, o);
     }
-    json_t *o = json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:o}", "width", j->width, "height", j->height, "steps",
-                          j->steps, "budget_bytes", (json_int_t)p->budget, "arena_bytes", (json_int_t)p->arena_bytes,
-                          "link_bytes", (json_int_t)plan_link_bytes(p), "phases", phases);
+    json_t *o = json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "width", j->width, "height", j->height,
+                          "steps", j->steps, "budget_bytes", (json_int_t)p->budget, "arena_bytes",
+                          (json_int_t)p->arena_bytes, "kept_bytes", (json_int_t)p->kept_bytes, "link_bytes",
+                          (json_int_t)plan_link_bytes(p), "seconds",
+                          plan_seconds(p) > 0 ? json_real(plan_seconds(p)) : json_null(), "disk_seconds",
+                          p->disk_seconds > 0 ? json_real(p->disk_seconds) : json_null(), "phases", phases);
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(o);
@@ -69,14 +98,18 @@ static void print_bars(const struct plan *p)
     size_t scale = p->budget > p->arena_bytes ? p->budget : p->arena_bytes;
     for (enum phase i = 0; i < PHASE_COUNT; i++) {
         const struct plan_phase *q = &p->phase[i];
-        int resident = cells(q->placement.resident_bytes, scale, WIDTH), ring = cells(q->placement.ring_bytes, scale, WIDTH);
-        int work = cells(q->activations, scale, WIDTH);
+        size_t kept = p->kept_bytes ? p->kept_bytes : 0;
+        int resident = cells(kept + (kept && i <= PHASE_T5 ? 0 : q->placement.resident_bytes), scale, WIDTH);
+        int ring = cells(q->placement.ring_bytes, scale, WIDTH), work = cells(q->activations, scale, WIDTH);
+        int left = WIDTH - resident - ring - work;
+        char how[64];
+        describe_pieces(i, q, how);
         printf("  %-11s ", phase_name(i));
         print_run("█", resident);
         print_run("▒", ring);
-        print_run("▓", work);
-        print_run("·", WIDTH - resident - ring - work);
-        putchar('\n');
+        print_run("▓", left < 0 ? work + left : work);
+        print_run("·", left);
+        printf("%s%s\n", *how ? "  " : "", how);
     }
     puts("              █ weights, resident   ▒ ring for streamed weights   ▓ activations");
 }
@@ -86,40 +119,65 @@ static const char *bytes_or_dash(size_t bytes, char buf[CMD_BYTES_MAX])
     return bytes ? cmd_bytes(bytes, buf) : "-";
 }
 
-static void print_table(const struct plan *p, const struct job *j, const struct model *m)
+/* "12.6 s", "2 min 5 s", "1 h 20 min"; "-" if unknown. */
+static const char *seconds_text(double s, char buf[CMD_BYTES_MAX])
 {
-    char a[CMD_BYTES_MAX], b[CMD_BYTES_MAX], c[CMD_BYTES_MAX], d[CMD_BYTES_MAX], f[CMD_BYTES_MAX], g[CMD_BYTES_MAX];
-    enum phase top = PHASE_CLIP;
-    for (enum phase i = 0; i < PHASE_COUNT; i++)
-        if (p->phase[i].peak > p->phase[top].peak)
-            top = i;
+    long whole = (long)(s + 0.5);
+    if (s <= 0)
+        return "-";
+    if (s < 99.95)
+        snprintf(buf, CMD_BYTES_MAX, "%.*f s", s < 9.995 ? 2 : 1, s);
+    else if (whole < 6000)
+        snprintf(buf, CMD_BYTES_MAX, "%ld min %ld s", whole / 60, whole % 60);
+    else
+        snprintf(buf, CMD_BYTES_MAX, "%ld h %ld min", whole / 3600, whole % 3600 / 60);
+    return buf;
+}
+
+static void print_title(const struct plan *p, const struct job *j, const struct model *m)
+{
+    char a[CMD_BYTES_MAX];
     cmd_print(stdout, m->name);
     printf(", %dx%d, %d steps, %s: peaks at %s", j->width, j->height, j->steps, precision_name(j->precision),
            cmd_bytes(p->arena_bytes, a));
     if (p->budget)
-        printf(" of %s", cmd_bytes(p->budget, b));
-    printf(", in %s\n\n", stage_name(phase_stage(top)));
-    printf("  %-11s %10s %12s %10s %10s %10s %12s\n", "phase", "weights", "activations", "resident", "ring", "peak",
-           "over link");
+        printf(" of %s", cmd_bytes(p->budget, a));
+    printf(", in %s", stage_name(phase_stage(plan_top(p))));
+    if (plan_seconds(p) > 0)
+        printf("; about %s", seconds_text(plan_seconds(p), a));
+    puts("\n");
+}
+
+static void print_table(const struct plan *p, const struct job *j, const struct model *m)
+{
+    char a[CMD_BYTES_MAX], b[CMD_BYTES_MAX], c[CMD_BYTES_MAX], d[CMD_BYTES_MAX], f[CMD_BYTES_MAX], g[CMD_BYTES_MAX],
+         h[CMD_BYTES_MAX];
+    print_title(p, j, m);
+    printf("  %-11s %8s %12s %9s %9s %9s %10s %13s\n", "phase", "weights", "activations", "resident", "ring", "peak",
+           "over link", "time");
     for (enum phase i = 0; i < PHASE_COUNT; i++) {
         const struct plan_phase *q = &p->phase[i];
         struct link_bytes n = placement_link_bytes(&q->placement, &q->trace);
-        printf("  %-11s %10s %12s %10s %10s %10s %12s\n", phase_name(i), cmd_bytes(trace_bytes(&q->trace), a),
+        printf("  %-11s %8s %12s %9s %9s %9s %10s %13s\n", phase_name(i), cmd_bytes(trace_bytes(&q->trace), a),
                cmd_bytes(q->activations, b), bytes_or_dash(q->placement.resident_bytes, c),
                bytes_or_dash(q->placement.ring_bytes, d), cmd_bytes(q->peak, f),
-               bytes_or_dash(n.once + n.each * q->repeats, g));
+               bytes_or_dash(n.once + n.each * q->repeats, g), seconds_text(q->seconds, h));
     }
     putchar('\n');
     print_bars(p);
+    if (p->kept_bytes)
+        printf("\n  The text encoders stay on the device (%s) for all prompts.\n", cmd_bytes(p->kept_bytes, a));
     if (!p->budget)
         puts("\n  No budget: weights are used where they lie in the mapped files.");
+    if (p->disk_seconds > 0)
+        printf("\n  The first time, reading the files from disk: up to %s more.\n", seconds_text(p->disk_seconds, a));
 }
 
 int cmd_plan(int argc, char **argv)
 {
     struct err e = { 0 };
     struct cmd_options options;
-    char path[MODEL_PATH_MAX], notice[256];
+    char path[MODEL_PATH_MAX], notice[256], less[EVENT_TEXT_BYTES] = "";
     bool json = false;
     int status = cmd_options_read(&options, &command, &json, argc, argv);
     if (status != CMD_GO)
@@ -136,7 +194,9 @@ int cmd_plan(int argc, char **argv)
               cmd_options_job(&options, &m, &j, &e) && job_check(&j, notice, &e);
     if (ok && notice[0])
         fprintf(stderr, "sluice: %s\n", notice);
-    ok = ok && pipeline_new(&p, &m, &e) && pipeline_plan(p, &j, &plan, &e);
+    ok = ok && pipeline_new(&p, &m, &e) && pipeline_measure(p, &j, &e) && pipeline_plan(p, &j, &plan, less, &e);
+    if (ok && less[0])
+        fprintf(stderr, "sluice: %s\n", less);
     if (ok && json)
         print_json(&plan, &j);
     else if (ok)

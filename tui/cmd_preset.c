@@ -11,6 +11,7 @@ static const char help[] =
     "       sluice preset show NAME|FILE\n"
     "       sluice preset diff A [B]\n"
     "       sluice preset check FILE...\n"
+    "       sluice preset verify NAME|FILE [MODEL]\n"
     "\n"
     "A preset says what a picture is; generate, plan and the studio take one as\n"
     "--preset. The format: man 5 sluice-preset.\n"
@@ -19,6 +20,8 @@ static const char help[] =
     "  show       every setting, and where its value comes from\n"
     "  diff       in what B differs from A, or A from what it is without a preset\n"
     "  check      every fault of the files, with line and column; status 1 if any\n"
+    "  verify     are the model's files those whose SHA-256 the preset names; reads them\n"
+    "             whole\n"
     "  -h, --help\n";
 
 static int list(void)
@@ -180,6 +183,23 @@ static int check(char **files)
     return status;
 }
 
+/* --- verify --------------------------------------------------------------------------- */
+
+static int verify(const char *name, const char *model)
+{
+    struct preset p = { 0 };
+    struct err e = { 0 };
+    char path[MODEL_PATH_MAX];
+    bool ok = load(&p, name, &e) && model_find(path, model ? model : p.model[0] ? p.model : NULL, &e) &&
+              preset_model_same(&p, path, &e);
+    if (ok && p.hash_count)
+        printf("%d of %d files are those that %s was made with\n", p.hash_count, p.hash_count, p.name);
+    else if (ok)
+        printf("%s names no SHA-256: nothing was compared\n", p.name);
+    preset_free(&p);
+    return ok ? 0 : cmd_fail(&e);
+}
+
 int cmd_preset(int argc, char **argv)
 {
     const char *verb = argc > 1 ? argv[1] : "";
@@ -197,5 +217,8 @@ int cmd_preset(int argc, char **argv)
                                       : cmd_usage("preset", "diff takes one preset, or two");
     if (!strcmp(verb, "check"))
         return argc > 2 ? check(argv + 2) : cmd_usage("preset", "check takes one file, or several");
-    return cmd_usage("preset", "%s%suse list, show, diff or check", verb, *verb ? ": " : "");
+    if (!strcmp(verb, "verify"))
+        return argc == 3 || argc == 4 ? verify(argv[2], argv[3])
+                                      : cmd_usage("preset", "verify takes one preset, and perhaps a model");
+    return cmd_usage("preset", "%s%suse list, show, diff, check or verify", verb, *verb ? ": " : "");
 }

@@ -4,8 +4,9 @@
  * (counted by the count device running the same code) over the time they took,
  * best of a few runs, beside oneDNN's own GEMM rate measured in the same run.
  * Full-width weights are random (sluice synth) and kept in build/bench-model.
- * `bench blocks|vae|budgets|demo` prints that part only. No test depends on a
+ * `bench blocks|vae|hoist|modes|plan|cache|budgets|demo` prints that part only. No test depends on a
  * figure printed here. */
+#include "engine/embeddings.h"
 #include "engine/flux.h"
 #include "engine/job.h"
 #include "engine/memory.h"
@@ -133,8 +134,8 @@ static struct device *device_with_arena(enum dtype compute, size_t bytes, void *
 static struct flux_inputs flux_inputs(int side, const float *hidden)
 {
     static const float sigmas[] = { 1, 0 };
-    return (struct flux_inputs){ .text = TEXT, .rows = side / 16, .cols = side / 16, .steps = 1, .hidden = hidden,
-                                 .pooled = hidden, .sigmas = sigmas, .guidance = 3.5f };
+    return (struct flux_inputs){ .text = TEXT, .rows = side / 16, .cols = side / 16, .steps = 1, .conditions = 1,
+                                 .hidden = { hidden }, .pooled = { hidden }, .sigmas = sigmas, .guidance = 3.5f };
 }
 
 /* Operations of the double and the single block between the marks; the arena's peak. */
@@ -152,7 +153,7 @@ static size_t count_blocks(const struct flux *f, enum dtype type, int side, stru
     *work = (struct marks){ .count = &c, .n = 1, .at = { (double)count_sum(&c).flops } };
     c.device.tick = on_tick;
     c.device.user = work;
-    flux_step(f, &c.device, &t, 0, NULL, NULL);
+    flux_step(f, &c.device, &t, 0, 0, NULL, NULL);
     cpu_device_free(d);
     return c.device.arena.peak;
 }
@@ -182,7 +183,7 @@ static void bench_blocks(const struct flux *f, enum dtype type)
             memcpy(latent, in, image * sizeof *latent);
             time.n = 0;
             time.at[time.n++] = now();
-            flux_step(f, d, &t, 0, latent, latent);
+            flux_step(f, d, &t, 0, 0, latent, latent);
             for (int b = 0; b < 2; b++)
                 seconds[b] = best(seconds[b], time.at[b + 1] - time.at[b]);
         }
@@ -216,7 +217,7 @@ static void bench_vae(const struct vae *v, enum dtype type)
         if (!cpu_device_new(&d, type, 0, &e))
             fail(&e);
         count_device_init(&c, d);
-        vae_decode(v, &c.device, side / 8, side / 8, NULL, NULL);
+        vae_decode(v, &c.device, &(struct vae_options){ 0 }, side / 8, side / 8, NULL, NULL);
         size_t peak = c.device.arena.peak;
         double flops = (double)count_sum(&c).flops, seconds = 0;
         cpu_device_free(d);
@@ -229,7 +230,7 @@ static void bench_vae(const struct vae *v, enum dtype type)
         rng_normal(RNG_PHILOX, 0, latent, (size_t)side * (size_t)side / 64 * 16);
         for (int i = 0; i < RUNS - 1; i++) {
             double t = now();
-            vae_decode(v, d, side / 8, side / 8, latent, image);
+            vae_decode(v, d, &(struct vae_options){ 0 }, side / 8, side / 8, latent, image);
             seconds = best(seconds, now() - t);
         }
         if (!device_sync(d, &e))
@@ -320,13 +321,14 @@ static void bench_budgets(const struct model *m)
         struct last last = { 0 };
         struct pipeline_hooks hooks = { .emit = on_event, .user = &last };
         struct plan plan;
+        char notice[EVENT_TEXT_BYTES];
         j.budget = rows[i].budget == RING ? ring : rows[i].budget;
         j.link = rows[i].link;
-        if (!pipeline_plan(p, &j, &plan, &e))
+        if (!pipeline_plan(p, &j, &plan, notice, &e))
             fail(&e);
         const struct plan_phase *step = &plan.phase[PHASE_STEP];
         if (!i)
-            ring = step->activations + 3 * trace_largest(&step->trace);
+            ring = step->activations + ring_bytes(&step->trace, RING_FULL);
         size_t each = placement_link_bytes(&step->placement, &step->trace).each;
         plan_free(&plan);
         for (int k = 0; k < 2; k++)
@@ -346,6 +348,170 @@ static void bench_budgets(const struct model *m)
     }
     pipeline_free(p);
     job_free(&j);
+}
+
+/* --- the hoist ------------------------------------------------------------------------------- */
+
+/* A step whose modulations were all evaluated before the first, against one that
+ * evaluates its own: what other programs do. */
+static void bench_hoist(const struct flux *f, enum dtype type)
+{
+    enum { SIDE = 256 };
+    struct err e = { 0 };
+    struct marks ignored;
+    void *memory;
+    struct device *d = device_with_arena(type, count_blocks(f, type, SIDE, &ignored), &memory);
+    size_t image = SIDE / 16 * (SIDE / 16) * 64;
+    float *in = calloc((size_t)TEXT * 4096, sizeof *in), *latent = calloc(image, sizeof *latent);
+    if (!in || !latent)
+        fail(&(struct err){ .text = "out of memory" });
+    struct flux_inputs inputs = flux_inputs(SIDE, in);
+    double with = 0, without = 0;
+    for (int i = 0; i < RUNS; i++) {
+        struct flux_tables t;
+        size_t mark = device_mark(d);
+        double began = now();
+        flux_begin(f, d, &t, &inputs);
+        double middle = now();
+        flux_step(f, d, &t, 0, 0, latent, latent);
+        with = best(with, now() - middle);
+        without = best(without, now() - began);
+        device_release(d, mark);
+    }
+    if (!device_sync(d, &e))
+        fail(&e);
+    printf("  modulations hoisted out of the step, %dx%d %-5s, 1 double + 1 single block: %.0f ms a step; evaluated in it: %.0f ms "
+           "(%.2f times)\n", SIDE, SIDE, dtype_name(type), with * 1e3, without * 1e3, without / with);
+    free(in);
+    free(latent);
+    free(memory);
+    cpu_device_free(d);
+}
+
+/* --- the VAE's modes ---------------------------------------------------------------------------- */
+
+static size_t vae_peak(const struct vae *v, enum dtype type, const struct vae_options *o, int side)
+{
+    struct err e = { 0 };
+    struct device *d;
+    struct count_device c;
+    if (!cpu_device_new(&d, type, 0, &e))
+        fail(&e);
+    count_device_init(&c, d);
+    vae_decode(v, &c.device, o, side / 8, side / 8, NULL, NULL);
+    size_t peak = c.device.arena.peak;
+    cpu_device_free(d);
+    return peak;
+}
+
+static void bench_vae_modes(const struct vae *v, enum dtype type)
+{
+    enum { SIDE = 512 };
+    static const struct vae_options modes[] = { { 0 }, { .band = 256 }, { .band = 64 }, { .band = 16 },
+                                                { .tile = 32, .overlap = 8 } };
+    float *latent = malloc(SIDE * SIDE / 64 * 16 * sizeof *latent), *image = malloc(SIDE * SIDE * 3 * sizeof *image);
+    double whole = 0;
+    if (!latent || !image)
+        fail(&(struct err){ .text = "out of memory" });
+    rng_normal(RNG_PHILOX, 0, latent, SIDE * SIDE / 64 * 16);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        struct err e = { 0 };
+        size_t peak = vae_peak(v, type, &modes[i], SIDE);
+        void *memory;
+        struct device *d = device_with_arena(type, peak, &memory);
+        double seconds = 0;
+        for (int k = 0; k < 2; k++) {
+            double began = now();
+            vae_decode(v, d, &modes[i], SIDE / 8, SIDE / 8, latent, image);
+            seconds = best(seconds, now() - began);
+        }
+        if (!device_sync(d, &e))
+            fail(&e);
+        whole = i ? whole : seconds;
+        char name[64] = "whole";
+        if (modes[i].band)
+            snprintf(name, sizeof name, "bands of %d px", modes[i].band);
+        if (modes[i].tile)
+            snprintf(name, sizeof name, "tiles of %d px", modes[i].tile * 8);
+        printf("  VAE decode    %dx%d %-5s %-16s %6.2f s  %.2f of whole   (peak %.0f MB; at 1024x1024 %.0f MB)\n", SIDE, SIDE,
+               dtype_name(type), name, seconds, seconds / whole, (double)peak * 1e-6,
+               (double)vae_peak(v, type, &modes[i], 1024) * 1e-6);
+        free(memory);
+        cpu_device_free(d);
+    }
+    free(latent);
+    free(image);
+}
+
+/* --- planning ------------------------------------------------------------------------------------- */
+
+/* FLUX.1-dev at full depth, from headers alone. The first plan of a process also
+ * makes oneDNN's descriptions of every product. */
+static void bench_plan(const char *demo)
+{
+    static const char full[] = "build/bench-full";
+    static const size_t budgets[] = { (size_t)24e9, (size_t)8e9, (size_t)1e9, JOB_BUDGET_LEAST };
+    struct err e = { 0 };
+    struct synth_options o = { .arch = "flux-dev", .doubles = -1, .singles = -1, .t5_layers = -1, .clip_layers = -1,
+                               .dtype = DT_BF16, .headers_only = true };
+    static struct model m;
+    struct stat st;
+    struct job j;
+    struct pipeline *p;
+    if (stat("build/bench-full/model_index.json", &st) && !synth_write(full, &o, demo, NULL, NULL, &e))
+        fail(&e);
+    if (!model_open(&m, full, true, &e) || !pipeline_new(&p, &m, &e) || !job_init(&j, &m, &e))
+        fail(&e);
+    j.memory_fraction = 1;
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+        double first = 0, again = 0;
+        char notice[EVENT_TEXT_BYTES];
+        struct plan plan;
+        j.budget = budgets[i];
+        for (int k = 0; k < RUNS; k++) {
+            double began = now();
+            if (!pipeline_plan(p, &j, &plan, notice, &e))
+                fail(&e);
+            *(k ? &again : &first) = k ? best(again, now() - began) : now() - began;
+            if (k + 1 < RUNS)
+                plan_free(&plan);
+        }
+        printf("  plan of FLUX.1-dev, 1024x1024, %5.2f GB: %6.1f ms the first time, %5.1f ms again   (peak %.2f GB)\n",
+               (double)plan.budget * 1e-9, first * 1e3, again * 1e3, (double)plan.arena_bytes * 1e-9);
+        plan_free(&plan);
+    }
+    job_free(&j);
+    pipeline_free(p);
+}
+
+/* --- the embedding cache --------------------------------------------------------------------------- */
+
+static void bench_cache(void)
+{
+    enum { WIDTH = 768, HIDDEN = 4096 }; /* FLUX.1's */
+    struct err e = { 0 };
+    float *pooled = calloc(WIDTH, sizeof *pooled), *hidden = calloc((size_t)TEXT * HIDDEN, sizeof *hidden);
+    if (!pooled || !hidden)
+        fail(&(struct err){ .text = "out of memory" });
+    setenv("XDG_CACHE_HOME", "/tmp", 1);
+    struct embeddings v = { tensor_1d(pooled, DT_F32, WIDTH), tensor_2d(hidden, DT_F32, TEXT, HIDDEN) };
+    struct sha256 key = { { 0 } };
+    double store = 0, load = 0;
+    for (int i = 0; i < RUNS; i++) {
+        double began = now();
+        if (!embeddings_store(&key, v, &e))
+            fail(&e);
+        double middle = now();
+        if (!embeddings_load(&key, v))
+            fail(&(struct err){ .text = "the cache has lost an entry" });
+        store = best(store, middle - began);
+        load = best(load, now() - middle);
+    }
+    struct embeddings_use use;
+    embeddings_clear(&use, &e);
+    printf("  embedding cache, a FLUX.1 prompt: stored in %.0f ms, found in %.0f ms\n", store * 1e3, load * 1e3);
+    free(pooled);
+    free(hidden);
 }
 
 int main(int argc, char **argv)
@@ -374,8 +540,16 @@ int main(int argc, char **argv)
         if (type == DT_F32)
             break;
     }
+    if (!*only || !strcmp(only, "hoist"))
+        bench_hoist(f, DT_BF16);
+    if (!*only || !strcmp(only, "modes"))
+        bench_vae_modes(v, DT_BF16);
     flux_close(f);
     vae_close(v);
+    if (!*only || !strcmp(only, "plan"))
+        bench_plan(demo);
+    if (!*only || !strcmp(only, "cache"))
+        bench_cache();
     if (!*only || !strcmp(only, "budgets"))
         bench_budgets(&m);
     if (!*only || !strcmp(only, "demo"))

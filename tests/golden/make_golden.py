@@ -1,6 +1,6 @@
 """Makes the golden pipelines: small random-weight FLUX.1 models and what diffusers and transformers compute with them.
 
-    python make_golden.py [--debug FOLDER] [name ...]
+    python make_golden.py [--debug FOLDER] [--fp16] [name ...]
 
 For each pipeline it writes, beside this file, NAME/ as a diffusers folder without data files (config.json and
 header.json per component; synth.py's law fills the weights; tokenizers that know the letters a to z), and:
@@ -19,6 +19,8 @@ header.json per component; synth.py's law fills the weights; tokenizers that kno
                           "stage_bf16_time", "chain_bf16_time"  both with rounded time, against stages_f64_bf16_time
                           "diffusers"            FluxPipeline in bf16 (which rounds time once more) against stages_f64
                           "fp32"                 stages.safetensors against stages_f64
+  stages_f64_fp16_time.safetensors, fp16_error.json  for FP16_NAMES: the same for fp16, with time rounded to fp16; kinds
+                          "stage_fp16_time" and "chain_fp16_time". --fp16 makes these only
 In double, diffusers' own fp32 constants (rope cos and sin, the sinusoid of the timestep) stay as it computes them.
 Noise is torch's CPU randn in fp32, [C, h, w]. Does not make noise goldens
 (make_noise.py).
@@ -160,6 +162,7 @@ def tokenizers(clip, t5, tokens, words, seed, pad="<|endoftext|>", above=()):
     }
 
 
+FP16_NAMES = ("dev96", "wide256")  # enough to compare with; the files are large
 PIPELINES = {
     # FLUX.1-dev in small: guidance, dynamic shift, factor 8; CLIP says eos 2 as FLUX's file does (so: the largest id).
     "dev96": dict(
@@ -265,17 +268,14 @@ def in_double():
     modeling_t5.T5LayerNorm.forward, transformer_flux.apply_rotary_emb = kept
 
 
-def bf16(x):
-    return torch.tensor(x, dtype=torch.bfloat16)
-
-
 @contextlib.contextmanager
 def given_time(transformer, sigma, guidance, rounded):
-    """Gives time_text_embed its scalars whatever the model's dtype: unrounded, or rounded as BFL does in bf16."""
+    """Gives time_text_embed its scalars whatever the model's dtype: unrounded (False), or rounded to a
+    dtype as BFL does in bf16."""
     embed = transformer.time_text_embed
     kept = embed.forward
     scalars = [float(s) for s in (sigma, guidance) if s is not None]
-    scalars = [torch.tensor([float(bf16(s) * 1000) if rounded else s * 1000], dtype=torch.float32) for s in scalars]
+    scalars = [torch.tensor([float(torch.tensor(s, dtype=rounded) * 1000) if rounded else s * 1000], dtype=torch.float32) for s in scalars]
     embed.forward = lambda *given: kept(*scalars, given[-1])
     yield
     embed.forward = kept
@@ -479,6 +479,34 @@ def debug_dump(pipe, folder, name, truth):
     save_file(out, os.path.join(folder, name + ".safetensors"))
 
 
+def half_errors(pipe, suffix, rounded, exact):
+    """Of pipe in its dtype, each stage alone and all of them."""
+    steps, chain, sigmas = pipe.p["steps"], pipe.chain(rounded), pipe.sigmas()
+    low = {k: v.to(pipe.dtype) for k, v in exact.items()}
+    stage = {k: chain[k] for k in ("clip_pooled", "t5_hidden", "encode_mean")}
+    for i in range(steps):
+        with pipe.time(sigmas[i], rounded):
+            stage[f"velocity_{i + 1:02}"] = pipe.velocity(
+                low[f"latent_{i:02}"], sigmas[i], low["t5_hidden"][None], low["clip_pooled"][None])
+    stage["image"] = pipe.decode(low[f"latent_{steps:02}"])
+    return {"stage" + suffix: {k: error(v, exact[k]) for k, v in stage.items()},
+            "chain" + suffix: {k: error(chain[k], exact[k]) for k in exact if k != "sigmas"}}
+
+
+@torch.no_grad()
+def make_fp16(name, p):
+    pipe = Pipeline(p)
+    with in_double():
+        exact = pipe.to(torch.float64).chain(rounded=torch.float16)
+    errors = half_errors(pipe.to(torch.float16), "_fp16_time", torch.float16, exact)
+    assert all(math.isfinite(e["rel"]) for kind in errors.values() for e in kind.values()), (name, errors)
+    folder = os.path.join(HERE, name)
+    exact = {k: v.float() for k, v in exact.items() if k not in ("sigmas", "latent_00")}
+    files.save(exact, os.path.join(folder, "stages_f64_fp16_time.safetensors"), {})
+    write_json(os.path.join(folder, "fp16_error.json"), errors, rows=True)
+    print(name, "fp16", {k: e["rel"] for k, e in errors["chain_fp16_time"].items()})
+
+
 @torch.no_grad()
 def make(name, p, debug):
     pipe = Pipeline(p)
@@ -494,24 +522,14 @@ def make(name, p, debug):
 
     with in_double():
         truth = pipe.to(torch.float64).chain()
-        truth_bf16_time = pipe.chain(rounded=True)
+        truth_bf16_time = pipe.chain(rounded=torch.bfloat16)
     for key in truth:
         e = error(fp32[key], truth[key]) if key not in ("sigmas", "latent_00") else {"rel": 0.0}
         assert e["rel"] < 2e-5, (name, key, e)
 
     pipe.to(torch.bfloat16)
-    errors = {}
-    for suffix, rounded, exact in (("", False, truth), ("_bf16_time", True, truth_bf16_time)):
-        chain, sigmas = pipe.chain(rounded), pipe.sigmas()
-        low = {k: v.to(torch.bfloat16) for k, v in exact.items()}
-        stage = {k: chain[k] for k in ("clip_pooled", "t5_hidden", "encode_mean")}
-        for i in range(p["steps"]):
-            with pipe.time(sigmas[i], rounded):
-                stage[f"velocity_{i + 1:02}"] = pipe.velocity(
-                    low[f"latent_{i:02}"], sigmas[i], low["t5_hidden"][None], low["clip_pooled"][None])
-        stage["image"] = pipe.decode(low[f"latent_{p['steps']:02}"])
-        errors["stage" + suffix] = {k: error(v, exact[k]) for k, v in stage.items()}
-        errors["chain" + suffix] = {k: error(chain[k], exact[k]) for k in exact if k != "sigmas"}
+    errors = half_errors(pipe, "", False, truth)
+    errors.update(half_errors(pipe, "_bf16_time", torch.bfloat16, truth_bf16_time))
     rounded = pipe.diffusers()
     errors["diffusers"] = {k: error(rounded[k], truth[k]) for k in truth if k != "sigmas"}
     errors["fp32"] = {k: error(fp32[k], truth[k]) for k in truth if k not in ("sigmas", "latent_00")}
@@ -576,7 +594,11 @@ def write_json(path, value, rows=False, indent=2):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--debug", metavar="FOLDER")
+    parser.add_argument("--fp16", action="store_true")
     parser.add_argument("names", nargs="*", default=[])
     args = parser.parse_args()
     for name in args.names or PIPELINES:
-        make(name, PIPELINES[name], args.debug)
+        if not args.fp16:
+            make(name, PIPELINES[name], args.debug)
+        if name in FP16_NAMES:
+            make_fp16(name, PIPELINES[name])

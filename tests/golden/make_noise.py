@@ -32,9 +32,10 @@ def torch_cpu(seed, n, dtype):
     return torch.randn(n, generator=g, dtype=dtype).float().numpy()
 
 
-def philox(seed, n):
+def philox(seed, n, draw=0):
     """As A1111 and sd.cpp rebuild torch's CUDA generator: element i is the first value of thread i."""
     counter = np.zeros((4, n), np.uint64)
+    counter[0] = draw
     counter[2] = np.arange(n)
     low = np.uint64(0xFFFFFFFF)
     key = [seed & 0xFFFFFFFF, seed >> 32]

@@ -1,0 +1,29 @@
+/* record.h - what a picture or a latent says of itself, and the files with it.
+ *
+ * Every setting that the picture depends on, so that it can be made again: as
+ * JSON under the key "sluice", and as the line that A1111 and its readers know
+ * under "parameters". A PNG carries both as text chunks; a latent's file, one
+ * safetensors, as U8 tensors of those names beside `latent` F32 [C,h,w]. */
+#ifndef SLUICE_RECORD_H
+#define SLUICE_RECORD_H
+
+#include "engine/image.h"
+#include "engine/job.h"
+
+struct record {
+    char *json, *parameters; /* owned; UTF-8 */
+};
+
+/* Of picture `index` of the job. model: its name; steps_done < the job's steps:
+ * a partial picture. False: out of memory. */
+bool record_make(struct record *r, const struct job *j, int index, const char *model, int steps_done, struct err *e);
+void record_free(struct record *r); /* fine on an all-zero one */
+
+bool record_write_png(const struct record *r, const struct image *im, const char *path, struct err *e);
+bool record_write_latent(const struct record *r, struct tensor latent, const char *path, struct err *e);
+
+/* *latent is malloc'd data for the caller to free, F32 [C,h,w], every value finite; r as it was written
+ * (empty strings if the file has none). */
+bool record_read_latent(struct record *r, struct tensor *latent, const char *path, struct err *e);
+
+#endif
