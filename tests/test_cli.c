@@ -1260,20 +1260,18 @@ static void test_presets(void **state)
                                                 "attention: efficient\n", "nothing\n"));
     result_free(&r);
     /* the model's files are those that a preset names, or not */
-    const char *const vae = "vae/config.json";
     struct sha256 sum;
     struct err e = { 0 };
     char hex[HASH_HEX];
-    assert_true(hash_file(&sum, text_of("%s/%s", demo, vae), NULL, NULL, &e));
-    spill_text(text_of("%s/v.yaml", work), text_of("sluice: 1\nname: v\nmodel:\n  name: demo\n  sha256:\n    %s: %s\n", vae,
-                                                  hash_hex(&sum, hex)));
+    assert_true(hash_file(&sum, text_of("%s/vae/config.json", demo), NULL, NULL, &e));
+    static const char verified[] = "sluice: 1\nname: v\nmodel:\n  name: demo\n  sha256:\n    vae/config.json: %s\n";
+    spill_text(text_of("%s/v.yaml", work), text_of(verified, hash_hex(&sum, hex)));
     r = succeeds(LIST("preset", "verify", "v.yaml", demo));
     check_names("preset verify", r.out, NAMES("1 of 1 files"));
     result_free(&r);
     hex[0] = hex[0] == 'a' ? 'b' : 'a';
-    spill_text(text_of("%s/v.yaml", work), text_of("sluice: 1\nname: v\nmodel:\n  name: demo\n  sha256:\n    %s: %s\n", vae,
-                                                  hex));
-    refused(1, NAMES(vae, "another file", hex), "preset", "verify", "v.yaml", demo);
+    spill_text(text_of("%s/v.yaml", work), text_of(verified, hex));
+    refused(1, NAMES("vae/config.json", "another file", hex), "preset", "verify", "v.yaml", demo);
     /* what is wrong with a file, all of it */
     spill_text(text_of("%s/x.yaml", work), "sluice: 1\nname: x\nstep: 4\nsize: big\n");
     r = run("preset", "check", text_of("%s/presets/draft.yaml", source), "x.yaml", "nosuch.yaml");
