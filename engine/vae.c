@@ -370,19 +370,34 @@ static void norm_silu(struct run *r, struct tensor y, struct tensor x, struct te
     device_group_norm(r->d, y, x, moments, n->w, n->b, r->config->eps, ACT_SILU);
 }
 
+/* A pass over bands: with several, its weights are brought once and not once a band. */
+static void pass_begins(struct device *d, bool several)
+{
+    if (several)
+        device_hold(d);
+}
+
+static void pass_ends(struct device *d, bool several)
+{
+    if (several)
+        device_unhold(d);
+}
+
 /* --- attention ------------------------------------------------------------------------- */
 
 /* x += attention(norm(x)), `rows` picture rows of queries at a time; k and v of
- * all pixels. ticks: one for every strip of either pass. */
-static void attend(struct run *r, const struct middle *m, struct strip x, int64_t rows, bool ticks)
+ * all pixels. banded: as two passes over bands, with a tick for every band. */
+static void attend(struct run *r, const struct middle *m, struct strip x, int64_t rows, bool banded)
 {
     struct device *d = r->d;
+    bool hold = banded && rows < x.to;
     int64_t w = x.t.shape[1], c = x.t.shape[2];
     size_t mark = device_mark(d);
     struct tensor moments = moments_new(r, x.to);
     struct tensor k = device_matrix(d, d->compute, x.to * w, c), v = device_matrix(d, d->compute, x.to * w, c);
     device_group_moments(d, moments, x.t);
-    for (int queries = 0; queries < 2; queries++)
+    for (int queries = 0; queries < 2; queries++) {
+        pass_begins(d, hold);
         for (int64_t from = 0; from < x.to; from += rows) {
             struct strip part = strip_part(x, from, min64(from + rows, x.to));
             int64_t at = from * w, n = (part.to - from) * w;
@@ -401,9 +416,11 @@ static void attend(struct run *r, const struct middle *m, struct strip x, int64_
                 device_add(d, tensor_as_2d(part.t, n, c), q);
             }
             device_release(d, inner);
-            if (ticks)
+            if (banded)
                 tick(r);
         }
+        pass_ends(d, hold);
+    }
     device_release(d, mark);
 }
 
@@ -675,6 +692,7 @@ static void find_moments(struct bands *b, int i, int n)
         device_group_moments(d, *m, b->picture.t);
         return;
     }
+    pass_begins(d, b->step.rows < l->h);
     for (int64_t from = 0; from < l->h; from += b->step.rows) {
         struct window w = { from, min64(from + b->step.rows, l->h) };
         size_t mark = device_mark(d);
@@ -687,6 +705,7 @@ static void find_moments(struct bands *b, int i, int n)
         device_release(d, mark);
         tick(b->run);
     }
+    pass_ends(d, b->step.rows < l->h);
 }
 
 /* The step's result, band by band, into `result` or, where that is absent, to the host. */
@@ -695,6 +714,7 @@ static void make_result(struct bands *b, struct strip result, bool upward)
     struct device *d = b->run->d;
     const struct link *l = &b->run->link[b->step.last];
     int64_t rows = b->step.rows, n = (l->h + rows - 1) / rows;
+    pass_begins(d, n > 1);
     for (int64_t k = 0; k < n; k++) {
         int64_t from = (upward ? n - 1 - k : k) * rows, to = min64(from + rows, l->h);
         size_t mark = device_mark(d);
@@ -708,6 +728,7 @@ static void make_result(struct bands *b, struct strip result, bool upward)
         device_release(d, mark);
         tick(b->run);
     }
+    pass_ends(d, n > 1);
 }
 
 static struct strip in_slab(struct tensor slab, const struct link *l, bool at_end)

@@ -43,9 +43,10 @@ bool vae_smaller_band(int *band);
  * In bands the picture is the same, to the bit, in less memory: one picture of
  * the last level's channels and some rows of it, instead of three of the
  * largest. It takes about 1.8 times the operations, as what is not stored is made
- * again for each norm's statistics; and every convolution's weights are asked for
- * once per band. Bands are `band` rows high where a row is longest and elsewhere as
- * many rows as take the same room.
+ * again for each norm's statistics. A pass over the bands holds its weights
+ * (device_hold; 10 MB of them in FLUX.1's), and there are up to three to a step: for
+ * the statistics of each norm and for the result. Bands are `band` rows high where a
+ * row is longest and elsewhere as many rows as take the same room.
  *
  * In tiles the picture is ANOTHER one, close to it: each tile is decoded as a
  * picture of its own, in bands or whole, with its own norms and attention, and

@@ -1,14 +1,20 @@
 /* cpu_conv.c - convolution on the processor: oneDNN on [height, width,
  * channels] pictures. The weights lie in the file as [O, I, kh, kw]; for each
  * call they are copied into the layout that oneDNN likes, in scratch: a few
- * percent of the time of the smallest picture, and no second copy is kept.
- * F16 pictures are widened to F32 in scratch, a band of rows at a time. */
+ * percent of the time of the smallest picture, and no second copy is kept. A
+ * picture is worked through in pieces of some rows; its result does not depend on
+ * them, nor on the number of threads. What oneDNN cannot multiply (cpu_product_type)
+ * is widened to F32, pieces and weights. */
 #include "kernels/cpu_internal.h"
 #include "kernels/cpu_vec.h"
 
 #include <string.h>
 
-enum { BAND_BYTES = 16 * 1024 * 1024 }; /* of widened x and y */
+/* Weights that must be converted to the type in which x is multiplied first. */
+static bool widens(struct tensor w)
+{
+    return cpu_product_type(w.dtype) != w.dtype;
+}
 
 static struct cpu_primitive *plan(struct cpu_device *c, struct tensor y, struct tensor x, struct tensor w, bool bias,
                                   const struct conv2d *v, bool compile)
@@ -16,10 +22,9 @@ static struct cpu_primitive *plan(struct cpu_device *c, struct tensor y, struct 
     struct cpu_key key;
     memset(&key, 0, sizeof key);
     key.kind = CPU_CONV;
-    key.src = cpu_dnnl_type(x.dtype);
-    /* F16 weights are widened to x's type first: this oneDNN has no F16. */
-    key.weights = cpu_dnnl_type(w.dtype == DT_F16 ? x.dtype : w.dtype);
-    key.dst = cpu_dnnl_type(y.dtype);
+    key.src = cpu_dnnl_type(cpu_product_type(x.dtype));
+    key.weights = cpu_dnnl_type(widens(w) ? cpu_product_type(x.dtype) : w.dtype);
+    key.dst = cpu_dnnl_type(cpu_product_type(y.dtype));
     key.bias = bias;
     key.accumulate = v->accumulate;
     key.threads = c->threads;
@@ -40,102 +45,76 @@ static struct cpu_primitive *plan(struct cpu_device *c, struct tensor y, struct 
 
 static size_t widened_bytes(struct tensor x, struct tensor w)
 {
-    return w.dtype == DT_F16 ? cpu_round((size_t)tensor_count(w) * dtype_bytes(x.dtype)) : 0;
+    return widens(w) ? cpu_round((size_t)tensor_count(w) * dtype_bytes(cpu_product_type(x.dtype))) : 0;
 }
 
-static size_t plain_scratch(struct cpu_device *c, struct tensor y, struct tensor x, struct tensor w,
-                            const struct conv2d *v)
+/* Some rows of a convolution: the kernels chosen (cpu_device.c) are up to a tenth
+ * faster where a piece stays in the cache, and their sums do not depend on its height. */
+struct piece {
+    struct tensor y, x;
+    struct conv2d v;
+};
+
+enum { PIECE_BYTES = 512 * 1024 }; /* of x, for each thread; a row at least */
+
+static int64_t piece_rows(const struct cpu_device *c, struct tensor x, const struct conv2d *v)
 {
-    size_t library = 0;
-    for (int bias = 0; bias < 2; bias++) {
-        const struct cpu_primitive *p = plan(c, y, x, w, bias, v, false);
-        size_t bytes = p ? cpu_round(p->weights_bytes) + cpu_round(p->scratch_bytes) : 0;
-        library = bytes > library ? bytes : library;
-    }
-    return cpu_round((size_t)w.shape[0] * sizeof(float)) + widened_bytes(x, w) + library;
+    int64_t rows = PIECE_BYTES / (int64_t)tensor_bytes(tensor_rows(x, 0, 1)) / v->stride;
+    return (rows > 1 ? rows : 1) * c->threads;
 }
 
-/* Rows [from, from + n) of y as a convolution of its own: the rows of x that it
- * sees, and the padding that is left to it. */
-static struct conv2d band_of(struct tensor *y, struct tensor *x, struct tensor w, const struct conv2d *v, int64_t from,
-                             int64_t n)
+static struct piece piece_at(struct tensor y, struct tensor x, struct tensor w, const struct conv2d *v, int64_t from,
+                             int64_t rows)
 {
-    struct conv2d band = *v;
-    int64_t first = from * v->stride - v->top, end = (from + n - 1) * v->stride - v->top + w.shape[2];
-    band.top = first < 0 ? (int)-first : 0;
-    band.bottom = end > x->shape[0] ? (int)(end - x->shape[0]) : 0;
-    first += band.top;
-    *x = tensor_rows(*x, first, end - band.bottom - first);
-    *y = tensor_rows(*y, from, n);
-    return band;
+    int64_t to = from + rows < y.shape[0] ? from + rows : y.shape[0];
+    int64_t first = from * v->stride - v->top, end = (to - 1) * v->stride - v->top + w.shape[2];
+    struct piece p = { .v = *v };
+    p.v.top = first < 0 ? (int)-first : 0;
+    p.v.bottom = end > x.shape[0] ? (int)(end - x.shape[0]) : 0;
+    p.y = tensor_rows(y, from, to - from);
+    p.x = tensor_rows(x, first + p.v.top, end - p.v.bottom - first - p.v.top);
+    return p;
 }
 
-static int64_t band_rows(struct tensor y, struct tensor x, const struct conv2d *v)
+/* The largest that any piece wants, of oneDNN and of x and y widened; 0 where they need not be:
+ * the first, one from the middle and the last tell. */
+struct wants { size_t weights, pad, x, y; };
+
+static size_t wide_bytes(struct tensor t)
 {
-    int64_t row = (int64_t)sizeof(float) * (x.shape[1] * x.shape[2] * v->stride + y.shape[1] * y.shape[2]);
-    int64_t n = BAND_BYTES / row;
-    return n < 1 ? 1 : n < y.shape[0] ? n : y.shape[0];
+    return cpu_product_type(t.dtype) != t.dtype ? cpu_round((size_t)tensor_count(t) * sizeof(float)) : 0;
 }
 
-/* The same view of F32, dense at data. */
-static struct tensor wide(struct tensor t, void *data)
-{
-    return tensor_3d(data, DT_F32, t.shape[0], t.shape[1], t.shape[2]);
-}
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-size_t cpu_conv2d_scratch(struct device *d, struct tensor y, struct tensor x, struct tensor w, const struct conv2d *v)
+static struct wants wants_of(struct cpu_device *c, struct tensor y, struct tensor x, struct tensor w, bool bias,
+                             const struct conv2d *v)
 {
-    struct cpu_device *c = cpu_of(d);
-    cpu_cache_trim(c);
-    if (x.dtype != DT_F16)
-        return plain_scratch(c, y, x, w, v);
-    int64_t n = band_rows(y, x, v);
-    size_t most = 0;
-    for (int64_t from = 0; from < y.shape[0]; from += n) {
-        struct tensor yb = y, xb = x;
-        struct conv2d band = band_of(&yb, &xb, w, v, from, from + n < y.shape[0] ? n : y.shape[0] - from);
-        struct tensor yw = wide(yb, NULL), xw = wide(xb, NULL);
-        size_t bytes = cpu_round(tensor_bytes(xw)) + cpu_round(tensor_bytes(yw)) + plain_scratch(c, yw, xw, w, &band);
-        most = bytes > most ? bytes : most;
+    int64_t rows = piece_rows(c, x, v), last = (y.shape[0] - 1) / rows;
+    const int64_t at[] = { 0, last > 1, last };
+    struct wants most = { 0 };
+    for (int i = 0; i < 3; i++) {
+        struct piece piece = piece_at(y, x, w, v, at[i] * rows, rows);
+        const struct cpu_primitive *p = plan(c, piece.y, piece.x, w, bias, &piece.v, false);
+        if (!p)
+            break;
+        most.weights = larger(most.weights, cpu_round(p->weights_bytes));
+        most.pad = larger(most.pad, cpu_round(p->scratch_bytes));
+        most.x = larger(most.x, wide_bytes(piece.x));
+        most.y = larger(most.y, wide_bytes(piece.y));
     }
     return most;
 }
 
-static void plain_conv2d(struct cpu_device *c, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
-                         const struct conv2d *v, void *scratch)
+size_t cpu_conv2d_scratch(struct device *d, struct tensor y, struct tensor x, struct tensor w, const struct conv2d *v)
 {
-    struct cpu_primitive *p = plan(c, y, x, w, tensor_present(b), v, true);
-    if (!p)
-        return;
-    float *bias = scratch;
-    char *widened = (char *)scratch + cpu_round((size_t)w.shape[0] * sizeof(float));
-    char *weights = widened + widened_bytes(x, w);
-    char *pad = weights + cpu_round(p->weights_bytes);
-    if (tensor_present(b))
-        vec_load(bias, b.data, b.dtype, b.shape[0]);
-    void *plain = w.data;
-    if (w.dtype == DT_F16) {
-        int64_t row = w.shape[1] * w.shape[2] * w.shape[3];
-        for (int64_t o = 0; o < w.shape[0]; o++) {
-            float values[row];
-            vec_load(values, (const uint16_t *)w.data + o * row, DT_F16, row);
-            vec_store(widened + (size_t)(o * row) * dtype_bytes(x.dtype), x.dtype, values, row);
-        }
-        plain = widened;
+    size_t library = 0;
+    cpu_cache_trim(cpu_of(d));
+    for (int bias = 0; bias < 2; bias++) {
+        struct wants most = wants_of(cpu_of(d), y, x, w, bias, v);
+        library = larger(library, most.weights + most.pad + most.x + most.y);
     }
-    cpu_pack_weights(c, p, weights, plain);
-    if (!device_ok(&c->device))
-        return;
-    const dnnl_memory_desc_t *md[5] = {
-        dnnl_primitive_desc_query_md(p->desc, dnnl_query_src_md, 0),
-        dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0),
-        dnnl_primitive_desc_query_md(p->desc, dnnl_query_dst_md, 0),
-        dnnl_primitive_desc_query_md(p->desc, dnnl_query_scratchpad_md, 0),
-        dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 1),
-    };
-    cpu_execute(c, p->primitive, tensor_present(b) ? 5 : 4,
-        (const int[]){ DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS },
-        md, (void *const[]){ x.data, weights, y.data, pad, bias }, "convolution");
+    return cpu_round((size_t)w.shape[0] * sizeof(float)) + widened_bytes(x, w) + library;
 }
 
 static void convert(struct tensor y, struct tensor x)
@@ -146,25 +125,55 @@ static void convert(struct tensor y, struct tensor x)
         vec_convert(tensor_rows(y, i, 1).data, y.dtype, tensor_rows(x, i, 1).data, x.dtype, row);
 }
 
+/* t, or where it needs to be the same view of F32, dense at `room`. */
+static struct tensor widen(struct tensor t, void *room)
+{
+    return wide_bytes(t) ? tensor_3d(room, DT_F32, t.shape[0], t.shape[1], t.shape[2]) : t;
+}
+
 void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                 const struct conv2d *v, void *scratch)
 {
     struct cpu_device *c = cpu_of(d);
     cpu_cache_trim(c);
-    if (x.dtype != DT_F16) {
-        plain_conv2d(c, y, x, w, b, v, scratch);
-        return;
+    float *bias = scratch;
+    char *widened = (char *)scratch + cpu_round((size_t)w.shape[0] * sizeof(float));
+    char *weights = widened + widened_bytes(x, w);
+    struct wants most = wants_of(c, y, x, w, tensor_present(b), v);
+    char *pad = weights + most.weights, *wide_x = pad + most.pad, *wide_y = wide_x + most.x;
+    if (tensor_present(b))
+        vec_load(bias, b.data, b.dtype, b.shape[0]);
+    void *plain = w.data;
+    if (widens(w)) {
+        vec_convert(widened, cpu_product_type(x.dtype), w.data, w.dtype, tensor_count(w));
+        plain = widened;
     }
-    int64_t n = band_rows(y, x, v);
-    for (int64_t from = 0; from < y.shape[0] && device_ok(d); from += n) {
-        struct tensor yb = y, xb = x;
-        struct conv2d band = band_of(&yb, &xb, w, v, from, from + n < y.shape[0] ? n : y.shape[0] - from);
-        struct tensor xw = wide(xb, scratch);
-        struct tensor yw = wide(yb, (char *)scratch + cpu_round(tensor_bytes(xw)));
-        convert(xw, xb);
-        if (v->accumulate)
-            convert(yw, yb);
-        plain_conv2d(c, yw, xw, w, b, &band, (char *)yw.data + cpu_round(tensor_bytes(yw)));
-        convert(yb, yw);
+    const dnnl_memory_desc_t *packed = NULL;
+    int64_t rows = piece_rows(c, x, v);
+    for (int64_t from = 0; device_ok(d) && from < y.shape[0]; from += rows) {
+        struct piece piece = piece_at(y, x, w, v, from, rows);
+        struct cpu_primitive *p = plan(c, piece.y, piece.x, w, tensor_present(b), &piece.v, true);
+        if (!p)
+            return;
+        const dnnl_memory_desc_t *md[5] = {
+            dnnl_primitive_desc_query_md(p->desc, dnnl_query_src_md, 0),
+            dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0),
+            dnnl_primitive_desc_query_md(p->desc, dnnl_query_dst_md, 0),
+            dnnl_primitive_desc_query_md(p->desc, dnnl_query_scratchpad_md, 0),
+            dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 1),
+        };
+        if (!packed || !dnnl_memory_desc_equal(packed, md[1]))
+            cpu_pack_weights(c, p, weights, plain);
+        packed = md[1];
+        struct tensor px = widen(piece.x, wide_x), py = widen(piece.y, wide_y);
+        if (px.data != piece.x.data)
+            convert(px, piece.x);
+        if (py.data != piece.y.data && v->accumulate)
+            convert(py, piece.y);
+        cpu_execute(c, p->primitive, tensor_present(b) ? 5 : 4,
+            (const int[]){ DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS },
+            md, (void *const[]){ px.data, weights, py.data, pad, bias }, "convolution");
+        if (py.data != piece.y.data)
+            convert(piece.y, py);
     }
 }

@@ -300,6 +300,12 @@ void cpu_device_free(struct device *d)
     free(c);
 }
 
+enum dtype cpu_product_type(enum dtype t)
+{
+    bool bf16 = (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+    return t == DT_BF16 && bf16 ? DT_BF16 : DT_F32;
+}
+
 const char *cpu_arithmetic(void)
 {
     switch (dnnl_get_effective_cpu_isa()) {

@@ -40,8 +40,9 @@ struct cpu_device {
 
 static inline struct cpu_device *cpu_of(struct device *d) { return (struct cpu_device *)d; }
 static inline dnnl_data_type_t cpu_dnnl_type(enum dtype t) { return t == DT_BF16 ? dnnl_bf16 : dnnl_f32; }
-/* The type in which values of type t are multiplied: this oneDNN has no F16. */
-static inline enum dtype cpu_product_type(enum dtype t) { return t == DT_BF16 ? DT_BF16 : DT_F32; }
+/* The type in which values of type t are multiplied: this oneDNN has no F16, and BF16
+ * only from AVX-512 on; else it is F32. */
+enum dtype cpu_product_type(enum dtype t);
 static inline int64_t cpu_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 static inline size_t cpu_round(size_t bytes) { return (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN; }
 

@@ -78,7 +78,7 @@ int64_t cpu_row_step(struct cpu_device *c, struct cpu_gemm g)
 
 /* How one linear is cut; what its scratch holds, in this order. */
 struct cut {
-    enum dtype type, y_type; /* of the product: F16 is multiplied as F32 */
+    enum dtype type, y_type; /* of the product (cpu_product_type) */
     bool copy_x, copy_w;
     int64_t rows, outputs;   /* of a tile */
     int64_t step;            /* rows are filled up to a multiple of it */

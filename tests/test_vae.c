@@ -293,6 +293,77 @@ static void a_megapixel_fits(void **state)
     }
 }
 
+static struct trace traced(const struct call *c)
+{
+    struct err e = { 0 };
+    struct device *d = cpu(c);
+    struct count_device count;
+    struct trace t = { 0 };
+    count_device_init(&count, d);
+    trace_record(&t, &count.device);
+    issue(&count.device, c, NULL, NULL);
+    if (!device_sync(&count.device, &e))
+        fail_msg("%s", e.text);
+    cpu_device_free(d);
+    return t;
+}
+
+/* However low the bands, as many bytes travel as with one band to a pass, and few at a time. */
+static void a_pass_brings_its_weights_once(void **state)
+{
+    (void)state;
+    for (int encode = 0; encode < 2; encode++) {
+        struct call c = { .s = &flux, .compute = DT_BF16, .threads = 2, .encode = encode, .h = 128, .w = 128 };
+        c.o.band = 1024;
+        struct trace one = traced(&c);
+        while (vae_smaller_band(&c.o.band)) {
+            struct trace t = traced(&c);
+            assert_int_equal(trace_each(&t), trace_each(&one));
+            assert_true(trace_widest(&t) <= 10000000);
+            trace_free(&t);
+        }
+        trace_free(&one);
+    }
+}
+
+/* In no more memory for weights than the widest pass takes, the same bytes. */
+static void streamed_weights_give_the_same_bytes(void **state)
+{
+    (void)state;
+    for (int encode = 0; encode < 2; encode++) {
+        struct call c = { .s = &flux, .compute = DT_BF16, .threads = 2, .encode = encode, .h = 3, .w = 5 };
+        struct err e = { 0 };
+        size_t size = size_of(&c, encode), from = size_of(&c, !encode);
+        float *want = result(&c, NULL), *in = malloc(from * sizeof *in), *got = malloc(size * sizeof *got);
+        c.o.band = 8;
+        size_t bytes = count_peak(&c);
+        struct trace t = traced(&c);
+        struct placement l;
+        assert_true(placement_make(&l, &t, RING_SINGLE, 0, &e));
+        void *memory = aligned_alloc(ARENA_ALIGN, bytes), *weights = aligned_alloc(ARENA_ALIGN, placement_bytes(&l));
+        assert_true(in && got && memory && weights);
+        rng_normal(RNG_PHILOX, 3, in, from);
+        struct device *d = cpu(&c);
+        struct pager *p;
+        d->arena = arena_over(memory, bytes);
+        assert_true(pager_begin(&p, d, weights, &t, &l, &(struct pager_options){ .repeats = 1 }, &e));
+        issue(d, &c, in, got);
+        if (!device_sync(d, &e))
+            fail_msg("%s", e.text);
+        assert_int_equal(pager_stats(p).link_bytes, trace_each(&t));
+        assert_memory_equal(got, want, size * sizeof *got);
+        pager_end(p);
+        placement_free(&l);
+        trace_free(&t);
+        cpu_device_free(d);
+        free(memory);
+        free(weights);
+        free(want);
+        free(got);
+        free(in);
+    }
+}
+
 struct stopper { int asked, stop_at; };
 
 static bool stop(void *user)
@@ -491,6 +562,8 @@ int main(void)
         cmocka_unit_test(bands_at_full_width_give_the_same_bytes),
         cmocka_unit_test(threads_do_not_change_the_bytes),
         cmocka_unit_test(a_megapixel_fits),
+        cmocka_unit_test(a_pass_brings_its_weights_once),
+        cmocka_unit_test(streamed_weights_give_the_same_bytes),
         cmocka_unit_test(a_cancel_ends_in_the_middle_of_a_band),
         cmocka_unit_test(one_tile_is_the_whole),
         cmocka_unit_test(tiles_show_no_seams),
