@@ -18,7 +18,7 @@ B ?= build
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1)  $(2)")
 
-PACKAGES := gcc make libdnnl-dev libjansson-dev libutf8proc-dev libpng-dev \
+PACKAGES := gcc make libdnnl-dev libjansson-dev libutf8proc-dev libpng-dev libyaml-dev \
             libstb-dev libncurses-dev libsixel-dev nettle-dev
 TEST_PACKAGES := libcmocka-dev libvterm-dev tmux xterm xvfb x11-apps xdotool imagemagick xfonts-base
 
@@ -27,7 +27,7 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 SLUICE_CFLAGS := -std=gnu11 $(OPT) $(WARN) -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread \
                  -fopenmp -I. -D_GNU_SOURCE -DSLUICE_VERSION='"$(VERSION)"' $(CFLAGS)
 SLUICE_LDFLAGS := -pthread -fopenmp $(LDFLAGS)
-LIBS := -ldnnl -ljansson -lutf8proc -lnettle -lpng -lz -lncursesw -ltinfo -lsixel -lm
+LIBS := -ldnnl -ljansson -lutf8proc -lyaml -lnettle -lpng -lz -lncursesw -ltinfo -lsixel -lm
 
 LIB_SRC := $(wildcard kernels/*.c engine/*.c)
 TUI_SRC := $(wildcard tui/*.c)
@@ -102,9 +102,13 @@ tsan-built: all $(B)/tests/test_engine $(B)/tests/test_plan
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_plan
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/sluice
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
+	    $(DESTDIR)$(PREFIX)/share/sluice/presets/profiles
 	install -m 755 $(B)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
 	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5/
+	install -m 644 presets/*.yaml $(DESTDIR)$(PREFIX)/share/sluice/presets/
+	install -m 644 presets/profiles/* $(DESTDIR)$(PREFIX)/share/sluice/presets/profiles/
 	find assets/demo -type f ! -path '*/__pycache__/*' | while read -r f; do \
 	    install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/sluice/$${f#assets/}" || exit 1; done
 

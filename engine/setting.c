@@ -303,11 +303,11 @@ static char *format(const char *fmt, ...)
     return text;
 }
 
-/* The fewest digits that give the same float again. */
+/* The fewest digits that give the same float again; fewer than three would write 100 as 1e+02. */
 static char *format_float(float v)
 {
     char text[32];
-    for (int digits = 1; digits <= 9; digits++) {
+    for (int digits = 3; digits <= 9; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, (double)v);
         if (strtof(text, NULL) == v)
             break;

@@ -5,6 +5,7 @@
  * and the fault; whatever happens, no half-written and no temporary file stays.
  * Damaged models are the shipped one with one file changed. */
 #include "engine/file.h"
+#include "engine/hash.h"
 #include "engine/image.h"
 #include "engine/model.h"
 #include "engine/safetensors.h"
@@ -164,6 +165,7 @@ static void child(const char *const *args, const struct manner *m, int out, int 
     setenv("HOME", scratch, 1);
     setenv("LC_ALL", "C.UTF-8", 1);
     unsetenv("XDG_DATA_HOME");
+    unsetenv("XDG_CONFIG_HOME");
     if (chdir(work) == 0)
         execv(binary, (char *const *)(uintptr_t)argv);
     _exit(127);
@@ -744,6 +746,21 @@ static void test_options_refused(void **state)
     refused(1, NAMES("no/such"), "synth", "--double", "0", "--single", "0", "--headers-only", "no/such/folder");
     refused(2, NAMES("--graphics \"vt\""), "--graphics=vt");
     refused(2, NAMES("--threads \"all\""), "--threads", "all");
+    refused(2, NAMES("use list, show, diff, check or verify"), "preset");
+    refused(2, NAMES("nonsense: use list"), "preset", "nonsense");
+    refused(2, NAMES("takes no arguments"), "preset", "list", "x");
+    refused(2, NAMES("show takes one"), "preset", "show");
+    refused(2, NAMES("diff takes one"), "preset", "diff");
+    refused(2, NAMES("check takes one"), "preset", "check");
+    refused(2, NAMES("use list, show or explain"), "profile");
+    refused(2, NAMES("explain takes one"), "profile", "explain");
+    refused(1, NAMES("no preset \"nosuch\"", "sluice preset list"), "preset", "show", "nosuch");
+    refused(1, NAMES("no profile \"nosuch\""), "profile", "show", "nosuch");
+    refused(1, NAMES("no profile \"nosuch\""), "plan", "-m", demo, "--profile", "nosuch");
+    refused(1, NAMES("no preset \"nosuch\""), "--preset", "nosuch");
+    refused(1, NAMES("none.txt:4:1: the file is empty"), "plan", "-m", demo, "--preset", "./none.txt");
+    refused(1, NAMES("preset Portrait photograph is made for FLUX.1-dev", "-m"), "generate", "--preset", "portrait");
+    refused(2, NAMES("prompt is missing"), "generate", "-m", demo, "--preset", "draft");
     refused(2, NAMES("-m needs a value"), "-m");
 }
 
@@ -816,6 +833,8 @@ static void test_help(void **state)
     static const struct { const char *command, *section; } commands[] = {
         { "studio", "\n.SS Options\n" }, { "generate", "\n.SH SLUICE GENERATE\n" },
         { "plan", "\n.SH SLUICE PLAN\n" },
+        { "preset", "\n.SH SLUICE PRESET\n" },
+        { "profile", "\n.SH SLUICE PROFILE\n" },
         { "inspect", "\n.SH SLUICE INSPECT\n" },
         { "synth", "\n.SH SLUICE SYNTH\n" },
     };
@@ -1166,6 +1185,108 @@ static void test_installed(void **state)
     memcpy(binary, saved, sizeof saved);
 }
 
+/* --- presets and profiles --------------------------------------------------------------------- */
+
+/* The plan's width, steps and budget for these options. */
+static void check_plan(int width, int steps, double budget, const char *const *args)
+{
+    struct result r = succeeds(args);
+    json_t *plan = json_loads(r.out, 0, NULL);
+    assert_non_null(plan);
+    assert_int_equal(json_integer_value(json_object_get(plan, "width")), width);
+    assert_int_equal(json_integer_value(json_object_get(plan, "steps")), steps);
+    assert_true((double)json_integer_value(json_object_get(plan, "budget_bytes")) == budget);
+    json_decref(plan);
+    result_free(&r);
+}
+
+/* Model's defaults, preset, its profile, --profile, options: in whatever order they stand. */
+static void test_order(void **state)
+{
+    (void)state;
+    work_clear();
+    spill_text(text_of("%s/a.yaml", work), "sluice: 1\nname: a\nprofile: p.yaml\nsteps: 5\nsize: 64x64\n");
+    spill_text(text_of("%s/p.yaml", work), "sluice: 1\nbudget: 1G\nlarge:\n  from: 96x96\n  budget: 2G\n");
+    spill_text(text_of("%s/q.yaml", work), "sluice: 1\nbudget: 3G\n");
+#define PLAN "plan", "-m", demo, "--json"
+    check_plan(128, 20, 0, LIST(PLAN));
+    check_plan(64, 5, 1e9, LIST(PLAN, "--preset", "a.yaml"));
+    check_plan(128, 5, 2e9, LIST(PLAN, "--size", "128x128", "--preset", "./a.yaml"));
+    check_plan(64, 5, 3e9, LIST(PLAN, "--profile", "q.yaml", "--preset", "a.yaml"));
+    check_plan(64, 7, 4e9, LIST(PLAN, "--budget", "4G", "--steps", "7", "--profile", "q.yaml", "--preset", "a.yaml"));
+    check_plan(512, 12, 0, LIST(PLAN, "--profile", "article-8gb", "--precision", "bf16"));
+}
+
+static void test_presets(void **state)
+{
+    (void)state;
+    work_clear();
+    /* the shipped preset makes the shipped model's own picture, and takes words */
+    good("generate", "-m", demo, "--preset", "emoji", "--steps", "2", "--seed", "1", "-o", "a.png");
+    good("generate", "-m", demo, "--steps", "2", "--seed", "1", "-o", "b.png", "a red apple on a blue background");
+    good("generate", "-m", demo, "--preset", "emoji", "--steps", "2", "--seed", "1", "-o", "c.png", "a tiger face");
+    good("generate", "-m", demo, "--preset", "emoji", "--steps", "2", "--seed", "1", "-o", "d.png", "--prompt",
+         "a tiger face");
+    good("generate", "-m", demo, "--steps", "2", "--seed", "1", "-o", "e.png", "a tiger face on a blue background");
+    assert_true(same_pixels("a.png", "b.png"));
+    assert_true(same_pixels("c.png", "d.png"));
+    assert_true(same_pixels("c.png", "e.png"));
+    assert_false(same_pixels("a.png", "c.png"));
+    /* several: --prompt, the arguments, the file */
+    spill_text(text_of("%s/more.txt", work), "# emoji\n\na panda face\r\n");
+    good("generate", "-m", demo, "--preset", "emoji", "--steps", "2", "--seed", "1", "-o", "f.png", "--prompts",
+         "more.txt", "a tiger face", "--prompt", "a red apple");
+    good("generate", "-m", demo, "--steps", "2", "--seed", "1", "-o", "g.png", "a panda face on a blue background");
+    assert_true(same_pixels("a.png", "f.png"));
+    assert_true(same_pixels("c.png", "f-1.png"));
+    assert_true(same_pixels("g.png", "f-2.png"));
+    struct result r = succeeds(LIST("preset", "list"));
+    check_names("preset list", r.out, NAMES("  emoji ", "  portrait ", "FLUX.1-schnell"));
+    result_free(&r);
+    r = succeeds(LIST("preset", "show", "emoji"));
+    check_names("preset show", r.out, NAMES("Small emoji", "preset, line 6", "a red apple on a blue", "128x128"));
+    result_free(&r);
+    r = succeeds(LIST("preset", "diff", "draft", "schnell"));
+    check_names("preset diff", r.out, NAMES("--- Quick draft\n+++ Schnell\n", "-steps: 8\n+steps: 4\n"));
+    result_free(&r);
+    r = succeeds(LIST("profile", "list"));
+    check_names("profile list", r.out, NAMES("  8gb ", "  12gb ", "  article-8gb ", "a template"));
+    result_free(&r);
+    r = succeeds(LIST("profile", "show", "16gb"));
+    check_names("profile show", r.out, NAMES("resident     line 7", "0.92         default", "1536x1536 on"));
+    result_free(&r);
+    r = succeeds(LIST("profile", "explain", "article-8gb"));
+    check_names("profile explain", r.out, NAMES("cfg_scale                1.8            guidance: 1.8\n", "distilled",
+                                                "attention: efficient\n", "nothing\n"));
+    result_free(&r);
+    /* the model's files are those that a preset names, or not */
+    struct sha256 sum;
+    struct err e = { 0 };
+    char hex[HASH_HEX];
+    assert_true(hash_file(&sum, text_of("%s/vae/config.json", demo), NULL, NULL, &e));
+    static const char verified[] = "sluice: 1\nname: v\nmodel:\n  name: demo\n  sha256:\n    vae/config.json: %s\n";
+    spill_text(text_of("%s/v.yaml", work), text_of(verified, hash_hex(&sum, hex)));
+    r = succeeds(LIST("preset", "verify", "v.yaml", demo));
+    check_names("preset verify", r.out, NAMES("1 of 1 files"));
+    result_free(&r);
+    hex[0] = hex[0] == 'a' ? 'b' : 'a';
+    spill_text(text_of("%s/v.yaml", work), text_of(verified, hex));
+    refused(1, NAMES("vae/config.json", "another file", hex), "preset", "verify", "v.yaml", demo);
+    /* what is wrong with a file, all of it */
+    spill_text(text_of("%s/x.yaml", work), "sluice: 1\nname: x\nstep: 4\nsize: big\n");
+    r = run("preset", "check", text_of("%s/presets/draft.yaml", source), "x.yaml", "nosuch.yaml");
+    assert_int_equal(r.status, 1);
+    assert_string_equal(r.err, "");
+    check_names("preset check", r.out, NAMES("draft.yaml: good\n", "x.yaml:3:1: there is no \"step\": is steps meant",
+                                             "x.yaml:4:7: size \"big\": not WIDTHxHEIGHT", "nosuch.yaml: cannot open"));
+    result_free(&r);
+    spill_text(text_of("%s/t.json", work), "{\"batch_size\": 1, \"lora\": \"x\"}");
+    r = run("profile", "explain", "t.json");
+    assert_int_equal(r.status, 1);
+    check_names("profile explain", r.out, NAMES("count: 1", "Refused:", "t.json:1:19: lora: a profile does"));
+    result_free(&r);
+}
+
 /* --- stopped ------------------------------------------------------------------------------- */
 
 /* Long enough to be stopped in the middle on any machine. */
@@ -1268,6 +1389,8 @@ int main(void)
         cmocka_unit_test(test_stages),
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_installed),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_presets),
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_reader_gone),
     };

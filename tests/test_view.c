@@ -411,6 +411,52 @@ static void test_bad_fields(void **state)
     }
 }
 
+/* The form begins with the job it is given; what it does not show goes into each job as it is. */
+static void test_start(void **state)
+{
+    (void)state;
+    struct job start = { 0 }, j = { 0 };
+    struct view *v = NULL;
+    struct err e = { 0 };
+    struct view_options o = { .device = "cpu", .out_dir = "/tmp", .pictures = true, .start = &start };
+    bool random_seed = false;
+
+    assert_true(job_init(&start, fake_model(), &e) && job_set_string(&start.prompt, "a bear", &e));
+    start.width = 512;
+    start.steps = 7;
+    start.guidance = 1.5f;
+    start.random_seed = true;
+    start.threads = 3;
+    start.vae = VAE_BANDS;
+    start.precision = PRECISION_FP32;
+    assert_true(view_new(&v, fake_model(), &o, &e));
+    has(v, "a bear");
+    has(v, "512x256");
+    has(v, "fp32");
+    assert_true(view_request(v, &j, &random_seed, NULL));
+    assert_true(random_seed);
+    assert_string_equal(j.prompt, "a bear");
+    assert_int_equal(j.width, 512);
+    assert_int_equal(j.height, 256);
+    assert_int_equal(j.steps, 7);
+    assert_true(j.guidance == 1.5f);
+    assert_int_equal(j.threads, 3);
+    assert_int_equal(j.vae, VAE_BANDS);
+    assert_true(j.preview && !j.random_seed);
+    job_free(&j);
+    view_free(v);
+    start.random_seed = start.preview = false;
+    start.seed = 12;
+    assert_true(view_new(&v, fake_model(), &o, &e));
+    assert_true(view_request(v, &j, &random_seed, NULL));
+    assert_false(random_seed);
+    assert_int_equal(j.seed, 12);
+    assert_false(j.preview);
+    job_free(&j);
+    view_free(v);
+    job_free(&start);
+}
+
 static void test_request(void **state)
 {
     (void)state;
@@ -1032,6 +1078,7 @@ int main(void)
         cmocka_unit_test(test_long_prompts),
         cmocka_unit_test(test_wrapping_property),
         cmocka_unit_test(test_bad_fields),
+        cmocka_unit_test(test_start),
         cmocka_unit_test(test_request),
         cmocka_unit_test(test_focus_and_nudging),
         cmocka_unit_test(test_model_without_guidance),

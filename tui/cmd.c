@@ -78,3 +78,19 @@ void cmd_print(FILE *f, const char *text)
         s += control && *s == 0xc2;
     }
 }
+
+void cmd_words(int column, int from, const char *text)
+{
+    do {
+        size_t n = strcspn(text, " ");
+        if (column > from && column + 1 + (int)n > CMD_WIDTH) {
+            putchar('\n');
+            column = 0;
+        }
+        int blanks = column < from ? from - column : column > from;
+        printf("%*s%.*s", blanks, "", (int)n, text);
+        column += blanks + (int)n;
+        text += n + strspn(text + n, " ");
+    } while (*text);
+    putchar('\n');
+}

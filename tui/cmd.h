@@ -16,6 +16,8 @@ int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
+int cmd_preset(int argc, char **argv);
+int cmd_profile(int argc, char **argv);
 int cmd_decode(int argc, char **argv);
 
 /* "sluice: text" on stderr; returns 1. */
@@ -37,6 +39,11 @@ bool cmd_number(const char *text, int64_t lowest, int64_t highest, int64_t *out)
 /* "9.52 GB", "246 MB", "1.5 kB" (powers of 1000, as disks and cards are sold); returns buf. */
 enum { CMD_BYTES_MAX = 32 };
 const char *cmd_bytes(uint64_t bytes, char buf[CMD_BYTES_MAX]);
+
+/* text on stdout from column `from` on, in as many lines as CMD_WIDTH asks for;
+ * `column` cells of the first line are taken. */
+enum { CMD_WIDTH = 90 };
+void cmd_words(int column, int from, const char *text);
 
 /* Prints text from a file without its control characters. */
 void cmd_print(FILE *f, const char *text);

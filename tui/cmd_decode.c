@@ -70,15 +70,16 @@ int cmd_decode(int argc, char **argv)
     int status = cmd_options_read(&options, &command, &out, argc, argv);
     if (status != CMD_GO)
         return cmd_finish(status);
-    if (optind == argc)
-        return cmd_usage("decode", "no latent is named");
-    if (out && optind + 1 != argc)
-        return cmd_usage("decode", "-o is for one latent, and %d are named", argc - optind);
+    if (optind == argc || (out && optind + 1 != argc)) {
+        cmd_options_free(&options);
+        return optind == argc ? cmd_usage("decode", "no latent is named")
+                              : cmd_usage("decode", "-o is for one latent, and %d are named", argc - optind);
+    }
     signal(SIGXFSZ, SIG_IGN);
     static struct model m;
     struct job j = { 0 };
     struct pipeline *p = NULL;
-    bool ok = model_find(path, options.model, &e) && model_open(&m, path, true, &e) && pipeline_new(&p, &m, &e);
+    bool ok = cmd_options_model(&options, path, &e) && model_open(&m, path, true, &e) && pipeline_new(&p, &m, &e);
     for (int i = optind; ok && i < argc; i++) {
         struct pipeline_hooks hooks = { .emit = on_event };
         ok = cmd_options_job(&options, &m, &j, &e) && output_name(&j, argv[i], out, &e) &&
@@ -86,5 +87,6 @@ int cmd_decode(int argc, char **argv)
         job_free(&j);
     }
     pipeline_free(p);
+    cmd_options_free(&options);
     return cmd_finish(ok ? 0 : cmd_fail(&e));
 }

@@ -22,7 +22,7 @@ enum { PROMPTS_FILE_MAX = 16 << 20 };
 
 static const struct cmd_option own[] = {
     { "output", 'o', "FILE.png", "(default: sluice-DATE-TIME.png here); picture I > 0 is FILE-I.png" },
-    { "prompts", OPT_PROMPTS, "FILE", "further prompts, one a line; blank lines and those that begin with # are not" },
+    { "prompts", OPT_PROMPTS, "FILE", "further prompts, one a line; blank lines and comments (#) are left out" },
     { "device", OPT_DEVICE, "cpu", "the only one there is yet" },
     { "json", OPT_JSON, NULL, "one event per line on standard output" },
     { "init-latents", OPT_INIT_LATENTS, "FILE", "safetensors, tensor \"latent\" [16,h,w] F32, instead of noise" },
@@ -255,37 +255,42 @@ static int generate(struct job *j, const char *model_path, const struct console 
 
 /* --- the job ----------------------------------------------------------------------------- */
 
-/* The first prompt is the job's own, the others are further ones. */
-static bool add_prompt(struct job *j, int *prompts, const char *prompt, struct err *e)
+/* The words in the preset's prompt, if there is one. The first is the job's own, the others are further ones. */
+static bool add_prompt(struct job *j, const struct preset *p, int *prompts, const char *words, struct err *e)
 {
     if (*prompts == JOB_PROMPTS_MAX)
         return err_set(e, ERR_INPUT, "more than %d prompts: make them in several runs", JOB_PROMPTS_MAX);
-    return (*prompts)++ ? job_add_prompt(j, prompt, e) : job_set_string(&j->prompt, prompt, e);
+    char *prompt = preset_prompt(p, words, e);
+    bool ok = prompt && (*prompts ? job_add_prompt(j, prompt, e) : job_set_string(&j->prompt, prompt, e));
+    free(prompt);
+    ++*prompts;
+    return ok;
 }
 
-static bool add_prompts_of(struct job *j, int *prompts, const char *path, struct err *e)
+static bool add_prompts_of(struct job *j, const struct preset *p, int *prompts, const char *path, struct err *e)
 {
     size_t bytes;
     char *text = file_read(path, PROMPTS_FILE_MAX, &bytes, e), *rest = text, *line;
     bool ok = text && (strlen(text) == bytes || err_set(e, ERR_INPUT, "%s: not a text file: it holds a 0 byte", path));
+    int before = *prompts;
     while (ok && (line = strsep(&rest, "\n"))) {
         line[strcspn(line, "\r")] = '\0';
         if (line[strspn(line, " \t")] && *line != '#')
-            ok = add_prompt(j, prompts, line, e);
+            ok = add_prompt(j, p, prompts, line, e);
     }
     free(text);
-    return ok;
+    return ok && (*prompts > before || err_set(e, ERR_INPUT, "%s: it has no prompts", path));
 }
 
-/* --prompt, then the arguments, then the file. */
-static bool prompts_read(struct job *j, const struct request *r, bool given, char **arguments, struct err *e)
+/* --prompt, then the arguments, then the file. Without any, the preset's is there already. */
+static bool prompts_read(struct job *j, const struct request *r, const struct cmd_options *o, char **arguments,
+                         struct err *e)
 {
-    int prompts = given;
+    int prompts = o->prompt;
     bool ok = true;
     for (; ok && *arguments; arguments++)
-        ok = add_prompt(j, &prompts, *arguments, e);
-    ok = ok && (!r->prompts || add_prompts_of(j, &prompts, r->prompts, e));
-    return ok && (prompts || err_set(e, ERR_INPUT, "%s: it has no prompts", r->prompts));
+        ok = add_prompt(j, &o->preset, &prompts, *arguments, e);
+    return ok && (!r->prompts || add_prompts_of(j, &o->preset, &prompts, r->prompts, e));
 }
 
 static bool names_set(struct job *j, const struct request *r, struct err *e)
@@ -303,16 +308,19 @@ int cmd_generate(int argc, char **argv)
     int status = cmd_options_read(&options, &command, &request, argc, argv);
     if (status != CMD_GO)
         return status;
-    if (optind == argc && !options.prompt && !request.prompts)
+    if (optind == argc && !cmd_options_has_prompt(&options) && !request.prompts) {
+        cmd_options_free(&options);
         return cmd_usage(command.name, "the prompt is missing");
+    }
     struct model *model = malloc(sizeof *model);
     struct job job = { 0 };
     bool ok = model || err_set(&e, ERR_MEMORY, "out of memory");
-    ok = ok && model_find(path, options.model, &e) && model_open(model, path, true, &e) &&
+    ok = ok && cmd_options_model(&options, path, &e) && model_open(model, path, true, &e) &&
          cmd_options_job(&options, model, &job, &e) &&
-         prompts_read(&job, &request, options.prompt, argv + optind, &e) && names_set(&job, &request, &e) &&
+         prompts_read(&job, &request, &options, argv + optind, &e) && names_set(&job, &request, &e) &&
          job_check(&job, notice, &e);
     free(model);
+    cmd_options_free(&options);
     if (ok) {
         if (notice[0])
             fprintf(stderr, "sluice: %s\n", notice);

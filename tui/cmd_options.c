@@ -7,12 +7,17 @@
 #include <ctype.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-enum { NAME_MAX_BYTES = 32, OWN_MAX = 16, SETTING_LETTER = 256, HELP_COLUMN = 31, HELP_WIDTH = 90 };
+enum { NAME_MAX_BYTES = 32, OWN_MAX = 16, SETTING_LETTER = 256, HELP_COLUMN = 31 };
+enum { OPT_PRESET = 1024, OPT_PROFILE };
 
 static const struct cmd_option common[] = {
     { "model", 'm', "MODEL", "folder or name of a model (default: the shipped one)" },
+    { "preset", OPT_PRESET, "NAME|FILE", "what the picture is: sluice preset list names those there are" },
+    { "profile", OPT_PROFILE, "NAME|FILE", "how memory is used: sluice profile list names those there are" },
     { 0 },
 };
 
@@ -28,28 +33,11 @@ static const char *option_name(const struct setting *s, char buf[NAME_MAX_BYTES]
 
 /* --- help ----------------------------------------------------------------------------- */
 
-/* Words from HELP_COLUMN on, in as many lines as they need. */
-static void print_words(int column, const char *text)
-{
-    while (*text) {
-        size_t n = strcspn(text, " ");
-        if (column > HELP_COLUMN && column + 1 + (int)n > HELP_WIDTH) {
-            putchar('\n');
-            column = 0;
-        }
-        int blanks = column < HELP_COLUMN ? HELP_COLUMN - column : 1;
-        printf("%*s%.*s", blanks, "", (int)n, text);
-        column += blanks + (int)n;
-        text += n + strspn(text + n, " ");
-    }
-    putchar('\n');
-}
-
 static void print_option(int letter, const char *name, const char *value, const char *help)
 {
     int column = letter < SETTING_LETTER && isalpha(letter) ? printf("  -%c, ", letter) : printf("      ");
     column += printf("--%s%s%s", name, value ? " " : "", value ? value : "");
-    print_words(column, help);
+    cmd_words(column, HELP_COLUMN, help);
 }
 
 static const char *group_of(const struct setting *s)
@@ -140,11 +128,29 @@ static int take_option(struct cmd_options *o, const struct cmd_command *c, void 
     case ':': return cmd_usage(c->name, "%s needs a value", argv[optind - 1]);
     case '?': return cmd_no_option(c->name, argv);
     case 'm': o->model = optarg; return 0;
+    case OPT_PRESET: o->preset_name = optarg; return 0;
+    case OPT_PROFILE: o->profile_name = optarg; return 0;
     case 'n': letter = SETTING_LETTER + index_of("count"); break;
     }
     if (letter >= SETTING_LETTER && letter < SETTING_LETTER + setting_count())
         return take_setting(o, letter - SETTING_LETTER, optarg);
     return c->take(to, letter, optarg);
+}
+
+/* The files that were named. */
+static int load(struct cmd_options *o)
+{
+    struct yaml_faults faults = { 0 };
+    struct err e = { 0 };
+    char path[FILE_PATH_MAX];
+    bool ok = (!o->preset_name || (shelf_find(path, SHELF_PRESETS, o->preset_name, &e) &&
+                                   preset_load(&o->preset, path, &faults, &e))) &&
+              (!o->profile_name || (shelf_find(path, SHELF_PROFILES, o->profile_name, &e) &&
+                                    profile_load(&o->profile, path, &faults, &e)));
+    if (ok)
+        return CMD_GO;
+    cmd_options_free(o);
+    return cmd_fail(&e);
 }
 
 int cmd_options_read(struct cmd_options *o, const struct cmd_command *c, void *to, int argc, char **argv)
@@ -166,16 +172,55 @@ int cmd_options_read(struct cmd_options *o, const struct cmd_command *c, void *t
         if (status)
             return status;
     }
-    return CMD_GO;
+    return load(o);
+}
+
+void cmd_options_free(struct cmd_options *o)
+{
+    preset_free(&o->preset);
+    profile_free(&o->profile);
 }
 
 /* --- the job -------------------------------------------------------------------------- */
 
-bool cmd_options_job(const struct cmd_options *o, const struct model *m, struct job *j, struct err *e)
+bool cmd_options_model(const struct cmd_options *o, char path[MODEL_PATH_MAX], struct err *e)
 {
-    bool ok = job_init(j, m, e);
-    j->random_seed = true;
+    bool preset = !o->model && o->preset.model[0];
+    if (model_find(path, preset ? o->preset.model : o->model, e))
+        return true;
+    return preset && err_prefix(e, "the preset %s is made for %s, and another can be given with -m", o->preset.name,
+                                o->preset.model);
+}
+
+bool cmd_options_has_prompt(const struct cmd_options *o)
+{
+    return o->prompt || sheet_find(&o->preset.rows, setting_find("prompt"));
+}
+
+static bool set_options(const struct cmd_options *o, struct job *j, struct err *e)
+{
+    bool ok = true;
     for (int i = 0; ok && i < setting_count(); i++)
         ok = !o->value[i] || setting_set(j, setting_at(i), o->value[i], e) == SETTING_SET;
+    return ok;
+}
+
+bool cmd_options_job(const struct cmd_options *o, const struct model *m, struct job *j, struct err *e)
+{
+    const char *size = o->value[index_of("size")];
+    char *prompt = NULL;
+    bool ok = job_init(j, m, e);
+    j->random_seed = true;
+    if (o->preset.model[0] && strcasecmp(o->preset.model, m->name))
+        fprintf(stderr, "sluice: the preset %s is made for %s\n", o->preset.name, o->preset.model);
+    /* a profile asks for the size that the picture will have */
+    ok = ok && (!o->preset_name || preset_apply(&o->preset, j, e)) &&
+         (!size || setting_set(j, setting_find("size"), size, e) == SETTING_SET) &&
+         profile_apply(&o->preset.profile, j, e) && profile_apply(&o->profile, j, e) && set_options(o, j, e);
+    if (ok && o->prompt) {
+        prompt = preset_prompt(&o->preset, o->value[index_of("prompt")], e);
+        ok = prompt && job_set_string(&j->prompt, prompt, e);
+    }
+    free(prompt);
     return ok;
 }

@@ -6,12 +6,12 @@
 #ifndef SLUICE_CMD_OPTIONS_H
 #define SLUICE_CMD_OPTIONS_H
 
-#include "engine/setting.h"
+#include "engine/preset.h"
 
 /* An option of the command's own. */
 struct cmd_option {
     const char *name;  /* without the dashes; NULL ends a list */
-    int letter;        /* what `take` gets; if it is a letter, the short option, too. From 512 on for none */
+    int letter;        /* what `take` gets; if it is a letter, the short option, too; 512 to 1023 for none */
     const char *value; /* for the help; NULL: it takes none */
     const char *help;
 };
@@ -31,16 +31,28 @@ struct cmd_options {
     const char *command;
     const char *model;                   /* -m; NULL: not given */
     bool prompt;                         /* --prompt was given */
+    const char *preset_name, *profile_name; /* NULL: not given */
+    struct preset preset;                /* all zero where none was given */
+    struct profile profile;
     const char *value[CMD_SETTINGS_MAX]; /* of setting_at(i), borrowed from argv; NULL: not given */
 };
 
-/* Reads all options of argv; what is no option is then argv[optind] and
- * further. CMD_GO, or the exit status: help was asked for and printed, or the
- * usage is wrong (2), or a value is out of range (1), and it was said. */
+/* Reads all options of argv, and the preset and the profile they name; what is
+ * no option is then argv[optind] and further. CMD_GO, or the exit status: help
+ * was asked for and printed, or the usage is wrong (2), or a value is out of
+ * range or a file is (1), and it was said. After CMD_GO, cmd_options_free. */
 int cmd_options_read(struct cmd_options *o, const struct cmd_command *c, void *to, int argc, char **argv);
+void cmd_options_free(struct cmd_options *o);
 
-/* The job: the model's defaults with a random seed, then the options. False
- * only when memory is refused; job_free it in either case. */
+/* Where the model is: -m, or the preset's, or the shipped one. */
+bool cmd_options_model(const struct cmd_options *o, char path[MODEL_PATH_MAX], struct err *e);
+
+/* The job: the model's defaults with a random seed; the preset; its profile;
+ * --profile; the options. False only when memory is refused; job_free it in
+ * either case. A model that the preset was not made for is told on stderr. */
 bool cmd_options_job(const struct cmd_options *o, const struct model *m, struct job *j, struct err *e);
+
+/* Is there a prompt, from --prompt or the preset? Others go through preset_prompt(&o->preset, ...). */
+bool cmd_options_has_prompt(const struct cmd_options *o);
 
 #endif

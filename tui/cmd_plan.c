@@ -182,13 +182,15 @@ int cmd_plan(int argc, char **argv)
     int status = cmd_options_read(&options, &command, &json, argc, argv);
     if (status != CMD_GO)
         return cmd_finish(status);
-    if (optind != argc)
+    if (optind != argc) {
+        cmd_options_free(&options);
         return cmd_usage("plan", "%s: it takes no arguments", argv[optind]);
+    }
     static struct model m;
     struct job j = { 0 };
     struct pipeline *p = NULL;
     struct plan plan = { 0 };
-    bool ok = model_find(path, options.model, &e) && model_open(&m, path, true, &e) &&
+    bool ok = cmd_options_model(&options, path, &e) && model_open(&m, path, true, &e) &&
               cmd_options_job(&options, &m, &j, &e) && job_check(&j, notice, &e);
     if (ok && notice[0])
         fprintf(stderr, "sluice: %s\n", notice);
@@ -202,5 +204,6 @@ int cmd_plan(int argc, char **argv)
     plan_free(&plan);
     pipeline_free(p);
     job_free(&j);
+    cmd_options_free(&options);
     return cmd_finish(ok ? 0 : cmd_fail(&e));
 }

@@ -488,15 +488,19 @@ int cmd_studio(int argc, char **argv)
     int status = cmd_options_read(&options, &command, &o, argc, argv);
 
     if (status != CMD_GO) return status;
-    if (optind < argc) return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
-    if (!model_find(path, options.model, &e) || !engine_start(&g, path, &e) ||
-        !cmd_options_job(&options, engine_model(g), &start, &e)) {
-        engine_stop(g);
-        job_free(&start);
-        return cmd_fail(&e);
+    if (optind < argc) {
+        cmd_options_free(&options);
+        return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
     }
-    o.start = &start;
-    status = studio_run(&o, g, &calls);
+    if (cmd_options_model(&options, path, &e) && engine_start(&g, path, &e) &&
+        cmd_options_job(&options, engine_model(g), &start, &e)) {
+        o.start = &start;
+        status = studio_run(&o, g, &calls);
+    } else {
+        engine_stop(g);
+        status = cmd_fail(&e);
+    }
     job_free(&start);
+    cmd_options_free(&options);
     return status;
 }

@@ -19,6 +19,8 @@ static const struct {
     { "generate", "a picture from a prompt, without the studio", cmd_generate },
     { "plan", "where the memory of a picture will go, before it runs", cmd_plan },
     { "decode", "pictures from latents that a stopped batch has kept", cmd_decode },
+    { "preset", "list, show, compare and check presets: what a picture is", cmd_preset },
+    { "profile", "list, show and explain profiles: how memory is used", cmd_profile },
     { "inspect", "what a model is", cmd_inspect },
     { "synth", "a model with random weights, for tests and benchmarks", cmd_synth },
 };
