@@ -97,6 +97,17 @@ void trace_record(struct trace *t, struct device *d)
     d->weights_user = t;
 }
 
+bool trace_copy(struct trace *to, const struct trace *t)
+{
+    *to = (struct trace){ .page = malloc((t->count + 1) * sizeof *to->page), .count = t->count, .room = t->count + 1 };
+    if (!to->page) {
+        memset(to, 0, sizeof *to);
+        return false;
+    }
+    memcpy(to->page, t->page, t->count * sizeof *to->page);
+    return true;
+}
+
 void trace_free(struct trace *t)
 {
     free(t->page);

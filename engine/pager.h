@@ -39,6 +39,7 @@ struct trace {
 
 /* Lets d (a count device) record into t what it is asked for. */
 void trace_record(struct trace *t, struct device *d);
+bool trace_copy(struct trace *to, const struct trace *t); /* false: out of memory, and to is empty */
 void trace_free(struct trace *t);
 size_t trace_bytes(const struct trace *t);  /* of all different pages: what all-resident needs */
 size_t trace_each(const struct trace *t);   /* of all pages: what streaming all brings each time */

@@ -43,12 +43,23 @@ int plan_evaluations(const struct job *j)
 
 /* --- measuring ------------------------------------------------------------------ */
 
+enum { CHOICES_MAX = 8 };
+
+/* The pieces that a phase may work in, quickest first, each measured when it is
+ * first asked for. */
+struct choices {
+    struct pieces pieces[CHOICES_MAX];
+    struct plan_phase made[CHOICES_MAX];
+    int count, measured;
+};
+
 struct maker {
     struct plan *plan;
     const struct models *models;
     const struct job *job;
     const struct plan_devices *devices;
     struct plan_rates rates;
+    struct choices choices[PHASE_COUNT];
     struct err *err;
 };
 
@@ -136,8 +147,6 @@ static double phase_seconds(const struct plan_rates *r, enum phase phase, const 
 
 /* --- choosing ------------------------------------------------------------------------- */
 
-enum { CHOICES_MAX = 8 };
-
 /* Whole, then bands of falling height; each of them unless the job says which. */
 static int vae_choices(const struct maker *k, struct pieces out[CHOICES_MAX])
 {
@@ -175,7 +184,7 @@ static int t5_choices(const struct maker *k, struct pieces out[CHOICES_MAX])
 
 static int flux_choices(const struct maker *k, struct pieces out[CHOICES_MAX])
 {
-    static const int chunks[] = { 0, 2048, 1024, 512, 256, 128, 64 };
+    static const int chunks[] = { 0, 2048, 1024, 512, 256, 128 };
     const struct job *j = k->job;
     int factor = 2 * k->models->model->vae.factor, n = 0;
     int tokens = k->models->model->t5.tokens + j->height / factor * (j->width / factor);
@@ -189,16 +198,37 @@ static int flux_choices(const struct maker *k, struct pieces out[CHOICES_MAX])
     return n;
 }
 
-/* The pieces a phase may work in, quickest first. */
 static int list_choices(const struct maker *k, enum phase phase, struct pieces out[CHOICES_MAX])
 {
-    memset(out, 0, CHOICES_MAX * sizeof *out);
     switch (phase) {
     case PHASE_STEP: return flux_choices(k, out);
     case PHASE_T5: return t5_choices(k, out);
     case PHASE_VAE: return vae_choices(k, out);
     default: return 1;
     }
+}
+
+static void list_all(struct maker *k)
+{
+    for (enum phase i = 0; i < PHASE_COUNT; i++)
+        k->choices[i].count = list_choices(k, i, k->choices[i].pieces);
+}
+
+/* Choice i of the phase, measured. NULL: a failure. */
+static const struct plan_phase *choice_at(struct maker *k, enum phase phase, int i)
+{
+    struct choices *c = &k->choices[phase];
+    for (; c->measured <= i; c->measured++)
+        if (!measure(k, phase, &c->pieces[c->measured], &c->made[c->measured]))
+            return NULL;
+    return &c->made[i];
+}
+
+static void choices_free(struct maker *k)
+{
+    for (enum phase i = 0; i < PHASE_COUNT; i++)
+        for (int n = 0; n < k->choices[i].measured; n++)
+            trace_free(&k->choices[i].made[n].trace);
 }
 
 /* What a phase may take, and what is asked of it. */
@@ -241,44 +271,45 @@ static bool place(const struct maker *k, const struct room *r, struct plan_phase
     return placement_make(&q->placement, &q->trace, q->ring, left, k->err);
 }
 
+/* A choice into the plan, with a trace of its own. */
+static bool adopt(const struct maker *k, struct plan_phase *q, const struct plan_phase *choice, enum ring ring)
+{
+    trace_free(&q->trace);
+    placement_free(&q->placement);
+    *q = *choice;
+    q->ring = ring;
+    if (trace_copy(&q->trace, &choice->trace))
+        return true;
+    return err_set(k->err, ERR_MEMORY, "out of memory");
+}
+
 /* The quickest choice that fits, or with all else the same the smallest, into
  * *q. False: out of memory, or nothing fits: then *least is what would. */
-static bool choose(const struct maker *k, enum phase phase, const struct room *r, struct plan_phase *q, size_t *least)
+static bool choose(struct maker *k, enum phase phase, const struct room *r, struct plan_phase *q, size_t *least)
 {
-    struct pieces choice[CHOICES_MAX];
-    struct plan_phase tried[CHOICES_MAX];
-    int n = list_choices(k, phase, choice), measured = 0, best = -1;
     enum ring widest = r->all_resident ? RING_NONE : RING_FULL, least_ring = r->all_resident ? RING_NONE : RING_SINGLE;
     enum ring best_ring = widest;
+    const struct plan_phase *best = NULL;
     double best_seconds = 0;
-    bool ok = true;
+    bool quickest = false;
     *least = SIZE_MAX;
-    while (ok && measured < n && !(best == 0 && best_ring == widest)) {
-        struct plan_phase *t = &tried[measured];
-        ok = measure(k, phase, &choice[measured], t);
-        if (!ok)
-            break;
+    for (int i = 0; i < k->choices[phase].count && !quickest; i++) {
+        const struct plan_phase *t = choice_at(k, phase, i);
+        if (!t)
+            return false;
         if (need_of(r, t, least_ring) < *least)
             *least = need_of(r, t, least_ring);
         for (enum ring ring = least_ring; ring <= widest; ring++) {
             double seconds = seconds_of(k, phase, t, ring);
-            if (need_of(r, t, ring) > r->bytes || (best >= 0 && seconds >= best_seconds))
+            if (need_of(r, t, ring) > r->bytes || (best && seconds >= best_seconds))
                 continue;
-            best = measured;
+            best = t;
             best_ring = ring;
             best_seconds = seconds;
+            quickest = i == 0 && ring == widest;
         }
-        measured++;
     }
-    for (int i = 0; i < measured; i++)
-        if (ok && i == best)
-            *q = tried[i];
-        else
-            trace_free(&tried[i].trace);
-    if (!ok || best < 0)
-        return false;
-    q->ring = best_ring;
-    return place(k, r, q, best == 0 && best_ring == widest);
+    return best && adopt(k, q, best, best_ring) && place(k, r, q, quickest);
 }
 
 /* --- the whole job ------------------------------------------------------------------------ */
@@ -290,60 +321,46 @@ static bool out_of_budget(const struct maker *k, size_t budget, size_t least, en
 }
 
 /* Where weights lie does not matter: the first choice of everything. */
-static bool plan_in_place(const struct maker *k)
+static bool plan_in_place(struct maker *k)
 {
     for (enum phase i = 0; i < PHASE_COUNT; i++) {
-        struct pieces choice[CHOICES_MAX];
-        struct plan_phase *q = &k->plan->phase[i];
-        list_choices(k, i, choice);
-        if (!measure(k, i, &choice[0], q))
+        const struct plan_phase *first = choice_at(k, i, 0);
+        if (!first || !adopt(k, &k->plan->phase[i], first, RING_NONE))
             return false;
-        q->ring = RING_NONE;
     }
     return true;
 }
 
 /* All phases within `budget` bytes, the text encoders' weights kept aside or not. On
  * failure for want of room *least and *where say what would do: of all phases the most. */
-static bool plan_within(const struct maker *k, size_t budget, bool keep_encoders, size_t *least, enum phase *where)
+static bool plan_within(struct maker *k, size_t budget, bool keep_encoders, size_t *least, enum phase *where)
 {
     const struct job *j = k->job;
-    struct plan_phase *q = k->plan->phase, modulation;
+    struct plan_phase *q = k->plan->phase;
+    const struct plan_phase *clip = choice_at(k, PHASE_CLIP, 0), *t5 = choice_at(k, PHASE_T5, 0);
+    const struct plan_phase *modulation = choice_at(k, PHASE_MODULATION, 0);
     bool fits = true;
     *least = 0;
-    for (enum phase i = 0; i < PHASE_COUNT; i++) {
-        trace_free(&q[i].trace);
-        placement_free(&q[i].placement);
-    }
-    k->plan->kept_bytes = 0;
-    struct pieces whole = { 0 };
-    if (keep_encoders) {
-        for (enum phase i = PHASE_CLIP; i <= PHASE_T5; i++) {
-            if (!measure(k, i, &whole, &q[i]))
-                return false;
-            k->plan->kept_bytes += trace_bytes(&q[i].trace);
-        }
-        if (k->plan->kept_bytes > budget)
-            budget = 0; /* nothing fits: every phase tells what would */
-        else
-            budget -= k->plan->kept_bytes;
-    }
-    if (!measure(k, PHASE_MODULATION, &whole, &modulation))
+    if (!clip || !t5 || !modulation)
         return false;
+    size_t kept[PHASE_COUNT] = { 0 };
+    if (keep_encoders) {
+        kept[PHASE_CLIP] = trace_bytes(&clip->trace);
+        kept[PHASE_T5] = trace_bytes(&t5->trace);
+    }
+    size_t all_kept = k->plan->kept_bytes = kept[PHASE_CLIP] + kept[PHASE_T5];
     struct room room[PHASE_COUNT] = {
         [PHASE_CLIP] = { .all_resident = keep_encoders || j->text_encoders == TEXT_ENCODERS_ALTERNATE },
-        [PHASE_STEP] = { .activations = modulation.activations, .weights = trace_widest(&modulation.trace),
+        [PHASE_STEP] = { .activations = modulation->activations, .weights = trace_widest(&modulation->trace),
                          .all_resident = j->transformer == TRANSFORMER_RESIDENT,
                          .may_keep = j->transformer != TRANSFORMER_OFFLOAD },
     };
-    trace_free(&modulation.trace);
     room[PHASE_T5] = room[PHASE_CLIP];
     static const enum phase order[PHASE_COUNT] = { PHASE_CLIP, PHASE_T5, PHASE_STEP, PHASE_MODULATION, PHASE_VAE };
     for (int i = 0; i < PHASE_COUNT; i++) {
         enum phase phase = order[i];
-        size_t kept = keep_encoders && phase <= PHASE_T5 ? trace_bytes(&q[phase].trace) : 0, need;
-        trace_free(&q[phase].trace);
-        room[phase].bytes = budget + kept; /* its own weights lie among the kept */
+        size_t need, beside = all_kept - kept[phase]; /* its own weights lie among the kept */
+        room[phase].bytes = budget > beside ? budget - beside : 0;
         if (phase == PHASE_MODULATION)
             room[phase].activations = q[PHASE_STEP].activations;
         if (choose(k, phase, &room[phase], &q[phase], &need))
@@ -351,9 +368,8 @@ static bool plan_within(const struct maker *k, size_t budget, bool keep_encoders
         if (k->err->kind != ERR_NONE)
             return false;
         fits = false;
-        need += k->plan->kept_bytes - kept;
-        if (need > *least) {
-            *least = need;
+        if (need + beside > *least) {
+            *least = need + beside;
             *where = phase;
         }
     }
@@ -398,33 +414,39 @@ static void predict(struct plan *p, const struct plan_rates *r)
     }
 }
 
-bool plan_make(struct plan *p, const struct models *m, const struct job *j, const struct plan_devices *d,
-               const struct plan_rates *rates, size_t budget, struct err *e)
+static bool make(struct maker *k, size_t budget)
 {
-    memset(p, 0, sizeof *p);
-    struct maker k = { p, m, j, d, *rates, e };
-    if (!(k.rates.flops > 0 && k.rates.vae_flops > 0 && k.rates.link > 0))
-        k.rates = nominal;
-    size_t least;
+    struct plan *p = k->plan;
+    const struct job *j = k->job;
     enum phase where = PHASE_CLIP;
-    bool resident = j->text_encoders == TEXT_ENCODERS_RESIDENT, ok;
+    bool resident = j->text_encoders == TEXT_ENCODERS_RESIDENT;
+    size_t least;
     if (budget == JOB_BUDGET_LEAST) {
-        if (!plan_within(&k, 0, resident, &least, &where) && e->kind != ERR_NONE)
+        if (!plan_within(k, 0, resident, &least, &where) && k->err->kind != ERR_NONE)
             return false;
         budget = least;
     }
     p->budget = budget;
-    if (!budget) {
-        ok = plan_in_place(&k);
-    } else {
-        /* Several prompts: encoders that stay are not brought again, if nothing has to go for them. */
-        bool keep = resident || (j->text_encoders == TEXT_ENCODERS_AUTO && j->more_count > 0);
-        ok = plan_within(&k, budget, keep, &least, &where);
-        if (e->kind == ERR_NONE && keep && !resident && !(ok && unhindered(p)))
-            ok = plan_within(&k, budget, false, &least, &where);
-        if (!ok && e->kind == ERR_NONE)
-            out_of_budget(&k, budget, least, where);
-    }
+    if (!budget)
+        return plan_in_place(k);
+    /* Several prompts: encoders that stay are not brought again, if nothing has to go for them. */
+    bool keep = resident || (j->text_encoders == TEXT_ENCODERS_AUTO && j->more_count > 0);
+    bool ok = plan_within(k, budget, keep, &least, &where);
+    if (k->err->kind == ERR_NONE && keep && !resident && !(ok && unhindered(p)))
+        ok = plan_within(k, budget, false, &least, &where);
+    return ok || (k->err->kind == ERR_NONE && out_of_budget(k, budget, least, where));
+}
+
+bool plan_make(struct plan *p, const struct models *m, const struct job *j, const struct plan_devices *d,
+               const struct plan_rates *rates, size_t budget, struct err *e)
+{
+    memset(p, 0, sizeof *p);
+    struct maker k = { .plan = p, .models = m, .job = j, .devices = d, .rates = *rates, .err = e };
+    if (!(rates->flops > 0 && rates->vae_flops > 0 && rates->link > 0))
+        k.rates = nominal;
+    list_all(&k);
+    bool ok = make(&k, budget);
+    choices_free(&k);
     if (!ok)
         return false;
     finish(p);
