@@ -1328,6 +1328,58 @@ static void test_signals(void **state)
     result_free(&r);
 }
 
+/* Killed while the third is sampled: the two latents before it are there and become the very
+ * files that would have been. */
+static void test_killed_batch(void **state)
+{
+    (void)state;
+    work_clear();
+    good("generate", "-m", demo, "--steps", "40", "--seed", "1", "-n", "2", "-o", "whole.png", "x");
+    struct manner m = { .when = "\"index\":2", .signal = SIGKILL, .times = 1 };
+    struct result r = run_how(&m, LIST("generate", "-m", demo, "--steps", "40", "--seed", "1", "-n", "3", "--decode",
+                                       "deferred", "--json", "-o", "a.png", "x"));
+    assert_int_equal(r.status, 128 + SIGKILL);
+    result_free(&r);
+    good("decode", "-m", demo, "a.latent.safetensors", "a-1.latent.safetensors");
+    struct err e = { 0 };
+    for (int i = 0; i < 2; i++) {
+        char a[FILE_PATH_MAX], b[FILE_PATH_MAX];
+        size_t n[2];
+        char *decoded = file_read(path_in(work, i ? "a-1.png" : "a.png", a), 1 << 20, &n[0], &e);
+        char *whole = file_read(path_in(work, i ? "whole-1.png" : "whole.png", b), 1 << 20, &n[1], &e);
+        assert_non_null(decoded);
+        assert_non_null(whole);
+        assert_int_equal(n[0], n[1]);
+        assert_memory_equal(decoded, whole, n[0]);
+        free(decoded);
+        free(whole);
+    }
+    refused(2, NAMES("no latent"), "decode", "-m", demo);
+    refused(2, NAMES("for one latent"), "decode", "-m", demo, "-o", "b.png", "a.latent.safetensors", "a-1.latent.safetensors");
+    refused(1, NAMES("nosuch"), "decode", "-m", demo, "nosuch");
+    refused(1, NAMES("a.png"), "decode", "-m", demo, "a.png");
+    refused(1, NAMES("no folder"), "decode", "-m", demo, "-o", "no/b.png", "a.latent.safetensors");
+}
+
+static void test_cache_command(void **state)
+{
+    (void)state;
+    work_clear();
+    char cache[FILE_PATH_MAX];
+    setenv("XDG_CACHE_HOME", path_in(scratch, "cache", cache), 1);
+    setenv("SLUICE_CACHE_BYTES", "1M", 1);
+    good(QUICK, "-o", "a.png", "kept");
+    struct result r = succeeds(LIST("cache"));
+    check_names("cache", r.out, NAMES("1 prompts", "cache/sluice/embeddings"));
+    result_free(&r);
+    good("cache", "clear");
+    r = succeeds(LIST("cache"));
+    check_names("cache", r.out, NAMES("0 prompts"));
+    result_free(&r);
+    refused(2, NAMES("only clear"), "cache", "clean");
+    setenv("SLUICE_CACHE_BYTES", "0", 1);
+}
+
 static void test_reader_gone(void **state)
 {
     (void)state;
@@ -1392,6 +1444,8 @@ int main(void)
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_presets),
         cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_killed_batch),
+        cmocka_unit_test(test_cache_command),
         cmocka_unit_test(test_reader_gone),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

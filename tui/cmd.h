@@ -19,6 +19,7 @@ int cmd_plan(int argc, char **argv);
 int cmd_preset(int argc, char **argv);
 int cmd_profile(int argc, char **argv);
 int cmd_decode(int argc, char **argv);
+int cmd_cache(int argc, char **argv);
 
 /* "sluice: text" on stderr; returns 1. */
 int cmd_fail(const struct err *e);
