@@ -5,6 +5,8 @@
  *   - each stage alone on the golden's own inputs, in exactly as much arena as
  *     the count device says that it needs;
  *   - all of them by pipeline_run from the golden's prompt and seed, to the PNG;
+ *   - what make_variants.py runs another way: with a negative prompt, k-diffusion's
+ *     samplers, T5 in independent chunks; and the VAE's encoder in bands;
  * in fp32 within 1e-4 of diffusers' fp32, and in bf16 and fp16 no further from the fp64
  * truth than 1.5 times what torch's is in the same type (fp16: two of the pipelines). GOLDEN_VERBOSE=1 prints every
  * error beside its bound. Does not test single operations (test_ops), speed, or
@@ -46,7 +48,10 @@ static const double FP32_REL = 1e-4, FP32_MAX_FACTOR = 4;
 static const double HALF_REL_FACTOR = 1.5, HALF_MAX_FACTOR = 3;
 
 static const char *const golden_names[] = { "dev96", "schnell128", "odd320", "wide256" };
-enum { GOLDEN_COUNT = sizeof golden_names / sizeof golden_names[0], PATH_SIZE = FILE_PATH_MAX };
+/* Of make_variants.py: other jobs of the first. "cfg", the first, is in bf16 too. */
+static const char *const variant_names[] = { "cfg", "heun", "dpmpp_2m" };
+enum { GOLDEN_COUNT = sizeof golden_names / sizeof golden_names[0],
+       VARIANT_COUNT = sizeof variant_names / sizeof variant_names[0], PATH_SIZE = FILE_PATH_MAX };
 
 struct golden {
     const char *name;
@@ -58,14 +63,15 @@ struct golden {
         json_t *errors;            /* torch's */
     } half[PRECISION_COUNT_];      /* bf16; fp16 where fp16_too */
     bool fp16_too;
-    const char *prompt;
+    const char *prompt, *negative;
     int width, height, steps;
-    float guidance;
+    float guidance, cfg;
+    enum sampler_kind sampler;
     uint64_t noise_seed;
 };
 
 static char work[PATH_SIZE];
-static struct golden goldens[GOLDEN_COUNT];
+static struct golden goldens[GOLDEN_COUNT], variants[VARIANT_COUNT];
 
 /* --- the goldens ---------------------------------------------------------------- */
 static struct safetensors *open_tensors(const char *dir, const char *name)
@@ -86,28 +92,57 @@ static const char *meta(const struct golden *g, const char *key)
     return value;
 }
 
+/* What torch did in precision p: `exact` and `errors` are files of `from`. */
+static void open_half(struct golden *g, enum precision p, const char *from, const char *exact, const char *errors)
+{
+    char path[PATH_SIZE];
+    struct err e = { 0 };
+    g->half[p].exact = open_tensors(from, exact);
+    g->half[p].errors = config_read(path_in(from, errors, path), 1 << 20, 0, &e);
+    if (!g->half[p].errors)
+        fail_msg("%s", e.text);
+}
+
+/* The first golden's model and job, but for what the variant's file says. */
+static void make_variant(struct golden *g, const char *name)
+{
+    char from[PATH_SIZE], file[64];
+    path_in(GOLDEN_DIR, "variants", from);
+    snprintf(file, sizeof file, "%s.safetensors", name);
+    *g = goldens[0];
+    memset(g->half, 0, sizeof g->half);
+    g->name = name;
+    g->stages = open_tensors(from, file);
+    if (!strcmp(name, "cfg")) {
+        g->cfg = strtof(meta(g, "cfg"), NULL);
+        g->negative = meta(g, "negative");
+        open_half(g, PRECISION_BF16, from, "cfg_f64_bf16_time.safetensors", "cfg_bf16_error.json");
+    } else
+        assert_true(sampler_from_name(&g->sampler, meta(g, "sampler")));
+}
+
 static int make_goldens(void **state)
 {
     (void)state;
     scratch_make(work);
     for (int i = 0; i < GOLDEN_COUNT; i++) {
         struct golden *g = &goldens[i];
-        char from[PATH_SIZE], path[PATH_SIZE];
+        char from[PATH_SIZE];
         struct err e = { 0 };
         g->name = golden_names[i];
         path_in(GOLDEN_DIR, g->name, from);
         g->stages = open_tensors(from, "stages.safetensors");
         g->fp16_too = !strcmp(g->name, "dev96") || !strcmp(g->name, "wide256");
         for (enum precision p = PRECISION_BF16; p <= (g->fp16_too ? PRECISION_FP16 : PRECISION_BF16); p++) {
-            char name[64];
-            snprintf(name, sizeof name, "stages_f64_%s_time.safetensors", precision_name(p));
-            g->half[p].exact = open_tensors(from, name);
-            snprintf(name, sizeof name, "%s_error.json", precision_name(p));
-            g->half[p].errors = config_read(path_in(from, name, path), 1 << 20, 0, &e);
-            if (!g->half[p].errors)
-                fail_msg("%s", e.text);
+            char exact[64], errors[64];
+            snprintf(exact, sizeof exact, "stages_f64_%s_time.safetensors", precision_name(p));
+            snprintf(errors, sizeof errors, "%s_error.json", precision_name(p));
+            open_half(g, p, from, exact, errors);
         }
         g->prompt = meta(g, "prompt");
+        g->negative = "";
+        g->cfg = 1;
+        g->sampler = SAMPLER_EULER;
         g->width = atoi(meta(g, "width"));
         g->height = atoi(meta(g, "height"));
         g->steps = atoi(meta(g, "steps"));
@@ -117,19 +152,27 @@ static int make_goldens(void **state)
         if (!model_open(&g->model, g->dir, true, &e))
             fail_msg("%s", e.text);
     }
+    for (int i = 0; i < VARIANT_COUNT; i++)
+        make_variant(&variants[i], variant_names[i]);
     return 0;
+}
+
+static void close_golden(struct golden *g)
+{
+    safetensors_close(g->stages);
+    for (int p = 0; p < PRECISION_COUNT_; p++) {
+        safetensors_close(g->half[p].exact);
+        json_decref(g->half[p].errors);
+    }
 }
 
 static int remove_goldens(void **state)
 {
     (void)state;
-    for (int i = 0; i < GOLDEN_COUNT; i++) {
-        safetensors_close(goldens[i].stages);
-        for (int p = 0; p < PRECISION_COUNT_; p++) {
-            safetensors_close(goldens[i].half[p].exact);
-            json_decref(goldens[i].half[p].errors);
-        }
-    }
+    for (int i = 0; i < GOLDEN_COUNT; i++)
+        close_golden(&goldens[i]);
+    for (int i = 0; i < VARIANT_COUNT; i++)
+        close_golden(&variants[i]);
     scratch_remove(work);
     return 0;
 }
@@ -230,6 +273,8 @@ struct call {
     struct vae *vae;
     const int32_t *ids;
     int n, rows, cols;
+    struct t5_pieces pieces;
+    struct vae_options vae_options;
     const float *in;
     struct flux_inputs inputs;
     float *out;
@@ -292,22 +337,29 @@ static void clip_once(const struct golden *g, enum dtype compute)
 
 static void run_t5(struct device *d, const struct call *c)
 {
-    t5_encode(c->t5, d, c->ids, c->n, &(struct t5_pieces){ 0 }, c->out);
+    t5_encode(c->t5, d, c->ids, c->n, &c->pieces, c->out);
 }
 
-static void t5_once(const struct golden *g, enum dtype compute)
+/* [tokens, width], malloc'd. */
+static float *t5_hidden(const struct golden *g, enum dtype compute, struct t5_pieces pieces)
 {
     struct err e = { 0 };
     struct tensor ids = take(g, g->stages, "t5_ids");
-    struct call c = { .g = g, .ids = ids.data, .n = (int)tensor_count(ids), .run = run_t5 };
+    struct call c = { .g = g, .ids = ids.data, .n = (int)tensor_count(ids), .pieces = pieces, .run = run_t5 };
     assert_int_equal(tensor_count(ids), g->model.t5.tokens);
     if (!t5_open(&c.t5, &g->model, &e))
         fail_msg("%s", e.text);
     c.out = values((size_t)c.n * (size_t)g->model.t5.width);
     run_call(compute, &c);
-    check(g, compute, "stage", "t5_hidden", c.out);
-    free(c.out);
     t5_close(c.t5);
+    return c.out;
+}
+
+static void t5_once(const struct golden *g, enum dtype compute)
+{
+    float *hidden = t5_hidden(g, compute, (struct t5_pieces){ 0 });
+    check(g, compute, "stage", "t5_hidden", hidden);
+    free(hidden);
 }
 
 /* All steps, each from the golden's latent and not from the step before. */
@@ -435,16 +487,17 @@ static void flat_decode_once(const struct golden *g, enum dtype compute)
 
 static void run_encode(struct device *d, const struct call *c)
 {
-    vae_encode(c->vae, d, &(struct vae_options){ 0 }, c->rows, c->cols, c->in, c->out);
+    vae_encode(c->vae, d, &c->vae_options, c->rows, c->cols, c->in, c->out);
 }
 
-static void encode(const struct golden *g, enum dtype compute, const char *planes, const char *expected)
+static void encode(const struct golden *g, enum dtype compute, int band, const char *planes, const char *expected)
 {
     struct err e = { 0 };
     size_t pixels = (size_t)g->width * (size_t)g->height, factor = (size_t)g->model.vae.factor;
     float *in = values(pixels * 3);
     pixels_from_planes(in, take(g, g->stages, planes).data, pixels);
     struct call c = { .g = g, .rows = g->height, .cols = g->width, .in = in, .run = run_encode,
+                      .vae_options = { .band = band },
                       .out = values(pixels / factor / factor * (size_t)g->model.vae.latent_channels) };
     if (!vae_open(&c.vae, &g->model, true, &e))
         fail_msg("%s", e.text);
@@ -457,12 +510,19 @@ static void encode(const struct golden *g, enum dtype compute, const char *plane
 
 static void encode_once(const struct golden *g, enum dtype compute)
 {
-    encode(g, compute, "encode_in", "encode_mean");
+    encode(g, compute, 0, "encode_in", "encode_mean");
+}
+
+static void encode_in_bands_once(const struct golden *g, enum dtype compute)
+{
+    int band = 0;
+    while (vae_smaller_band(&band))
+        encode(g, compute, band, "encode_in", "encode_mean");
 }
 
 static void flat_encode_once(const struct golden *g, enum dtype compute)
 {
-    encode(g, compute, "flat_encode_in", "flat_encode_mean");
+    encode(g, compute, 0, "flat_encode_in", "flat_encode_mean");
 }
 
 /* --- all stages --------------------------------------------------------------------- */
@@ -499,7 +559,8 @@ static void check_picture(const struct golden *g, const char *path)
     image_free(im);
 }
 
-static void pipeline_once(const struct golden *g, enum dtype compute)
+/* Leaves dump.safetensors and picture.png in the model's folder. */
+static void run_pipeline(const struct golden *g, enum dtype compute)
 {
     struct err e = { 0 };
     char dump[PATH_SIZE], png[PATH_SIZE], notice[256];
@@ -508,22 +569,30 @@ static void pipeline_once(const struct golden *g, enum dtype compute)
     if (!job_init(&j, &g->model, &e))
         fail_msg("%s", e.text);
     set(&j.prompt, g->prompt);
+    set(&j.negative, g->negative);
     set(&j.out, path_in(g->dir, "picture.png", png));
     set(&j.dump_stages, path_in(g->dir, "dump.safetensors", dump));
     j.width = g->width;
     j.height = g->height;
     j.steps = g->steps;
     j.guidance = g->guidance;
+    j.cfg = g->cfg;
+    j.sampler = g->sampler;
     j.seed = g->noise_seed;
     j.rng = RNG_TORCH_CPU;
     j.precision = precision_of(compute);
+    j.embedding_cache = false; /* else an earlier program's T5 might be compared */
     if (!job_check(&j, notice, &e) || !pipeline_new(&p, &g->model, &e) ||
         !pipeline_run(p, &j, 1, &(struct pipeline_hooks){ .emit = ignore }, &e))
         fail_msg("%s: %s", g->name, e.text);
     assert_string_equal(notice, "");
     pipeline_free(p);
     job_free(&j);
+}
 
+/* Every tensor of g->stages that a pipeline makes with the dump's; how many there were. */
+static int compare_dump(const struct golden *g, enum dtype compute)
+{
     struct safetensors *got = open_tensors(g->dir, "dump.safetensors");
     int compared = 0;
     for (size_t i = 0; i < safetensors_count(g->stages); i++) {
@@ -543,11 +612,26 @@ static void pipeline_once(const struct golden *g, enum dtype compute)
         else
             check(g, compute, "chain", name, t.data);
     }
-    /* Ids, pooled, hidden, sigmas, image; the noise; velocity and latent of each step. */
-    assert_int_equal(compared, 6 + 1 + 2 * g->steps);
     safetensors_close(got);
+    return compared;
+}
+
+static void pipeline_once(const struct golden *g, enum dtype compute)
+{
+    char png[PATH_SIZE];
+    run_pipeline(g, compute);
+    /* Ids, pooled, hidden, sigmas, image; the noise; velocity and latent of each step. */
+    assert_int_equal(compare_dump(g, compute), 6 + 1 + 2 * g->steps);
     if (compute == DT_F32)
-        check_picture(g, png);
+        check_picture(g, path_in(g->dir, "picture.png", png));
+}
+
+static void tell_half(enum dtype compute)
+{
+    if (getenv("GOLDEN_VERBOSE") && compute != DT_F32)
+        print_message("%s error: %.2f of torch's in the geometric mean of %d tensors\n",
+                      precision_name(precision_of(compute)),
+                      exp(half_checked.log_ratio / half_checked.n), half_checked.n);
 }
 
 static void for_all(void (*once)(const struct golden *, enum dtype), enum dtype compute)
@@ -556,12 +640,7 @@ static void for_all(void (*once)(const struct golden *, enum dtype), enum dtype 
     for (int i = 0; i < GOLDEN_COUNT; i++)
         if (compute != DT_F16 || goldens[i].fp16_too)
             once(&goldens[i], compute);
-    if (compute == DT_F32)
-        return;
-    if (getenv("GOLDEN_VERBOSE"))
-        print_message("%s error: %.2f of torch's in the geometric mean of %d tensors\n",
-                      precision_name(precision_of(compute)),
-                      exp(half_checked.log_ratio / half_checked.n), half_checked.n);
+    tell_half(compute);
 }
 
 /* --- tests ---------------------------------------------------------------------- */
@@ -639,6 +718,7 @@ static void decode_in_fp(void **state) { (void)state; for_all(decode_once, DT_F3
 static void decode_in_bf(void **state) { (void)state; for_all(decode_once, DT_BF16); }
 static void encode_in_fp(void **state) { (void)state; for_all(encode_once, DT_F32); }
 static void encode_in_bf(void **state) { (void)state; for_all(encode_once, DT_BF16); }
+static void encode_in_bands_in_fp(void **state) { (void)state; for_all(encode_in_bands_once, DT_F32); }
 static void stages_in_half(void **state)
 {
     (void)state;
@@ -682,21 +762,35 @@ static void large_tfive_in_half(void **state)
     safetensors_close(s);
     scratch_write(file, data, bytes);
     free(data);
-    struct tensor ids = take(&g, g.stages, "t5_ids");
-    struct call c = { .g = &g, .ids = ids.data, .n = (int)tensor_count(ids), .run = run_t5 };
-    size_t n = (size_t)c.n * (size_t)g.model.t5.width;
-    float *wide = c.out = values(n), *half = values(n);
-    if (!t5_open(&c.t5, &g.model, &e))
-        fail_msg("%s", e.text);
-    run_call(DT_F32, &c);
-    c.out = half;
-    run_call(DT_F16, &c);
+    size_t n = (size_t)g.model.t5.tokens * (size_t)g.model.t5.width;
+    float *wide = t5_hidden(&g, DT_F32, (struct t5_pieces){ 0 });
+    float *half = t5_hidden(&g, DT_F16, (struct t5_pieces){ 0 });
     for (size_t i = 0; i < n; i++)
         assert_true(isfinite(half[i]) && isfinite(wide[i]));
     assert_true(measure(half, wide, n).rel > 0.01); /* else nothing was saturated */
-    t5_close(c.t5);
     free(wide);
     free(half);
+}
+
+/* Each chunk is a text of its own: transformers has no more than one to see. */
+static void tfive_in_independent_chunks(void **state)
+{
+    (void)state;
+    char dir[PATH_SIZE];
+    struct safetensors *s = open_tensors(path_in(GOLDEN_DIR, "variants", dir), "t5_independent.safetensors");
+    assert_int_equal(safetensors_count(s), 2);
+    for (size_t i = 0; i < safetensors_count(s); i++) {
+        const char *name = safetensors_name(s, i), *chunk = strchr(name, '/');
+        const struct golden *g = goldens;
+        while (strncmp(g->name, name, (size_t)(chunk - name)))
+            g++;
+        float *hidden = t5_hidden(g, DT_F32, (struct t5_pieces){ .chunk = atoi(chunk + 1), .independent = true });
+        struct golden expected = *g;
+        expected.stages = s;
+        check(&expected, DT_F32, "stage", name, hidden);
+        free(hidden);
+    }
+    safetensors_close(s);
 }
 
 static void near_zero_in_fp(void **state)
@@ -710,6 +804,31 @@ static void near_zero_in_fp(void **state)
 static void pipeline_in_fp(void **state) { (void)state; for_all(pipeline_once, DT_F32); }
 static void pipeline_in_bf(void **state) { (void)state; for_all(pipeline_once, DT_BF16); }
 static void pipeline_in_half(void **state) { (void)state; for_all(pipeline_once, DT_F16); }
+
+static void variant_once(const struct golden *g, enum dtype compute)
+{
+    run_pipeline(g, compute);
+    assert_int_equal(compare_dump(g, compute), safetensors_count(g->stages));
+}
+
+static void variants_in_fp(void **state)
+{
+    (void)state;
+    char png[PATH_SIZE];
+    for (int i = 0; i < VARIANT_COUNT; i++) {
+        variant_once(&variants[i], DT_F32);
+        if (variants[i].cfg != 1)
+            check_picture(&variants[i], path_in(variants[i].dir, "picture.png", png));
+    }
+}
+
+static void guidance_against_a_prompt_in_bf(void **state)
+{
+    (void)state;
+    half_checked.log_ratio = half_checked.n = 0;
+    variant_once(&variants[0], DT_BF16);
+    tell_half(DT_BF16);
+}
 
 /* The comparison itself: a check that lets NaN or one wrong element pass proves nothing. */
 static void wrong_numbers_are_seen(void **state)
@@ -754,12 +873,16 @@ int main(void)
         cmocka_unit_test(decode_in_bf),
         cmocka_unit_test(encode_in_fp),
         cmocka_unit_test(encode_in_bf),
+        cmocka_unit_test(encode_in_bands_in_fp),
         cmocka_unit_test(stages_in_half),
         cmocka_unit_test(large_tfive_in_half),
+        cmocka_unit_test(tfive_in_independent_chunks),
         cmocka_unit_test(near_zero_in_fp),
         cmocka_unit_test(pipeline_in_fp),
         cmocka_unit_test(pipeline_in_bf),
         cmocka_unit_test(pipeline_in_half),
+        cmocka_unit_test(variants_in_fp),
+        cmocka_unit_test(guidance_against_a_prompt_in_bf),
     };
     return cmocka_run_group_tests_name("golden", tests, make_goldens, remove_goldens);
 }
