@@ -272,7 +272,8 @@ static void modulation(const struct flux *f, struct device *d, struct tensor tab
     device_activate(d, vec, vec, ACT_SILU);
     for (int i = 0; i < c->doubles; i++) {
         apply_linear(d, tensor_cols(table, double_chunk(i) * h, 6 * h), vec, &f->doubles[i].image.modulation, ACT_NONE);
-        apply_linear(d, tensor_cols(table, (double_chunk(i) + 6) * h, 6 * h), vec, &f->doubles[i].text.modulation, ACT_NONE);
+        apply_linear(d, tensor_cols(table, (double_chunk(i) + 6) * h, 6 * h), vec, &f->doubles[i].text.modulation,
+                     ACT_NONE);
     }
     for (int i = 0; i < c->singles; i++)
         apply_linear(d, tensor_cols(table, single_chunk(f, i) * h, 3 * h), vec, &f->singles[i].modulation, ACT_NONE);

@@ -127,6 +127,11 @@ void job_draw_seed(struct job *j)
     j->random_seed = false;
 }
 
+int job_conditions(const struct job *j)
+{
+    return j->cfg != 1 ? 2 : 1;
+}
+
 int job_pictures(const struct job *j)
 {
     return (1 + j->more_count) * j->count;

@@ -114,6 +114,8 @@ bool job_check(struct job *j, char notice[256], struct err *e);
 /* Bytes of a path before its final ".png", or all of it. */
 size_t job_stem(const char *path);
 
+/* Prompts that a step is evaluated under: 1, or with cfg the negative one too: 2. */
+int job_conditions(const struct job *j);
 /* Pictures in all, prompts times count; which prompt and seed picture `index` has. */
 int job_pictures(const struct job *j);
 const char *job_prompt(const struct job *j, int index);

@@ -89,8 +89,8 @@ static double since(const struct timespec *t)
 
 static struct event news(const struct run *r, enum event_kind kind)
 {
-    return (struct event){ .kind = kind, .job = r->id, .index = r->index, .count = job_pictures(r->job), .stage = r->stage,
-                           .step = r->step, .steps = r->job->steps, .width = r->job->width,
+    return (struct event){ .kind = kind, .job = r->id, .index = r->index, .count = job_pictures(r->job),
+                           .stage = r->stage, .step = r->step, .steps = r->job->steps, .width = r->job->width,
                            .height = r->job->height, .seed = job_seed(r->job, r->index),
                            .seconds = since(&r->began), .eta_seconds = -1 };
 }
@@ -242,16 +242,11 @@ static bool load(struct pipeline *p, const struct job *j, struct err *e)
     return devices_open(p, j, e);
 }
 
-static int conditions(const struct job *j)
-{
-    return j->cfg != 1 ? 2 : 1;
-}
-
 static struct flux_inputs flux_inputs(const struct run *r)
 {
     struct flux_inputs in = {
         .text = r->p->model->t5.tokens, .rows = r->h / 2, .cols = r->w / 2, .steps = r->job->steps,
-        .conditions = conditions(r->job), .sigmas = r->sigmas, .guidance = r->job->guidance,
+        .conditions = job_conditions(r->job), .sigmas = r->sigmas, .guidance = r->job->guidance,
         .chunk = r->plan.phase[PHASE_STEP].pieces.flux_chunk,
     };
     for (int i = 0; i < in.conditions; i++) {
@@ -349,7 +344,8 @@ static size_t budget_now(const struct job *j, char notice[EVENT_TEXT_BYTES])
         return j->budget == JOB_BUDGET_AUTO ? JOB_BUDGET_LEAST : j->budget;
     if (j->budget != JOB_BUDGET_AUTO && j->budget > most)
         snprintf(notice, EVENT_TEXT_BYTES, "the budget is %.2f GB, but %.2f GB are free: planned for %.2f GB (%.0f %%)",
-                 (double)j->budget * 1e-9, (double)available * 1e-9, (double)most * 1e-9, (double)j->memory_fraction * 100);
+                 (double)j->budget * 1e-9, (double)available * 1e-9, (double)most * 1e-9,
+                 (double)j->memory_fraction * 100);
     return j->budget < most ? j->budget : most;
 }
 
@@ -483,7 +479,7 @@ static bool buffers_open(struct run *r, struct err *e)
     r->w = r->job->width / m->vae.factor;
     r->latent_count = channels * (size_t)r->h * (size_t)r->w;
     bool texts = true;
-    for (int i = 0; i < conditions(r->job); i++) {
+    for (int i = 0; i < job_conditions(r->job); i++) {
         struct text *t = &r->text[i];
         t->clip_ids = calloc((size_t)m->clip.tokens, sizeof *t->clip_ids);
         t->t5_ids = calloc((size_t)m->t5.tokens, sizeof *t->t5_ids);
@@ -496,7 +492,7 @@ static bool buffers_open(struct run *r, struct err *e)
     r->packed = calloc(r->latent_count, sizeof *r->packed);
     r->velocity = calloc(r->latent_count, sizeof *r->velocity);
     r->x0 = calloc(r->latent_count, sizeof *r->x0);
-    if (conditions(r->job) == 2) {
+    if (job_conditions(r->job) == 2) {
         r->against = calloc(r->latent_count, sizeof *r->against);
         texts = texts && r->against;
     }
@@ -574,7 +570,8 @@ static bool tokenise(struct run *r, const char *prompt, struct text *t, struct e
         return false;
     if (cut_t5) {
         char text[128];
-        snprintf(text, sizeof text, "the prompt is longer than the %d tokens T5 takes: its end is left out", m->t5.tokens);
+        snprintf(text, sizeof text, "the prompt is longer than the %d tokens T5 takes: its end is left out",
+                 m->t5.tokens);
         notice(r, text);
     }
     return true;
@@ -639,7 +636,7 @@ static bool encode_texts(struct run *r, struct err *e)
     struct text *t = &r->text[0];
     if (r->index % r->job->count == 0 && !encode_text(r, job_prompt(r->job, r->index), t, e))
         return false;
-    if (r->index == 0 && conditions(r->job) == 2 && !encode_text(r, r->job->negative, &r->text[1], e))
+    if (r->index == 0 && job_conditions(r->job) == 2 && !encode_text(r, r->job->negative, &r->text[1], e))
         return false;
     return r->index > 0 ||
            (stages_add(&r->stages, tensor_1d(t->clip_ids, DT_I32, m->clip.tokens), e, "clip_ids") &&
@@ -703,7 +700,7 @@ static bool evaluate(struct run *r, const struct flux_tables *tables, int at, st
 {
     struct pipeline *p = r->p;
     int channels = p->model->vae.latent_channels;
-    for (int c = 0; c < conditions(r->job); c++) {
+    for (int c = 0; c < job_conditions(r->job); c++) {
         flux_pack(r->packed, r->latent, channels, r->h, r->w);
         flux_step(p->flux, p->device, tables, c, at, r->packed, r->packed);
         if (!device_sync(p->device, e) || !all_finite(r, r->packed, r->latent_count, flux_weights(p->flux), e))
@@ -800,7 +797,8 @@ static bool decode(struct run *r, const float *latent, struct err *e)
     size_t mark;
     if (!phase_begin(r, PHASE_VAE, &mark, e))
         return false;
-    vae_decode(r->p->vae, phase_device(r, PHASE_VAE), &r->plan.phase[PHASE_VAE].pieces.vae, r->h, r->w, latent, r->image);
+    vae_decode(r->p->vae, phase_device(r, PHASE_VAE), &r->plan.phase[PHASE_VAE].pieces.vae, r->h, r->w, latent,
+               r->image);
     if (!phase_end(r, PHASE_VAE, mark, e))
         return false;
     r->vae_seconds = since(&began);
@@ -874,7 +872,8 @@ static void keep_partial(struct run *r, int steps_done)
     r->heed = PIPELINE_ABANDON;
     r->stages.open = false;
     char *path = NULL;
-    if (steps_done > 0 && !on_interrupted(r) && decode(r, r->x0, &ignored) && (path = path_beside(r, "-partial.png", &ignored))) {
+    if (steps_done > 0 && !on_interrupted(r) && decode(r, r->x0, &ignored) &&
+        (path = path_beside(r, "-partial.png", &ignored))) {
         ev.image = image_from_tensor(tensor_3d(r->image, DT_F32, r->job->height, r->job->width, 3), &ignored);
         if (ev.image && save(r, ev.image, path, steps_done, &ignored))
             snprintf(ev.text, sizeof ev.text, "%s", path);

@@ -31,14 +31,9 @@ enum stage phase_stage(enum phase p)
     return phases[p].stage;
 }
 
-static int conditions(const struct job *j)
-{
-    return j->cfg != 1 ? 2 : 1;
-}
-
 int plan_evaluations(const struct job *j)
 {
-    return conditions(j) * (j->sampler == SAMPLER_HEUN ? 2 * j->steps - 1 : j->steps);
+    return job_conditions(j) * sampler_evaluations(j->sampler, j->steps);
 }
 
 /* --- measuring ------------------------------------------------------------------ */
@@ -73,7 +68,7 @@ static void run_phase(const struct maker *k, enum phase phase, const struct piec
     int h = k->job->height / m->model->vae.factor, w = k->job->width / m->model->vae.factor;
     struct flux_tables tables;
     struct flux_inputs in = { .text = m->model->t5.tokens, .rows = h / 2, .cols = w / 2, .steps = k->job->steps,
-                              .conditions = conditions(k->job), .guidance = k->job->guidance,
+                              .conditions = job_conditions(k->job), .guidance = k->job->guidance,
                               .chunk = pieces->flux_chunk };
     if (phase != PHASE_STEP)
         trace_record(t, d);
@@ -110,7 +105,7 @@ static bool measure(const struct maker *k, enum phase phase, const struct pieces
     if (phase == PHASE_STEP)
         q->repeats = (size_t)plan_evaluations(k->job);
     else if (phase == PHASE_CLIP || phase == PHASE_T5)
-        q->repeats = (size_t)conditions(k->job);
+        q->repeats = (size_t)job_conditions(k->job);
     return true;
 }
 

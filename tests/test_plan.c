@@ -97,7 +97,8 @@ static void same_bytes(struct tensor got, struct tensor want)
 
 /* Asks for `uses` pages of repeats * count through device->weights as a stage
  * would: in groups, and within one some again. */
-static void serve_all(struct made *m, const struct placement *l, void *memory, const struct pager_options *o, size_t uses)
+static void serve_all(struct made *m, const struct placement *l, void *memory, const struct pager_options *o,
+                      size_t uses)
 {
     struct device d;
     struct err e = { 0 };
@@ -429,7 +430,8 @@ static void random_job(struct job *j, const struct model *m)
     j->cfg = below(4) ? 1 : 2;
     j->sampler = (enum sampler_kind)below(SAMPLER_COUNT_);
     j->text_encoders = (enum text_encoders)PICK(TEXT_ENCODERS_AUTO, TEXT_ENCODERS_AUTO, TEXT_ENCODERS_AUTO,
-                                                TEXT_ENCODERS_RESIDENT, TEXT_ENCODERS_ALTERNATE, TEXT_ENCODERS_SEQUENTIAL);
+                                                TEXT_ENCODERS_RESIDENT, TEXT_ENCODERS_ALTERNATE,
+                                                TEXT_ENCODERS_SEQUENTIAL);
     j->transformer = (enum transformer_weights)PICK(TRANSFORMER_AUTO, TRANSFORMER_AUTO, TRANSFORMER_RESIDENT,
                                                     TRANSFORMER_OFFLOAD);
     j->recompute = PICK(JOB_AUTO, JOB_AUTO, JOB_OFF, 16, 100, 1000);
@@ -464,8 +466,8 @@ struct case_models {
 static void case_open(struct case_models *c, const char *path)
 {
     struct err e = { 0 };
-    if (!model_open(&c->model, path, true, &e) || !clip_open(&c->clip, &c->model, &e) || !t5_open(&c->t5, &c->model, &e) ||
-        !flux_open(&c->flux, &c->model, &e) || !vae_open(&c->vae, &c->model, false, &e))
+    if (!model_open(&c->model, path, true, &e) || !clip_open(&c->clip, &c->model, &e) ||
+        !t5_open(&c->t5, &c->model, &e) || !flux_open(&c->flux, &c->model, &e) || !vae_open(&c->vae, &c->model, false, &e))
         fail_msg("%s", e.text);
 }
 
@@ -529,7 +531,8 @@ static void plans_keep_their_promises(void **state)
         snprintf(name, sizeof name, "shape%zu", n);
         path_in(scratch, name, path);
         struct synth_options o = { .arch = below(2) ? "flux-dev" : "flux-schnell", .doubles = (int)below(4),
-                                   .singles = (int)below(6), .t5_layers = 1 + (int)below(3), .clip_layers = 1 + (int)below(3),
+                                   .singles = (int)below(6), .t5_layers = 1 + (int)below(3),
+                                   .clip_layers = 1 + (int)below(3),
                                    .dtype = (enum dtype)PICK(DT_F32, DT_BF16, DT_F16), .headers_only = true };
         if (n < sizeof goldens / sizeof *goldens)
             golden_make(goldens[n], path);

@@ -56,7 +56,8 @@ static void print_json(const struct plan *p, const struct job *j)
         json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I}",
             "phase", phase_name(i), "stage", stage_name(phase_stage(i)),
             "weight_bytes", (json_int_t)trace_bytes(&q->trace), "activation_bytes", (json_int_t)q->activations,
-            "resident_bytes", (json_int_t)q->placement.resident_bytes, "ring_bytes", (json_int_t)q->placement.ring_bytes,
+            "resident_bytes", (json_int_t)q->placement.resident_bytes,
+            "ring_bytes", (json_int_t)q->placement.ring_bytes,
             "ring", ring_names[q->ring], "peak_bytes", (json_int_t)q->peak, "repeats", (json_int_t)q->repeats,
             "link_bytes", (json_int_t)(n.once + n.each * q->repeats), "flops", (json_int_t)q->flops);
         if (i == PHASE_STEP)
