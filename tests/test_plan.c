@@ -399,6 +399,9 @@ static void full_width_keeps_its_picture(void **state)
     struct golden g;
     struct synth_options o = { .arch = "flux-dev", .doubles = 1, .singles = 1, .t5_layers = 1, .clip_layers = 1,
                                .dtype = DT_BF16 };
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    skip(); /* minutes, and the same code as the small ones' */
+#endif
     if (!synth_write(path_in(scratch, "wide", path), &o, "assets/demo", NULL, NULL, &e)) {
         print_message("skipped: %s\n", e.text); /* 2 GB of disk */
         skip();
