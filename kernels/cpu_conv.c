@@ -8,6 +8,7 @@
 #include "kernels/cpu_internal.h"
 #include "kernels/cpu_vec.h"
 
+#include <omp.h>
 #include <string.h>
 
 /* Weights that must be converted to the type in which x is multiplied first. */
@@ -27,7 +28,7 @@ static struct cpu_primitive *plan(struct cpu_device *c, struct tensor y, struct 
     key.dst = cpu_dnnl_type(cpu_product_type(y.dtype));
     key.bias = bias;
     key.accumulate = v->accumulate;
-    key.threads = c->threads;
+    key.threads = c->gemm_conv ? 1 : c->threads;
     key.m = x.shape[0];
     key.n = x.shape[1];
     key.k = x.shape[2];
@@ -60,7 +61,7 @@ enum { PIECE_BYTES = 512 * 1024 }; /* of x, for each thread; a row at least */
 static int64_t piece_rows(const struct cpu_device *c, struct tensor x, const struct conv2d *v)
 {
     int64_t rows = PIECE_BYTES / (int64_t)tensor_bytes(tensor_rows(x, 0, 1)) / v->stride;
-    return (rows > 1 ? rows : 1) * c->threads;
+    return c->gemm_conv ? 1 : (rows > 1 ? rows : 1) * c->threads;
 }
 
 static struct piece piece_at(struct tensor y, struct tensor x, struct tensor w, const struct conv2d *v, int64_t from,
@@ -170,9 +171,11 @@ void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tenso
             convert(px, piece.x);
         if (py.data != piece.y.data && v->accumulate)
             convert(py, piece.y);
+        omp_set_num_threads(p->key.threads);
         cpu_execute(c, p->primitive, tensor_present(b) ? 5 : 4,
             (const int[]){ DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS },
             md, (void *const[]){ px.data, weights, py.data, pad, bias }, "convolution");
+        omp_set_num_threads(c->threads);
         if (py.data != piece.y.data)
             convert(piece.y, py);
     }

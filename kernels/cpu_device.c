@@ -282,6 +282,7 @@ bool cpu_device_new(struct device **out, enum dtype compute, int threads, struct
     c->device.ops = &cpu_ops;
     c->device.compute = compute;
     c->threads = threads > 0 ? threads : omp_get_num_procs();
+    c->gemm_conv = (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx) != dnnl_cpu_isa_avx;
     omp_set_num_threads(c->threads);
     bool ok = cpu_check(&c->device, dnnl_engine_create(&c->engine, dnnl_cpu, 0), "engine") &&
               cpu_check(&c->device, dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags), "stream");

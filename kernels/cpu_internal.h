@@ -32,6 +32,8 @@ struct cpu_primitive {
 struct cpu_device {
     struct device device; /* first: a struct device * is one of these */
     int threads;
+    bool gemm_conv; /* without AVX oneDNN convolves [h, w, channels] by GEMM, whose sums depend on how many
+                       pixels and threads there are: a row at a time then, by one thread */
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     struct cpu_primitive *cache; /* CPU_CACHE_SLOTS, open addressing */

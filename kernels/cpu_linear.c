@@ -61,9 +61,12 @@ void cpu_gemm_run(struct cpu_device *c, const struct cpu_primitive *p, void *y, 
         dnnl_primitive_desc_query_md(p->desc, dnnl_query_scratchpad_md, 0),
         dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 1),
     };
+    /* The older GEMM asks how many threads there are when it runs, and shares k among them. */
+    omp_set_num_threads(1);
     cpu_execute(c, p->primitive, b ? 5 : 4,
                 (const int[]){ DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS }, md,
                 (void *const[]){ (void *)(uintptr_t)x, (void *)(uintptr_t)w, y, scratch, (void *)(uintptr_t)b }, "matmul");
+    omp_set_num_threads(c->threads);
 }
 
 int64_t cpu_row_step(struct cpu_device *c, struct cpu_gemm g)

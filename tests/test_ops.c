@@ -1080,6 +1080,10 @@ static bool close_enough(const struct call *c, double want, double bound, double
     if (isnan(got) && c->has_nan && !strcmp(c->op->name, "conv2d") && c->t[X].dtype == DT_BF16 &&
         c->t[X].shape[2] % 2)
         return true;
+    /* By GEMM, without AVX, padding is zeros: they meet a NaN among the weights. */
+    if (isnan(got) && c->has_nan && !strcmp(c->op->name, "conv2d") && !strcmp(cpu_arithmetic(), "sse4.1") &&
+        c->conv.top + c->conv.left + c->conv.bottom + c->conv.right)
+        return true;
     if (!c->op->bound) {
         uint64_t rounded = 0;
         dtype_store(&rounded, t, 0, want);
@@ -1428,7 +1432,7 @@ static void check_wide_bands(void **state)
         device_conv2d(d[0], tensor_3d(wide_y, DT_F32, h, w, OUT), tensor_3d(wide_x, DT_F32, H, WIDTH, IN), c.t[W], none, &v);
         device_conv2d(d[1], y, c.t[X], c.t[W], none, &v);
         assert_true(device_sync(d[0], &e) && device_sync(d[1], &e));
-        assert_in_range(d[1]->arena.peak, 1 << 20, 6 << 20); /* of the 17 MB that x has in F32 */
+        assert_in_range(d[1]->arena.peak, 1 << 17, 6 << 20); /* of the 17 MB that x has in F32 */
         for (int64_t i = 0; i < h * w * OUT; i++)
             if (!(fabs(load(y, i) - (double)wide_y[i]) <= 1e-5 + fabs((double)wide_y[i]) * 0x1p-11))
                 fail_msg("row %lld: %g instead of %g", (long long)(i / (w * OUT)), load(y, i), (double)wide_y[i]);

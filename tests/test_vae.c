@@ -275,10 +275,12 @@ static void threads_do_not_change_the_bytes(void **state)
     }
 }
 
-/* A megapixel through FLUX.1's VAE, in no more than 400 MB; smaller bands in less. */
+/* A megapixel through FLUX.1's VAE, in no more than 400 MB, and 10 MB where pieces of BF16 pictures are
+ * widened to F32 (no AVX-512); smaller bands in less. */
 static void a_megapixel_fits(void **state)
 {
     (void)state;
+    size_t most = strncmp(cpu_arithmetic(), "avx512", 6) ? 410000000 : 400000000;
     for (int encode = 0; encode < 2; encode++) {
         struct call c = { .s = &flux, .compute = DT_BF16, .threads = 2, .encode = encode, .h = 128, .w = 128 };
         size_t before = SIZE_MAX;
@@ -286,7 +288,7 @@ static void a_megapixel_fits(void **state)
             size_t peak = count_peak(&c);
             if (peak >= before)
                 fail_msg("bands of %d take %zu bytes, larger ones %zu", c.o.band, peak, before);
-            assert_true(c.o.band == 0 || c.o.band > 64 || peak <= 400000000);
+            assert_true(c.o.band == 0 || c.o.band > 64 || peak <= most);
             before = peak;
         } while (vae_smaller_band(&c.o.band));
         assert_int_equal(c.o.band, VAE_BAND_LEAST);
