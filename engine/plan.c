@@ -309,10 +309,23 @@ static bool choose(struct maker *k, enum phase phase, const struct room *r, stru
 
 /* --- the whole job ------------------------------------------------------------------------ */
 
+/* The setting that asks for so much, if there is one. */
+static const char *less_with(const struct job *j, enum phase where)
+{
+    if (j->text_encoders == TEXT_ENCODERS_RESIDENT)
+        return "; text_encoders: auto may do with less";
+    if (phase_stage(where) == STAGE_FLUX && j->transformer == TRANSFORMER_RESIDENT)
+        return "; transformer: auto may do with less";
+    if (where == PHASE_VAE && j->vae == VAE_WHOLE)
+        return "; vae: auto may do with less";
+    return "";
+}
+
 static bool out_of_budget(const struct maker *k, size_t budget, size_t least, enum phase where)
 {
-    return err_set(k->err, ERR_MEMORY, "a budget of %zu bytes does not do: %dx%d needs at least %zu (%.1f MB), in %s",
-                   budget, k->job->width, k->job->height, least, (double)least * 1e-6, stage_name(phase_stage(where)));
+    return err_set(k->err, ERR_MEMORY, "a budget of %zu bytes does not do: %dx%d needs at least %zu (%.1f MB), in %s%s",
+                   budget, k->job->width, k->job->height, least, (double)least * 1e-6, stage_name(phase_stage(where)),
+                   less_with(k->job, where));
 }
 
 /* Where weights lie does not matter: the first choice of everything. */

@@ -41,12 +41,20 @@ static bool put_text(json_t *o, const char *key, const char *text)
     return ok;
 }
 
-/* Settings of a profile that change the picture, where they are not the usual ones. */
+/* Settings of a profile that change the picture, where they are not the usual
+ * ones: the same picture has the same bytes, whatever memory it was made in. */
 static bool put_unusual(json_t *o, const struct job *j)
 {
     struct job usual = { 0 };
     struct model none = { 0 };
     bool ok = job_init(&usual, &none, NULL);
+    if (j->vae != VAE_TILES) { /* exact, whole as in bands */
+        usual.vae = j->vae;
+        usual.vae_tile = j->vae_tile;
+        usual.vae_overlap = j->vae_overlap;
+    }
+    if (j->vae_precision == (int)j->precision)
+        usual.vae_precision = j->vae_precision;
     for (int i = 0; ok && i < setting_count(); i++) {
         const struct setting *s = setting_at(i);
         if (s->scope != (SETTING_PROFILE | SETTING_PICTURE) || setting_same(j, &usual, s))
@@ -113,6 +121,15 @@ void record_free(struct record *r)
     free(r->json);
     free(r->parameters);
     memset(r, 0, sizeof *r);
+}
+
+char *record_text(const struct record *r, const char *key)
+{
+    json_t *o = json_loads(r->json, 0, NULL);
+    const char *text = json_string_value(json_object_get(o, key));
+    char *copy = text ? strdup(text) : NULL;
+    json_decref(o);
+    return copy;
 }
 
 bool record_write_png(const struct record *r, const struct image *im, const char *path, struct err *e)

@@ -19,6 +19,9 @@ struct record {
 bool record_make(struct record *r, const struct job *j, int index, const char *model, int steps_done, struct err *e);
 void record_free(struct record *r); /* fine on an all-zero one */
 
+/* What the JSON says under `key`, if it is a text: malloc'd. NULL: nothing. */
+char *record_text(const struct record *r, const char *key);
+
 bool record_write_png(const struct record *r, const struct image *im, const char *path, struct err *e);
 bool record_write_latent(const struct record *r, struct tensor latent, const char *path, struct err *e);
 

@@ -102,7 +102,7 @@ static const struct setting settings[] = {
     { "threads", SETTING_INT, SETTING_RUN, AT(threads), CHOICES({ "auto", 0 }), 0, JOB_THREADS_MAX, "N",
       "of the processor (default: all cores)" },
     { "link", SETTING_RATE, SETTING_RUN, AT(link), CHOICES({ "none", 0 }), 0, 0, "BYTES",
-      "bring weights at this many bytes a second at most, to try a slower link" },
+      "with a budget: bring weights at this many bytes a second at most, to try a slower link" },
 };
 
 int setting_count(void)

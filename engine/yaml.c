@@ -81,12 +81,17 @@ static const char *check_character(const char *s, size_t bytes, size_t *n, int32
     return *c == '\r' && bytes > 1 && s[1] == '\n' ? NULL : refused_as(*c);
 }
 
+static size_t bom_bytes(const char *data, size_t bytes)
+{
+    return bytes >= 3 && !memcmp(data, "\xef\xbb\xbf", 3) ? 3 : 0;
+}
+
 static bool check_characters(const char *file, const char *data, size_t bytes, struct yaml_faults *f)
 {
     int line = 1, column = 1, before = f->count;
     size_t n;
     int32_t c;
-    for (size_t i = bytes >= 3 && !memcmp(data, "\xef\xbb\xbf", 3) ? 3 : 0; i < bytes; i += n) {
+    for (size_t i = bom_bytes(data, bytes); i < bytes; i += n) {
         const char *why = check_character(data + i, bytes - i, &n, &c);
         if (why && c <= 0) /* a binary file has no end of them */
             return yaml_fault(f, file, line, column, "%s: this is no text file", why);
@@ -330,8 +335,10 @@ struct yaml_entry *yaml_parse(const char *file, const char *data, size_t bytes, 
         no_memory(&r);
         return NULL;
     }
+    /* Told the encoding, libyaml takes a byte order mark for a part of the first key. */
+    size_t bom = bom_bytes(data, bytes);
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&r.parser, (const unsigned char *)data, bytes);
+    yaml_parser_set_input_string(&r.parser, (const unsigned char *)data + bom, bytes - bom);
     if (find_root(&r, &ev)) {
         if (ev.type == YAML_MAPPING_START_EVENT)
             root = read_value(&r, &ev, 0);

@@ -684,7 +684,8 @@ static void test_options_refused(void **state)
         { 2, "--rng", "mt19937", "torch-cpu" },     { 2, "--precision", "fp8", "bf16" },
         { 2, "--sampler", "ddim", "--sampler \"ddim\"" }, { 2, "--vae-tile", "x", "--vae-tile \"x\"" },
         { 1, "--memory-fraction", "2", "0.01 to 1" }, { 1, "--budget", "0", "budget of 0 bytes" },
-        { 2, "--budget", "much", "--budget \"much\"" }, { 2, "--preview", "maybe", "--preview \"maybe\"" },
+        { 2, "--budget", "much", "--budget \"much\"" },
+        { 1, "--budget", "1", "needs at least" }, { 2, "--preview", "maybe", "--preview \"maybe\"" },
         { 2, "--device", "cuda", "--device \"cuda\"" }, { 1, "--threads", "-1", "threads is -1" },
         { 1, "--threads", "5000", "threads is 5000" }, { 2, "--threads", "all", "--threads \"all\"" },
         { 1, "-n", "0", "count is 0" },             { 1, "-n", "-2", "count is -2" },
@@ -996,6 +997,10 @@ static void test_full_disk(void **state)
     check_names("stdout full", r.err, NAMES("standard output"));
     result_free(&r);
     image_free(picture("a.png"));
+    r = run_how(&(struct manner){ .out_to = "/dev/full" }, LIST("plan", "-m", demo));
+    assert_int_equal(r.status, 1);
+    assert_string_equal(r.err, "sluice: standard output: No space left on device\n");
+    result_free(&r);
     r = run_how(&(struct manner){ .out_to = "/dev/full" }, LIST("inspect", demo));
     assert_int_equal(r.status, 1);
     check_line(&r, "stdout full");
@@ -1215,6 +1220,10 @@ static void test_order(void **state)
     check_plan(64, 5, 3e9, LIST(PLAN, "--profile", "q.yaml", "--preset", "a.yaml"));
     check_plan(64, 7, 4e9, LIST(PLAN, "--budget", "4G", "--steps", "7", "--profile", "q.yaml", "--preset", "a.yaml"));
     check_plan(512, 12, 0, LIST(PLAN, "--profile", "article-8gb", "--precision", "bf16"));
+    /* what asks for so much is named */
+    refused(1, NAMES("needs at least", "text_encoders: auto"), PLAN, "--budget", "3M", "--text-encoders", "resident");
+    refused(1, NAMES("needs at least", "transformer: auto"), PLAN, "--budget", "3M", "--transformer", "resident");
+    refused(1, NAMES("needs at least", "vae: auto"), PLAN, "--budget", "3M", "--vae", "whole");
 }
 
 static void test_presets(void **state)
@@ -1233,7 +1242,7 @@ static void test_presets(void **state)
     assert_true(same_pixels("c.png", "e.png"));
     assert_false(same_pixels("a.png", "c.png"));
     /* several: --prompt, the arguments, the file */
-    spill_text(text_of("%s/more.txt", work), "# emoji\n\na panda face\r\n");
+    spill_text(text_of("%s/more.txt", work), "\xef\xbb\xbf# emoji\n\na panda face\r\n");
     good("generate", "-m", demo, "--preset", "emoji", "--steps", "2", "--seed", "1", "-o", "f.png", "--prompts",
          "more.txt", "a tiger face", "--prompt", "a red apple");
     good("generate", "-m", demo, "--steps", "2", "--seed", "1", "-o", "g.png", "a panda face on a blue background");
@@ -1330,30 +1339,59 @@ static void test_signals(void **state)
 
 /* Killed while the third is sampled: the two latents before it are there and become the very
  * files that would have been. */
+static void same_files(const char *a, const char *b)
+{
+    struct err e = { 0 };
+    char path[FILE_PATH_MAX];
+    size_t n[2];
+    char *one = file_read(path_in(work, a, path), 1 << 20, &n[0], &e);
+    char *other = file_read(path_in(work, b, path), 1 << 20, &n[1], &e);
+    assert_non_null(one);
+    assert_non_null(other);
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(one, other, n[0]);
+    free(one);
+    free(other);
+}
+
+/* Not only the pixels: what a picture says of itself is the same, too. */
+static void test_same_bytes(void **state)
+{
+    (void)state;
+    static const char *const ways[][3] = {
+        { "--vae", "bands", "--vae-band=8" }, { "--vae", "whole", "--budget=min" },
+        { "--profile", "minimum", "--steps=2" },
+        { "--vae-precision", "bf16", "--vae-tile=32" }, { "--profile", "8gb", "--steps=2" },
+    };
+    work_clear();
+    good(QUICK, "--seed", "5", "--steps", "2", "-o", "a.png", "x");
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        good(QUICK, "--seed", "5", "--steps", "2", ways[i][0], ways[i][1], ways[i][2], "-o", "b.png", "x");
+        same_files("a.png", "b.png");
+    }
+}
+
 static void test_killed_batch(void **state)
 {
     (void)state;
     work_clear();
-    good("generate", "-m", demo, "--steps", "40", "--seed", "1", "-n", "2", "-o", "whole.png", "x");
+#define TILES "--precision", "fp32", "--vae", "tiles", "--vae-tile", "16", "--vae-overlap", "3"
+    good("generate", "-m", demo, "--steps", "40", "--seed", "1", "-n", "2", TILES, "-o", "whole.png", "x");
     struct manner m = { .when = "\"index\":2", .signal = SIGKILL, .times = 1 };
-    struct result r = run_how(&m, LIST("generate", "-m", demo, "--steps", "40", "--seed", "1", "-n", "3", "--decode",
-                                       "deferred", "--json", "-o", "a.png", "x"));
+    struct result r = run_how(&m, LIST("generate", "-m", demo, "--steps", "40", "--seed", "1", "-n", "3", TILES,
+                                       "--decode", "deferred", "--json", "-o", "a.png", "x"));
     assert_int_equal(r.status, 128 + SIGKILL);
     result_free(&r);
-    good("decode", "-m", demo, "a.latent.safetensors", "a-1.latent.safetensors");
-    struct err e = { 0 };
-    for (int i = 0; i < 2; i++) {
-        char a[FILE_PATH_MAX], b[FILE_PATH_MAX];
-        size_t n[2];
-        char *decoded = file_read(path_in(work, i ? "a-1.png" : "a.png", a), 1 << 20, &n[0], &e);
-        char *whole = file_read(path_in(work, i ? "whole-1.png" : "whole.png", b), 1 << 20, &n[1], &e);
-        assert_non_null(decoded);
-        assert_non_null(whole);
-        assert_int_equal(n[0], n[1]);
-        assert_memory_equal(decoded, whole, n[0]);
-        free(decoded);
-        free(whole);
-    }
+    /* as the batch would have, whatever a profile says */
+    spill_text(text_of("%s/p.yaml", work), "sluice: 1\nbudget: min\nprecision: bf16\nvae: bands\nvae_precision: bf16\n");
+    good("decode", "-m", demo, "--profile", "p.yaml", "a.latent.safetensors", "a-1.latent.safetensors");
+    same_files("a.png", "whole.png");
+    same_files("a-1.png", "whole-1.png");
+    /* another model is told, a setting of the sampling is no option here */
+    struct result other = succeeds(LIST("decode", "-m", model_new(), "-o", "b.png", "a.latent.safetensors"));
+    check_names("another model", other.err, NAMES("a.latent.safetensors", "demo", "this is bad", "-m"));
+    result_free(&other);
+    refused(2, NAMES("no option --steps"), "decode", "-m", demo, "--steps", "3", "a.latent.safetensors");
     refused(2, NAMES("no latent"), "decode", "-m", demo);
     refused(2, NAMES("for one latent"), "decode", "-m", demo, "-o", "b.png", "a.latent.safetensors", "a-1.latent.safetensors");
     refused(1, NAMES("nosuch"), "decode", "-m", demo, "nosuch");
@@ -1370,7 +1408,7 @@ static void test_cache_command(void **state)
     setenv("SLUICE_CACHE_BYTES", "1M", 1);
     good(QUICK, "-o", "a.png", "kept");
     struct result r = succeeds(LIST("cache"));
-    check_names("cache", r.out, NAMES("1 prompts", "cache/sluice/embeddings"));
+    check_names("cache", r.out, NAMES("1 prompt, ", "cache/sluice/embeddings"));
     result_free(&r);
     good("cache", "clear");
     r = succeeds(LIST("cache"));
@@ -1444,6 +1482,7 @@ int main(void)
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_presets),
         cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_same_bytes),
         cmocka_unit_test(test_killed_batch),
         cmocka_unit_test(test_cache_command),
         cmocka_unit_test(test_reader_gone),

@@ -22,15 +22,16 @@ int cmd_cache(int argc, char **argv)
     const char *what = argc > 1 ? argv[1] : "";
     if (!strcmp(what, "-h") || !strcmp(what, "--help")) {
         fputs(help, stdout);
-        return cmd_finish(0);
+        return 0;
     }
     bool clear = !strcmp(what, "clear");
     if (argc > 2 || (*what && !clear))
         return cmd_usage("cache", "%s: only clear is known", argv[argc - 1]);
     if (!cache_path(folder, "embeddings", &e) || !(clear ? embeddings_clear(&use, &e) : embeddings_use(&use, &e)))
-        return cmd_finish(cmd_fail(&e));
-    printf("%s%zu prompts, %s, in ", clear ? "removed " : "", use.entries, cmd_bytes(use.bytes, bytes));
+        return cmd_fail(&e);
+    printf("%s%zu %s, %s, in ", clear ? "removed " : "", use.entries, use.entries == 1 ? "prompt" : "prompts",
+           cmd_bytes(use.bytes, bytes));
     cmd_print(stdout, folder);
     putchar('\n');
-    return cmd_finish(0);
+    return 0;
 }

@@ -1,11 +1,14 @@
 /* cmd_decode.c - `sluice decode`: pictures from the latents that a stopped batch
  * with deferred decoding has left. The latents stay where they are. */
 #include "engine/pipeline.h"
+#include "engine/record.h"
+#include "engine/setting.h"
 #include "tui/cmd.h"
 #include "tui/cmd_options.h"
 
 #include <getopt.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct cmd_option own[] = {
@@ -27,6 +30,7 @@ static const struct cmd_command command = {
              "Makes pictures from latents that --decode deferred has kept, with the settings\n"
              "they were made with written into the PNG.\n",
     .own = own,
+    .sampled = true,
     .take = take,
 };
 
@@ -61,6 +65,44 @@ static bool output_name(struct job *j, const char *latent, const char *given, st
     return job_set_string(&j->out, path, e);
 }
 
+/* What changes the picture is as the batch had it, where no option says otherwise;
+ * a profile's way to the same picture stays. */
+static bool take_settings(struct job *j, const char *latent, const struct cmd_options *o, const struct model *m,
+                          struct err *e)
+{
+    struct record r;
+    struct tensor t;
+    struct job usual = { 0 };
+    if (!record_read_latent(&r, &t, latent, e))
+        return false;
+    free(t.data);
+    bool ok = job_init(&usual, m, e), recorded = r.json[0];
+    for (int i = 0; ok && i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        if (o->value[i] || !(s->scope & SETTING_PROFILE && s->scope & SETTING_PICTURE))
+            continue;
+        char *text = record_text(&r, s->name);
+        if (!text && recorded && (strcmp(s->name, "vae") || j->vae == VAE_TILES))
+            text = setting_text(&usual, s);
+        ok = !text || setting_set(j, s, text, e) == SETTING_SET || err_prefix(e, "%s", latent);
+        free(text);
+    }
+    char *model = record_text(&r, "model");
+    if (ok && model && strcmp(model, m->name)) {
+        fputs("sluice: ", stderr);
+        cmd_print(stderr, latent);
+        fputs(" was made with the model ", stderr);
+        cmd_print(stderr, model);
+        fputs(", and this is ", stderr);
+        cmd_print(stderr, m->name);
+        fputs(": give the same one with -m\n", stderr);
+    }
+    free(model);
+    job_free(&usual);
+    record_free(&r);
+    return ok;
+}
+
 int cmd_decode(int argc, char **argv)
 {
     struct err e = { 0 };
@@ -69,7 +111,7 @@ int cmd_decode(int argc, char **argv)
     char path[MODEL_PATH_MAX];
     int status = cmd_options_read(&options, &command, &out, argc, argv);
     if (status != CMD_GO)
-        return cmd_finish(status);
+        return status;
     if (optind == argc || (out && optind + 1 != argc)) {
         cmd_options_free(&options);
         return optind == argc ? cmd_usage("decode", "no latent is named")
@@ -82,11 +124,11 @@ int cmd_decode(int argc, char **argv)
     bool ok = cmd_options_model(&options, path, &e) && model_open(&m, path, true, &e) && pipeline_new(&p, &m, &e);
     for (int i = optind; ok && i < argc; i++) {
         struct pipeline_hooks hooks = { .emit = on_event };
-        ok = cmd_options_job(&options, &m, &j, &e) && output_name(&j, argv[i], out, &e) &&
-             pipeline_decode(p, &j, argv[i], &hooks, &e);
+        ok = cmd_options_job(&options, &m, &j, &e) && take_settings(&j, argv[i], &options, &m, &e) &&
+             output_name(&j, argv[i], out, &e) && pipeline_decode(p, &j, argv[i], &hooks, &e);
         job_free(&j);
     }
     pipeline_free(p);
     cmd_options_free(&options);
-    return cmd_finish(ok ? 0 : cmd_fail(&e));
+    return ok ? 0 : cmd_fail(&e);
 }

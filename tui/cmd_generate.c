@@ -273,6 +273,8 @@ static bool add_prompts_of(struct job *j, const struct preset *p, int *prompts, 
     char *text = file_read(path, PROMPTS_FILE_MAX, &bytes, e), *rest = text, *line;
     bool ok = text && (strlen(text) == bytes || err_set(e, ERR_INPUT, "%s: not a text file: it holds a 0 byte", path));
     int before = *prompts;
+    if (ok && !strncmp(text, "\xef\xbb\xbf", 3)) /* a byte order mark is no part of the first prompt */
+        rest += 3;
     while (ok && (line = strsep(&rest, "\n"))) {
         line[strcspn(line, "\r")] = '\0';
         if (line[strspn(line, " \t")] && *line != '#')

@@ -45,6 +45,11 @@ static const char *group_of(const struct setting *s)
     return s->scope & SETTING_PRESET ? "The picture:" : s->scope & SETTING_PROFILE ? "Its memory:" : "This run:";
 }
 
+static bool has_setting(const struct cmd_command *c, const struct setting *s)
+{
+    return !c->sampled || s->scope & SETTING_PROFILE || !(s->scope & SETTING_PRESET);
+}
+
 static void print_help(const struct cmd_command *c)
 {
     const char *group = "";
@@ -58,6 +63,8 @@ static void print_help(const struct cmd_command *c)
     for (int i = 0; i < setting_count(); i++) {
         const struct setting *s = setting_at(i);
         char name[NAME_MAX_BYTES];
+        if (!has_setting(c, s))
+            continue;
         if (strcmp(group, group_of(s)))
             printf("\n%s\n", group_of(s));
         group = group_of(s);
@@ -96,7 +103,8 @@ static void table_make(struct table *t, const struct cmd_command *c)
     table_add(t, "help", 'h', false);
     assert(t->n <= OWN_MAX && setting_count() <= CMD_SETTINGS_MAX);
     for (int i = 0; i < setting_count(); i++)
-        table_add(t, option_name(setting_at(i), t->name[i]), SETTING_LETTER + i, true);
+        if (has_setting(c, setting_at(i)))
+            table_add(t, option_name(setting_at(i), t->name[i]), SETTING_LETTER + i, true);
 }
 
 /* A value that cannot be read is wrong usage; one out of range is a wrong value. */
@@ -212,7 +220,8 @@ bool cmd_options_job(const struct cmd_options *o, const struct model *m, struct 
     bool ok = job_init(j, m, e);
     j->random_seed = true;
     if (o->preset.model[0] && strcasecmp(o->preset.model, m->name))
-        fprintf(stderr, "sluice: the preset %s is made for %s\n", o->preset.name, o->preset.model);
+        fprintf(stderr, "sluice: the preset %s is made for %s, and this model is %s\n", o->preset.name, o->preset.model,
+                m->name);
     /* a profile asks for the size that the picture will have */
     ok = ok && (!o->preset_name || preset_apply(&o->preset, j, e)) &&
          (!size || setting_set(j, setting_find("size"), size, e) == SETTING_SET) &&

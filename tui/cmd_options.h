@@ -21,6 +21,7 @@ struct cmd_command {
     const char *usage; /* begins its help */
     const char *notes; /* ends it */
     const struct cmd_option *own;
+    bool sampled; /* it begins at a latent: the settings that make one are no options of it */
     /* One of its own options was given. 0, or the exit status (cmd_usage). */
     int (*take)(void *to, int letter, const char *value);
 };

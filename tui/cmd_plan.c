@@ -145,7 +145,7 @@ static void print_title(const struct plan *p, const struct job *j, const struct 
         printf(" of %s", cmd_bytes(p->budget, a));
     printf(", in %s", stage_name(phase_stage(plan_top(p))));
     if (plan_seconds(p) > 0)
-        printf("; about %s", seconds_text(plan_seconds(p), a));
+        printf("; about %s%s", seconds_text(plan_seconds(p), a), job_pictures(j) > 1 ? " for each picture" : "");
     puts("\n");
 }
 
@@ -182,7 +182,7 @@ int cmd_plan(int argc, char **argv)
     bool json = false;
     int status = cmd_options_read(&options, &command, &json, argc, argv);
     if (status != CMD_GO)
-        return cmd_finish(status);
+        return status;
     if (optind != argc) {
         cmd_options_free(&options);
         return cmd_usage("plan", "%s: it takes no arguments", argv[optind]);
@@ -196,7 +196,7 @@ int cmd_plan(int argc, char **argv)
     if (ok && notice[0])
         fprintf(stderr, "sluice: %s\n", notice);
     ok = ok && pipeline_new(&p, &m, &e) && pipeline_measure(p, &j, &e) && pipeline_plan(p, &j, &plan, less, &e);
-    if (ok && less[0])
+    if (less[0])
         fprintf(stderr, "sluice: %s\n", less);
     if (ok && json)
         print_json(&plan, &j);
@@ -206,5 +206,5 @@ int cmd_plan(int argc, char **argv)
     pipeline_free(p);
     job_free(&j);
     cmd_options_free(&options);
-    return cmd_finish(ok ? 0 : cmd_fail(&e));
+    return ok ? 0 : cmd_fail(&e);
 }
