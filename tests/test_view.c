@@ -569,6 +569,13 @@ static void test_job_from_start_to_end(void **state)
     has(v, "» T5          ███▒");
     has(v, "· VAE                      -"); /* unknown is not 0 */
     has(v, "engine 6.9 GB    RSS 61.0 MB");
+    ev = about(EVENT_MEMORY, 7); /* under a budget: what the arena holds, not the files */
+    ev.memory = (struct event_memory){ .used_bytes = 6900000000, .arena_bytes = 8000000000, .rss = 61000000 };
+    ev.memory.activations[STAGE_T5] = 1500000000;
+    ev.memory.weights[STAGE_T5] = 9500000000;
+    ev.memory.on_device[STAGE_T5] = 300000000;
+    news(v, ev);
+    has(v, "1.8 GB");
     ev = about(EVENT_PROGRESS, 7);
     ev.stage = STAGE_FLUX;
     ev.step = 5;

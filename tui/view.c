@@ -1016,9 +1016,17 @@ static void draw_settings(struct view *v, struct grid *g, const struct layout *l
     }
 }
 
+/* Of weights: under a budget what the arena holds of them, else the mapped files. */
+static size_t weight_bytes(const struct view *v, enum stage s)
+{
+    size_t on_device = 0;
+    for (enum stage i = 0; i < STAGE_COUNT; i++) on_device += v->memory.on_device[i];
+    return on_device ? v->memory.on_device[s] : v->memory.weights[s];
+}
+
 static size_t stage_bytes(const struct view *v, enum stage s)
 {
-    return v->memory.activations[s] + v->memory.weights[s];
+    return v->memory.activations[s] + weight_bytes(v, s);
 }
 
 static void draw_stage(const struct view *v, struct grid *g, struct rect r, int y, enum stage s, size_t most)
@@ -1032,7 +1040,7 @@ static void draw_stage(const struct view *v, struct grid *g, struct rect r, int 
     draw_text(g, r, r.x, y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, now ? "»" : past ? "◆" : "·");
     draw_text(g, r, r.x + 2, y, now ? COLOUR_ACCENT : COLOUR_TEXT, now ? CELL_BOLD : 0, stage_name(s));
     if (bar > 0 && bytes && most)
-        draw_bar(g, r, r.x + 14, y, bar - 1, (double)v->memory.weights[s] / (double)most,
+        draw_bar(g, r, r.x + 14, y, bar - 1, (double)weight_bytes(v, s) / (double)most,
                  (double)v->memory.activations[s] / (double)most);
     draw_right(g, r, y, bytes ? COLOUR_TEXT : COLOUR_DIM, 0, draw_size(bytes, buf));
 }
