@@ -4,6 +4,7 @@
  * says what is wished for; here it is done. Saving a picture a second time
  * happens on a thread of its own, because a disk may be slow. */
 #include "engine/file.h"
+#include "engine/record.h"
 #include "tui/cmd.h"
 #include "tui/cmd_options.h"
 #include "tui/studio.h"
@@ -19,7 +20,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -70,7 +70,7 @@ struct saving {
     struct image *image;
     char path[PATH_BYTES];
     char from[PATH_BYTES]; /* the result's own file, to be copied as it is; "": none */
-    char *parameters;      /* owned, or NULL */
+    struct record record;  /* of the picture, should its file have gone; empty: its job is unknown */
     bool ok;
     struct err e;
 };
@@ -153,11 +153,11 @@ static bool copy_file(const char *from, const char *to, struct err *e)
 static void *save_thread(void *of)
 {
     struct saving *s = of;
-    struct image_text text = { "parameters", s->parameters };
 
     /* The file carries every setting; if it has gone, the pixels are still here. */
     s->ok = (s->from[0] && copy_file(s->from, s->path, NULL)) ||
-            image_write_png(s->image, s->path, &text, s->parameters ? 1 : 0, &s->e);
+            (s->record.json ? record_write_png(&s->record, s->image, s->path, &s->e)
+                            : image_write_png(s->image, s->path, NULL, 0, &s->e));
     if (write(s->done_pipe[1], "", 1) < 0) {}
     return NULL;
 }
@@ -185,15 +185,9 @@ static void start_saving(struct studio *s, const char *path)
     }
     snprintf(v->path, sizeof v->path, "%s", path);
     snprintf(v->from, sizeof v->from, "%s", r.path);
-    free(v->parameters);
-    v->parameters = NULL;
-    /* The line that other programs read, as the engine writes it. */
-    if (r.job && asprintf(&v->parameters,
-                          "%s\nSteps: %d, Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: %g, "
-                          "Seed: %" PRIu64 ", Size: %dx%d, Model: %s",
-                          r.job->prompt, r.job->steps, (double)r.job->guidance, r.seed, r.job->width, r.job->height,
-                          s->calls->model(s->engine)->name) < 0)
-        v->parameters = NULL;
+    record_free(&v->record);
+    if (r.job)
+        record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps, NULL);
     v->ok = false;
     err_clear(&v->e);
     v->image = image_copy(r.image, &e);
@@ -230,19 +224,13 @@ static void generate(struct studio *s)
 {
     struct job j = { 0 };
     struct err e = { 0 };
-    bool random_seed = false;
     uint64_t id = 0;
-    uint32_t seed;
 
-    if (!view_request(s->view, &j, &random_seed, &e)) {
+    if (!view_request(s->view, &j, &j.random_seed, &e)) {
         view_refused(s->view, e.text);
         return;
     }
-    if (random_seed) {
-        /* 32 bits: enough to never meet again, short enough to copy by hand. */
-        if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = (uint32_t)time(NULL);
-        j.seed = seed;
-    }
+    job_draw_seed(&j);
     if (!choose_name(s, &j, &e)) {
         view_refused(s->view, e.text);
     } else if (!s->calls->submit(s->engine, &j, &id, &e)) {
@@ -431,7 +419,7 @@ done:
     release_signals();
     calls->stop(g);
     end_saving(&s, false);
-    free(s.saving.parameters);
+    record_free(&s.saving.record);
     for (int i = 0; i < 2; i++)
         if (s.saving.done_pipe[i] >= 0) close(s.saving.done_pipe[i]);
     view_free(s.view);
