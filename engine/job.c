@@ -24,16 +24,6 @@ const char *precision_name(enum precision p)
     return precisions[p].name;
 }
 
-bool precision_from_name(enum precision *out, const char *name)
-{
-    for (int i = 0; i < PRECISION_COUNT_; i++)
-        if (!strcmp(name, precisions[i].name)) {
-            *out = (enum precision)i;
-            return true;
-        }
-    return false;
-}
-
 enum dtype precision_dtype(enum precision p)
 {
     return precisions[p].dtype;

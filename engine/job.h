@@ -23,7 +23,6 @@ enum { JOB_AUTO = 0, JOB_OFF = -1, JOB_AUTO_PRECISION = -1 };
 
 enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_FP16, PRECISION_COUNT_ };
 const char *precision_name(enum precision p); /* "fp32", "bf16", "fp16" */
-bool precision_from_name(enum precision *out, const char *name);
 enum dtype precision_dtype(enum precision p);
 
 /* How a job uses memory: what a profile sets. None of these changes the picture
@@ -39,7 +38,7 @@ enum transformer_weights {
     TRANSFORMER_RESIDENT, /* all; refused if the budget does not hold them */
     TRANSFORMER_OFFLOAD,  /* none: all streamed in every step */
 };
-/* Which attention a device with several runs. The cpu device has one, and says so. */
+/* Which attention a device with several runs. The cpu device has one of its own. */
 enum attention_mode { ATTENTION_AUTO, ATTENTION_FLASH, ATTENTION_EFFICIENT, ATTENTION_MATH, ATTENTION_CPU };
 enum vae_mode {
     VAE_AUTO,  /* whole if it fits the budget, else bands */

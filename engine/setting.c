@@ -209,16 +209,15 @@ static enum setting_result set_bool(bool *field, const struct setting *s, const 
 
 static enum setting_result set_seed(struct job *j, const struct setting *s, const char *text, struct err *e)
 {
+    bool random = !strcmp(text, "random");
     char *end;
     errno = 0;
     uint64_t n = strtoull(text, &end, 10);
-    j->random_seed = !strcmp(text, "random") || j->random_seed;
-    if (!strcmp(text, "random"))
-        return SETTING_SET;
-    if (!isdigit((unsigned char)text[0]) || errno || *end)
+    if (!random && (!isdigit((unsigned char)text[0]) || errno || *end))
         return malformed(s, text, e, "not 0 to 2^64-1 or random");
-    j->seed = n;
-    j->random_seed = false;
+    j->random_seed = random;
+    if (!random)
+        j->seed = n;
     return SETTING_SET;
 }
 

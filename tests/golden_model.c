@@ -4,6 +4,7 @@
 #include "engine/safetensors.h"
 #include "engine/synth.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
 #include <setjmp.h>
@@ -22,6 +23,25 @@ void scratch_make(char dir[FILE_PATH_MAX])
     snprintf(dir, FILE_PATH_MAX, "%s/sluice-test-XXXXXX", tmp && *tmp ? tmp : "/tmp");
     if (!mkdtemp(dir))
         fail_msg("%s: %s", dir, strerror(errno));
+}
+
+void scratch_make_cache(char dir[FILE_PATH_MAX])
+{
+    if (!access("/dev/shm", W_OK))
+        setenv("TMPDIR", "/dev/shm", 1);
+    scratch_make(dir);
+    setenv("XDG_CACHE_HOME", dir, 1);
+}
+
+int scratch_entries(const char *path)
+{
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    int n = 0;
+    for (const struct dirent *f; (f = readdir(d));)
+        n += strcmp(f->d_name, ".") && strcmp(f->d_name, "..");
+    closedir(d);
+    return n;
 }
 
 static int remove_entry(const char *path, const struct stat *s, int flag, struct FTW *f)

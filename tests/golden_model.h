@@ -11,6 +11,13 @@
 void scratch_make(char dir[FILE_PATH_MAX]);
 void scratch_remove(const char *dir); /* "" is fine */
 
+/* The same in memory where the system has it (what is synced takes a disk seconds), and
+ * XDG_CACHE_HOME is there. */
+void scratch_make_cache(char dir[FILE_PATH_MAX]);
+
+/* How many files and folders are in a folder. */
+int scratch_entries(const char *path);
+
 /* "dir/name" into buf, which it returns. */
 const char *path_in(const char *dir, const char *name, char buf[FILE_PATH_MAX]);
 

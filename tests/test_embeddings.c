@@ -14,7 +14,6 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
@@ -105,26 +104,12 @@ static void assert_refused(int n, const char *what)
         fail_msg("expected a reason with \"%s\", got \"%s\"", what, e.text);
 }
 
-static int files_in(const char *path)
-{
-    DIR *d = opendir(path);
-    assert_non_null(d);
-    int n = 0;
-    for (const struct dirent *f; (f = readdir(d));)
-        n += strcmp(f->d_name, ".") && strcmp(f->d_name, "..");
-    closedir(d);
-    return n;
-}
-
 /* Every case starts without a cache folder. */
 static int fresh(void **state)
 {
     (void)state;
     scratch_remove(scratch);
-    if (!access("/dev/shm", W_OK))
-        setenv("TMPDIR", "/dev/shm", 1); /* a store is synced, and hundreds of that take a disk seconds */
-    scratch_make(scratch);
-    setenv("XDG_CACHE_HOME", scratch, 1);
+    scratch_make_cache(scratch);
     unsetenv("SLUICE_CACHE_BYTES");
     struct err e = { 0 };
     return cache_path(folder, "embeddings", &e) ? 0 : -1;
@@ -414,7 +399,7 @@ static void test_hit_and_miss(void **state)
     assert_false(load(2));
     assert_stores(1); /* once more, over itself */
     assert_true(load(1));
-    assert_int_equal(files_in(folder), 1);
+    assert_int_equal(scratch_entries(folder), 1);
     struct embeddings_use use;
     struct err e = { 0 };
     assert_true(embeddings_use(&use, &e));
@@ -583,7 +568,7 @@ static void test_no_files(void **state)
     struct embeddings_use use;
     assert_false(embeddings_clear(&use, &e));
     assert_true(there(inside));
-    assert_int_equal(files_in(folder), 1);
+    assert_int_equal(scratch_entries(folder), 1);
 }
 
 static void test_foreign_files_stay(void **state)
@@ -607,7 +592,7 @@ static void test_foreign_files_stay(void **state)
     assert_true(embeddings_clear(&use, &e));
     assert_int_equal(use.entries, 1);
     assert_false(load(2));
-    assert_int_equal(files_in(folder), 4);
+    assert_int_equal(scratch_entries(folder), 4);
     assert_true(embeddings_use(&use, &e));
     assert_int_equal(use.entries, 0);
 }
@@ -649,7 +634,7 @@ static void test_bound(void **state)
     snprintf(text, sizeof text, "%lld", (long long)st.st_size);
     setenv("SLUICE_CACHE_BYTES", text, 1);
     assert_stores(6);
-    assert_int_equal(files_in(folder), 1);
+    assert_int_equal(scratch_entries(folder), 1);
     assert_true(load(6));
     snprintf(text, sizeof text, "%lld", (long long)st.st_size - 1);
     setenv("SLUICE_CACHE_BYTES", text, 1);
@@ -711,7 +696,7 @@ static void test_full_disk(void **state)
         setrlimit(RLIMIT_FSIZE, &old);
         if (ok || e.kind != ERR_IO)
             fail_msg("%llu bytes: \"%s\"", (unsigned long long)bytes, e.text);
-        assert_int_equal(files_in(folder), 1);
+        assert_int_equal(scratch_entries(folder), 1);
     }
     assert_true(load(1));
     assert_stores(2);
@@ -769,7 +754,7 @@ static void test_processes(void **state)
         assert_int_equal(WEXITSTATUS(status), 0);
     }
     assert_stores(9);
-    assert_true(files_in(folder) <= 2);
+    assert_true(scratch_entries(folder) <= 2);
     assert_true(load(9));
 }
 

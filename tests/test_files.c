@@ -19,7 +19,6 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <math.h>
@@ -84,17 +83,6 @@ static void folder_new(const char *path)
 {
     remove_tree(path);
     assert_int_equal(mkdir(path, 0777), 0);
-}
-
-static int entries_in(const char *path)
-{
-    DIR *d = opendir(path);
-    assert_non_null(d);
-    int n = 0;
-    for (const struct dirent *f; (f = readdir(d));)
-        n += strcmp(f->d_name, ".") && strcmp(f->d_name, "..");
-    closedir(d);
-    return n;
 }
 
 static void write_text(const char *path, const char *text)
@@ -396,10 +384,10 @@ static void test_writer_refuses(void **state)
     assert_says(&e, "less data");
     err_clear(&e);
     assert_fine(safetensors_create(&w, path, twice, 1, &e), &e);
-    assert_int_equal(entries_in(in("w")), 1); /* the temporary file */
+    assert_int_equal(scratch_entries(in("w")), 1); /* the temporary file */
     safetensors_abandon(w);
     safetensors_abandon(NULL);
-    assert_int_equal(entries_in(in("w")), 0);
+    assert_int_equal(scratch_entries(in("w")), 0);
 
     /* an older file survives a failure, and is replaced by a success */
     write_text(path, "old");
@@ -409,7 +397,7 @@ static void test_writer_refuses(void **state)
     free(text);
     err_clear(&e);
     assert_fine(safetensors_write(path, twice, 1, &e), &e);
-    assert_int_equal(entries_in(in("w")), 1);
+    assert_int_equal(scratch_entries(in("w")), 1);
 
     assert_false(safetensors_write(in("w/none/f"), twice, 1, &e));
     assert_says(&e, "w/none/f");
@@ -446,7 +434,7 @@ static void test_disk_full(void **state)
     assert_says(&e2, "limit");
     assert_int_equal(e2.kind, ERR_IO);
     assert_says(&e3, "full/c");
-    assert_int_equal(entries_in(in("full")), 0);
+    assert_int_equal(scratch_entries(in("full")), 0);
 
     if (access("/dev/full", W_OK) == 0) {
         err_clear(&e);
@@ -1196,7 +1184,7 @@ static void test_synth_checkpoint(void **state)
     folder_new(in("mine"));
     err_clear(&e);
     assert_false(synth_write(in("mine"), &o, in("tok"), stop_half_way, &reached, &e));
-    assert_int_equal(entries_in(in("mine")), 0); /* the folder itself was the caller's */
+    assert_int_equal(scratch_entries(in("mine")), 0); /* the folder itself was the caller's */
 
     err_clear(&e);
     o.arch = "flux-2";

@@ -27,10 +27,7 @@ static int fresh(void **state)
 {
     (void)state;
     scratch_remove(scratch);
-    if (!access("/dev/shm", W_OK))
-        setenv("TMPDIR", "/dev/shm", 1); /* a store is synced, and hundreds of that take a disk seconds */
-    scratch_make(scratch);
-    setenv("XDG_CACHE_HOME", scratch, 1);
+    scratch_make_cache(scratch);
     struct err e = { 0 };
     return cache_path(kept, "rates.json", &e) ? 0 : -1;
 }

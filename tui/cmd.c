@@ -7,11 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-int cmd_fail(const struct err *e)
+void cmd_say(const char *text)
 {
     fputs("sluice: ", stderr);
-    cmd_print(stderr, e->text);
+    cmd_print(stderr, text);
     fputc('\n', stderr);
+}
+
+int cmd_fail(const struct err *e)
+{
+    cmd_say(e->text);
     return 1;
 }
 

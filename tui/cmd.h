@@ -21,7 +21,9 @@ int cmd_profile(int argc, char **argv);
 int cmd_decode(int argc, char **argv);
 int cmd_cache(int argc, char **argv);
 
-/* "sluice: text" on stderr; returns 1. */
+/* "sluice: text" on stderr. */
+void cmd_say(const char *text);
+/* The same of a failure; returns 1. */
 int cmd_fail(const struct err *e);
 
 /* "sluice COMMAND: ...; see sluice COMMAND --help" on stderr; returns 2. */

@@ -38,9 +38,7 @@ static void on_event(void *user, struct event *ev)
 {
     (void)user;
     if (ev->kind == EVENT_NOTICE) {
-        fputs("sluice: ", stderr);
-        cmd_print(stderr, ev->text);
-        fputc('\n', stderr);
+        cmd_say(ev->text);
     } else if (ev->kind == EVENT_DONE) {
         cmd_print(stdout, ev->text);
         printf("  %dx%d, %.2f s\n", ev->width, ev->height, ev->seconds);

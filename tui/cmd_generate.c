@@ -163,9 +163,7 @@ static void print_event(const struct console *c, const struct event *ev)
         break;
     case EVENT_NOTICE:
         clear_bar(c);
-        fputs("sluice: ", stderr);
-        cmd_print(stderr, ev->text);
-        fputc('\n', stderr);
+        cmd_say(ev->text);
         break;
     case EVENT_DONE:
         clear_bar(c);
@@ -186,9 +184,7 @@ static void print_event(const struct console *c, const struct event *ev)
         break;
     case EVENT_FAILED:
         clear_bar(c);
-        fputs("sluice: ", stderr);
-        cmd_print(stderr, ev->text);
-        fputc('\n', stderr);
+        cmd_say(ev->text);
         break;
     default:
         break;
@@ -325,7 +321,7 @@ int cmd_generate(int argc, char **argv)
     cmd_options_free(&options);
     if (ok) {
         if (notice[0])
-            fprintf(stderr, "sluice: %s\n", notice);
+            cmd_say(notice);
         job_draw_seed(&job);
         status = generate(&job, path, &request.console);
     } else {

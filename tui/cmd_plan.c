@@ -194,10 +194,10 @@ int cmd_plan(int argc, char **argv)
     bool ok = cmd_options_model(&options, path, &e) && model_open(&m, path, true, &e) &&
               cmd_options_job(&options, &m, &j, &e) && job_check(&j, notice, &e);
     if (ok && notice[0])
-        fprintf(stderr, "sluice: %s\n", notice);
+        cmd_say(notice);
     ok = ok && pipeline_new(&p, &m, &e) && pipeline_measure(p, &j, &e) && pipeline_plan(p, &j, &plan, less, &e);
     if (less[0])
-        fprintf(stderr, "sluice: %s\n", less);
+        cmd_say(less);
     if (ok && json)
         print_json(&plan, &j);
     else if (ok)

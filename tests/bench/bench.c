@@ -207,22 +207,30 @@ static void bench_blocks(const struct flux *f, enum dtype type)
     }
 }
 
+/* What decoding takes of the arena; *flops, if wanted, gets its operations. */
+static size_t vae_peak(const struct vae *v, enum dtype type, const struct vae_options *o, int side, double *flops)
+{
+    struct err e = { 0 };
+    struct device *d;
+    struct count_device c;
+    if (!cpu_device_new(&d, type, 0, &e))
+        fail(&e);
+    count_device_init(&c, d);
+    vae_decode(v, &c.device, o, side / 8, side / 8, NULL, NULL);
+    if (flops)
+        *flops = (double)count_sum(&c).flops;
+    cpu_device_free(d);
+    return c.device.arena.peak;
+}
+
 static void bench_vae(const struct vae *v, enum dtype type)
 {
     for (int side = 256; side <= 512; side *= 2) {
         struct err e = { 0 };
-        double gemm = gemm_now(type);
-        struct device *d;
-        struct count_device c;
-        if (!cpu_device_new(&d, type, 0, &e))
-            fail(&e);
-        count_device_init(&c, d);
-        vae_decode(v, &c.device, &(struct vae_options){ 0 }, side / 8, side / 8, NULL, NULL);
-        size_t peak = c.device.arena.peak;
-        double flops = (double)count_sum(&c).flops, seconds = 0;
-        cpu_device_free(d);
+        double gemm = gemm_now(type), flops, seconds = 0;
+        size_t peak = vae_peak(v, type, &(struct vae_options){ 0 }, side, &flops);
         void *memory;
-        d = device_with_arena(type, peak, &memory);
+        struct device *d = device_with_arena(type, peak, &memory);
         float *latent = malloc((size_t)side * (size_t)side / 64 * 16 * sizeof *latent);
         float *image = malloc((size_t)side * (size_t)side * 3 * sizeof *image);
         if (!latent || !image)
@@ -393,20 +401,6 @@ static void bench_hoist(const struct flux *f, enum dtype type)
 
 /* --- the VAE's modes ---------------------------------------------------------------------------- */
 
-static size_t vae_peak(const struct vae *v, enum dtype type, const struct vae_options *o, int side)
-{
-    struct err e = { 0 };
-    struct device *d;
-    struct count_device c;
-    if (!cpu_device_new(&d, type, 0, &e))
-        fail(&e);
-    count_device_init(&c, d);
-    vae_decode(v, &c.device, o, side / 8, side / 8, NULL, NULL);
-    size_t peak = c.device.arena.peak;
-    cpu_device_free(d);
-    return peak;
-}
-
 static void bench_vae_modes(const struct vae *v, enum dtype type)
 {
     enum { SIDE = 512 };
@@ -419,7 +413,7 @@ static void bench_vae_modes(const struct vae *v, enum dtype type)
     rng_normal(RNG_PHILOX, 0, latent, SIDE * SIDE / 64 * 16);
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         struct err e = { 0 };
-        size_t peak = vae_peak(v, type, &modes[i], SIDE);
+        size_t peak = vae_peak(v, type, &modes[i], SIDE, NULL);
         void *memory;
         struct device *d = device_with_arena(type, peak, &memory);
         double seconds = 0;
@@ -438,7 +432,7 @@ static void bench_vae_modes(const struct vae *v, enum dtype type)
             snprintf(name, sizeof name, "tiles of %d px", modes[i].tile * 8);
         printf("  VAE decode    %dx%d %-5s %-16s %6.2f s  %.2f of whole   (peak %.0f MB; at 1024x1024 %.0f MB)\n", SIDE, SIDE,
                dtype_name(type), name, seconds, seconds / whole, (double)peak * 1e-6,
-               (double)vae_peak(v, type, &modes[i], 1024) * 1e-6);
+               (double)vae_peak(v, type, &modes[i], 1024, NULL) * 1e-6);
         free(memory);
         cpu_device_free(d);
     }
