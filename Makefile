@@ -20,7 +20,7 @@ say = $(if $(V),,@echo "  $(1)  $(2)")
 
 PACKAGES := gcc make libdnnl-dev libjansson-dev libutf8proc-dev libpng-dev libyaml-dev \
             libstb-dev libncurses-dev libsixel-dev nettle-dev
-TEST_PACKAGES := libcmocka-dev libvterm-dev tmux xterm xvfb x11-apps xdotool imagemagick xfonts-base
+TEST_PACKAGES := g++ libcmocka-dev libvterm-dev tmux xterm xvfb x11-apps xdotool imagemagick xfonts-base
 
 OPT ?= -O3 -g
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
@@ -29,7 +29,10 @@ SLUICE_CFLAGS := -std=gnu11 $(OPT) $(WARN) -fno-math-errno -fno-trapping-math -f
 SLUICE_LDFLAGS := -pthread -fopenmp $(LDFLAGS)
 LIBS := -ldnnl -ljansson -lutf8proc -lyaml -lnettle -lpng -lz -lncursesw -ltinfo -lsixel -lm
 
-LIB_SRC := $(wildcard kernels/*.c engine/*.c)
+# Of the CUDA device the program itself has only what loads the module.
+CUDA_SRC := $(wildcard kernels/cuda_*.c)
+CUDA_KERNELS := $(wildcard kernels/cuda_*.cu)
+LIB_SRC := $(filter-out $(CUDA_SRC),$(wildcard kernels/*.c engine/*.c))
 TUI_SRC := $(wildcard tui/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
 TEST_HELP := $(filter-out $(TEST_SRC),$(wildcard tests/*.c))
@@ -41,7 +44,24 @@ TUI_LINK := $(filter-out $(B)/tui/main.o,$(TUI_OBJ))
 HELP_OBJ := $(TEST_HELP:%.c=$(B)/%.o)
 TESTS := $(TEST_SRC:tests/%.c=$(B)/tests/%)
 
-all: $(B)/sluice cuda-note
+# --- the CUDA device ------------------------------------------------------------
+# A module of its own, that the program loads if it can. Needs nvcc with cuBLAS, and
+# cuDNN 9: in the toolkit, the system's folders, or as pip installs it (CUDNN_HOME=).
+NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_HOME ?= $(if $(NVCC),$(patsubst %/bin/nvcc,%,$(realpath $(NVCC))))
+CUDNN_HOME ?= $(firstword $(foreach d,$(CUDA_HOME) /usr /usr/local \
+    $(wildcard $(VIRTUAL_ENV)/lib/python3*/site-packages/nvidia/cudnn $(HOME)/.local/lib/python3*/site-packages/nvidia/cudnn \
+               /usr/lib/python3*/dist-packages/nvidia/cudnn /usr/local/lib/python3*/*-packages/nvidia/cudnn),\
+    $(if $(wildcard $(d)/include/cudnn.h $(d)/include/*/cudnn.h),$(d))))
+CUDNN_INCLUDE := $(patsubst %/cudnn.h,%,$(firstword $(wildcard $(CUDNN_HOME)/include/cudnn.h $(CUDNN_HOME)/include/*/cudnn.h)))
+CUDA_LIBS := $(firstword $(foreach d,lib64 lib targets/x86_64-linux/lib,$(if $(wildcard $(CUDA_HOME)/$(d)/libcublasLt.so),$(CUDA_HOME)/$(d))))
+CUDA_LACKS := $(if $(NVCC),$(if $(CUDA_LIBS),$(if $(CUDNN_INCLUDE),,cuDNN),cuBLAS),nvcc)
+CUDA_MODULE := $(if $(CUDA_LACKS),,$(B)/libsluice-cuda.so)
+CUDA_ARCH ?= 75 80 86 89 90 100 120
+# What of the program the module needs as well.
+CUDA_SHARED := kernels/err.c kernels/tensor.c kernels/arena.c kernels/device.c
+
+all: $(B)/sluice $(CUDA_MODULE) cuda-note
 
 $(B)/sluice: $(LIB_OBJ) $(TUI_OBJ)
 	$(call say,LD,$@)
@@ -66,8 +86,55 @@ $(B)/bench: $(BENCH_SRC:%.c=$(B)/%.o) $(LIB_OBJ)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS)
 
+# --- the CUDA device's module --------------------------------------------------
+CUDA_CFLAGS := $(SLUICE_CFLAGS) -fPIC -fvisibility=hidden
+CUDA_OBJ := $(CUDA_SRC:%.c=$(B)/cuda/%.o) $(CUDA_SHARED:%.c=$(B)/cuda/%.o) $(CUDA_KERNELS:%.cu=$(B)/cuda/%.cu.o)
+
+$(B)/cuda/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$< (cuda))
+	$(Q)$(CC) $(CUDA_CFLAGS) -isystem $(CUDA_HOME)/include -isystem $(CUDNN_INCLUDE) -MMD -MP -c -o $@ $<
+
+$(B)/cuda/%.cu.o: %.cu Makefile
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<)
+	$(Q)$(NVCC) -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-fvisibility=hidden -Werror all-warnings \
+	    $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
+	    -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH)) \
+	    -Xptxas -v --threads 0 -MMD -MP -c -o $@ $< 2>$@.registers || { cat $@.registers >&2; exit 1; }
+
+$(B)/libsluice-cuda.so: $(CUDA_OBJ)
+	$(call say,LD,$@)
+	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBS) -lcublasLt \
+	    -Xlinker -rpath,$(CUDA_LIBS):$(CUDNN_HOME)/lib:$(CUDNN_HOME)/lib64 -Xlinker --exclude-libs,ALL
+
+# The same module for the processor: a runtime that only pretends to be one, for tests.
+FAKE_OBJ := $(CUDA_SRC:%.c=$(B)/fake/%.o) $(CUDA_SHARED:%.c=$(B)/fake/%.o) $(CUDA_KERNELS:%.cu=$(B)/fake/%.cu.o) \
+            $(patsubst %.cpp,$(B)/fake/%.o,$(wildcard tests/cuda/*.cpp))
+FAKE_CXXFLAGS := -std=gnu++17 $(OPT) -Wall -Wextra -Werror -Wno-unknown-pragmas -fno-math-errno -fno-trapping-math \
+                 -ffp-contract=off -pthread -fopenmp -fPIC -fvisibility=hidden -Itests/cuda/include -I. -D_GNU_SOURCE $(CXXFLAGS)
+
+$(B)/fake/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$< (fake))
+	$(Q)$(CC) $(CUDA_CFLAGS) -Itests/cuda/include -MMD -MP -c -o $@ $<
+
+$(B)/fake/%.cu.o: %.cu Makefile
+	@mkdir -p $(@D)
+	$(call say,CXX,$< (fake))
+	$(Q)$(CXX) $(FAKE_CXXFLAGS) -MMD -MP -x c++ -c -o $@ $<
+
+$(B)/fake/%.o: %.cpp Makefile
+	@mkdir -p $(@D)
+	$(call say,CXX,$<)
+	$(Q)$(CXX) $(FAKE_CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/fake/libsluice-cuda.so: $(FAKE_OBJ)
+	$(call say,LD,$@)
+	$(Q)$(CXX) $(SLUICE_LDFLAGS) -shared -o $@ $^
+
 cuda-note:
-	@command -v nvcc >/dev/null 2>&1 || echo "CUDA device left out: nvcc was not found (the CPU device does everything)"
+	$(if $(CUDA_LACKS),@echo "CUDA device left out: $(CUDA_LACKS) was not found (the CPU device does everything)",@:)
 
 # --- the two commands ---------------------------------------------------------
 run: setup-build
@@ -77,7 +144,7 @@ run: setup-build
 check: setup-check
 	@$(MAKE) --no-print-directory check-built
 
-check-built: all $(TESTS)
+check-built: all $(TESTS) $(B)/fake/libsluice-cuda.so
 	@sh tests/run.sh $(B)
 
 setup-build:
@@ -119,4 +186,5 @@ clean:
 .PHONY: all run check check-built setup-build setup-check bench asan tsan tsan-built install clean cuda-note
 .SECONDARY:
 
--include $(LIB_OBJ:.o=.d) $(TUI_OBJ:.o=.d) $(HELP_OBJ:.o=.d) $(TESTS:=.d) $(BENCH_SRC:%.c=$(B)/%.d)
+-include $(LIB_OBJ:.o=.d) $(TUI_OBJ:.o=.d) $(HELP_OBJ:.o=.d) $(TESTS:=.d) $(BENCH_SRC:%.c=$(B)/%.d) \
+         $(CUDA_OBJ:.o=.d) $(FAKE_OBJ:.o=.d)

@@ -266,6 +266,7 @@ static const struct device_ops cpu_ops = {
     .upload = cpu_upload,
     .download = cpu_download,
     .sync = cpu_sync,
+    .free = cpu_device_free,
 };
 
 bool cpu_device_new(struct device **out, enum dtype compute, int threads, struct err *e)

@@ -5,6 +5,10 @@
 #include "kernels/device.h"
 
 #include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PAGE = 4096 };
 
 static bool ready(struct device *d)
 {
@@ -47,8 +51,71 @@ bool device_sync(struct device *d, struct err *e)
 
 void device_tick(struct device *d, int done, int total)
 {
-    if (ready(d) && d->tick)
+    if (!ready(d))
+        return;
+    if (d->ops->pace)
+        d->ops->pace(d);
+    if (d->tick)
         d->tick(d->user, done, total);
+}
+
+void device_free(struct device *d)
+{
+    if (d)
+        d->ops->free(d);
+}
+
+bool device_take(struct device *d, void **memory, size_t bytes, struct err *e)
+{
+    if (d->ops->take)
+        return d->ops->take(d, memory, bytes, e);
+    if (!posix_memalign(memory, PAGE, bytes))
+        return true;
+    *memory = NULL;
+    return err_set(e, ERR_MEMORY, "%zu bytes of memory were refused", bytes);
+}
+
+void device_give(struct device *d, void *memory)
+{
+    if (d->ops->give)
+        d->ops->give(d, memory);
+    else
+        free(memory);
+}
+
+struct device_memory device_memory(struct device *d)
+{
+    return d->ops->memory ? d->ops->memory(d) : (struct device_memory){ 0 };
+}
+
+bool device_link_pass(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
+{
+    if (d->ops->link_pass)
+        return d->ops->link_pass(d, to, from, bytes, e);
+    memcpy(to, from, bytes);
+    return true;
+}
+
+bool device_link_mark(struct device *d, uint64_t *mark, struct err *e)
+{
+    *mark = 0;
+    return !d->ops->link_mark || d->ops->link_mark(d, mark, e);
+}
+
+bool device_link_after(struct device *d, uint64_t mark, struct err *e)
+{
+    return !d->ops->link_after || d->ops->link_after(d, mark, e);
+}
+
+void device_link_wait(struct device *d, uint64_t mark)
+{
+    if (d->ops->link_wait && device_ok(d))
+        d->ops->link_wait(d, mark);
+}
+
+uint64_t device_work_mark(struct device *d)
+{
+    return d->ops->work_mark && device_ok(d) ? d->ops->work_mark(d) : 0;
 }
 
 struct tensor device_tensor(struct device *d, enum dtype t, int ndim, const int64_t *shape)

@@ -26,22 +26,15 @@
  * allowed" (then y and x are the same view exactly). Rows may be strided; the
  * last dimension is dense. Operands of conv2d are dense as a whole.
  *
- * Devices: cpu (cpu.h), ref (ref.h: naive, double, the truth in tests), count
+ * Devices: cpu (cpu.h), cuda (cuda.h), ref (ref.h: naive, double, the truth in tests), count
  * (count.h: computes nothing, counts bytes and operations). */
 #ifndef SLUICE_DEVICE_H
 #define SLUICE_DEVICE_H
 
+#include "kernels/act.h"
 #include "kernels/arena.h"
 #include "kernels/err.h"
 #include "kernels/tensor.h"
-
-enum act {
-    ACT_NONE,
-    ACT_SILU,       /* x * sigmoid(x) */
-    ACT_QUICK_GELU, /* x * sigmoid(1.702 x): CLIP-L */
-    ACT_GELU_TANH,  /* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): FLUX, T5 v1.1 */
-    ACT_GELU_ERF,   /* 0.5 x (1 + erf(x / sqrt 2)) */
-};
 
 struct attention {
     float scale;         /* of q.k: 1/sqrt(head dim); 1 in T5 */
@@ -93,6 +86,26 @@ struct device_ops {
     void (*upload)(struct device *, struct tensor y, const void *host);
     void (*download)(struct device *, void *host, struct tensor x);
     void (*sync)(struct device *); /* waits; puts a late failure into device->err */
+
+    /* The rest may be NULL: what a device on the processor's own memory has no need of. */
+    void (*free)(struct device *);
+    bool (*take)(struct device *, void **memory, size_t bytes, struct err *e);
+    void (*give)(struct device *, void *memory);
+    struct device_memory (*memory)(struct device *);
+    void (*pace)(struct device *);
+    void (*repeat)(struct device *);
+    bool (*link_pass)(struct device *, void *to, const void *from, size_t bytes, struct err *e);
+    bool (*link_mark)(struct device *, uint64_t *mark, struct err *e);
+    bool (*link_after)(struct device *, uint64_t mark, struct err *e);
+    void (*link_wait)(struct device *, uint64_t mark);
+    uint64_t (*work_mark)(struct device *);
+};
+
+/* Of the device's own memory; bytes. */
+struct device_memory {
+    size_t total; /* 0: unknown, or it is the system's (memory.h) */
+    size_t free;  /* what device_take could get now */
+    size_t held;  /* by this process beside what was taken: the context, libraries */
 };
 
 struct device {
@@ -119,8 +132,8 @@ struct device {
 static inline bool device_ok(const struct device *d) { return d->err.kind == ERR_NONE; }
 /* Waits for queued work, always. False with the sticky failure moved to e (and cleared here). */
 bool device_sync(struct device *d, struct err *e);
-/* Block `done` of `total` has ended: reports it, and stops the device with
- * ERR_CANCELLED if `interrupted` says so. Models call it after every block. */
+/* Block `done` of `total` has ended, or on a device that queues will soon: reports it, and stops
+ * the device with ERR_CANCELLED if `interrupted` says so. Models call it after every block. */
 void device_tick(struct device *d, int done, int total);
 
 /* Between the two, weights stay where they were brought, so that a loop over
@@ -136,6 +149,39 @@ static inline void device_unhold(struct device *d)
     if (d->hold)
         d->hold(d, false);
 }
+
+/* The work from here to the next device_sync is like that of the times before and
+ * after, and short: it may be recorded and started as one. A download in it is
+ * there only after that device_sync. */
+static inline void device_repeat(struct device *d)
+{
+    if (d->ops->repeat)
+        d->ops->repeat(d);
+}
+
+void device_free(struct device *d); /* NULL is fine; not for devices that own nothing (ref, count) */
+
+/* --- the memory behind an arena -----------------------------------------------
+ * Where the operations work, ARENA_ALIGN aligned. False: *memory is NULL, and e is
+ * ERR_MEMORY if there was not enough. Give back only when queued work is done. */
+bool device_take(struct device *d, void **memory, size_t bytes, struct err *e);
+void device_give(struct device *d, void *memory); /* NULL is fine */
+struct device_memory device_memory(struct device *d);
+
+/* --- the link --------------------------------------------------------------------
+ * Weights come to the device beside its work. One other thread, the pager's reader,
+ * passes bytes; what it passed and what was queued are put in order by marks, which
+ * grow. On the processor's own memory passing is copying, and marks mean nothing.
+ * The reader's functions report to e, never to d->err. */
+bool device_link_pass(struct device *d, void *to, const void *from, size_t bytes, struct err *e);
+/* Reader: a mark behind all that it has passed. */
+bool device_link_mark(struct device *d, uint64_t *mark, struct err *e);
+/* Reader: what it passes from now on arrives after the work before this work mark is done. */
+bool device_link_after(struct device *d, uint64_t mark, struct err *e);
+/* Device's thread: operations queued from now on wait for what was passed before the link mark. */
+void device_link_wait(struct device *d, uint64_t mark);
+/* Device's thread: a mark behind all operations queued so far. */
+uint64_t device_work_mark(struct device *d);
 
 /* --- memory ------------------------------------------------------------------
  * On failure the error sticks and an unusable tensor of the right shape comes back. */

@@ -17,7 +17,7 @@ trap 'rm -f "$edges"' EXIT
 awk -v edges="$edges" '
 function floors()
 {
-    place(1, "kernels", "err tensor arena")
+    place(1, "kernels", "act err tensor arena")
     place(2, "kernels", "device")
     place(3, "kernels", "cpu cpu_* cuda cuda_* ref count")
     place(4, "engine", "file yaml shelf cache hash config safetensors weights tok_text tok_clip tok_t5 image stb_image")
