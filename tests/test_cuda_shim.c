@@ -285,7 +285,7 @@ static void test_launch_configurations(void **state)
 
 /* --- what ends the process ------------------------------------------------------------------------------ */
 /* Runs f in a child, which has to die of that signal. */
-static void assert_dies(void (*f)(void), int signal_number)
+static void assert_dies(const char *name, void (*f)(void), int signal_number)
 {
     fflush(NULL);
     pid_t child = fork();
@@ -302,7 +302,7 @@ static void assert_dies(void (*f)(void), int signal_number)
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     if (!WIFSIGNALED(status) || WTERMSIG(status) != signal_number)
-        fail_msg("status %x, expected signal %d", (unsigned)status, signal_number);
+        fail_msg("%s: status %x, expected signal %d", name, (unsigned)status, signal_number);
 }
 
 static void run_wrong(enum shim_kernel which)
@@ -329,7 +329,7 @@ static void write_beyond(void)
 {
     float *p;
     F(cudaMalloc)((void **)&p, 64);
-    F(shim_kernel)(SHIM_ADD_ONE, NULL, 1, 32, 0, p, p, 17);
+    F(shim_kernel)(SHIM_UNWRITTEN, NULL, 1, 17, 17 * sizeof(float), p, p, 0);
     F(cudaFree)(p);
 }
 
@@ -352,11 +352,15 @@ static void dead_event(void)
 static void test_wrong_programs_die(void **state)
 {
     (void)state;
-    static void (*const wrong[])(void) = { split_barrier, lost_lane, masks, beyond_shared, write_beyond, dead_stream, dead_event };
+#define PROGRAM(f) { #f, f }
+    static const struct { const char *name; void (*f)(void); } wrong[] = {
+        PROGRAM(split_barrier), PROGRAM(lost_lane), PROGRAM(masks), PROGRAM(beyond_shared), PROGRAM(write_beyond),
+        PROGRAM(dead_stream), PROGRAM(dead_event),
+    };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        assert_dies(wrong[i], SIGABRT);
+        assert_dies(wrong[i].name, wrong[i].f, SIGABRT);
 #if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__ /* they make another end of it */
-    assert_dies(touch_device_memory, SIGSEGV);
+    assert_dies("touch_device_memory", touch_device_memory, SIGSEGV);
 #else
     (void)touch_device_memory;
 #endif

@@ -285,7 +285,7 @@ static void thread_ended(unsigned t)
     warp_living[w] &= ~(1u << t % 32);
     if (living > 0 && at_barrier == living)
         release_block();
-    for (unsigned lane = 0; warp_waiting[w] >> lane; lane++) /* who waited for nobody but t */
+    for (unsigned lane = 0; warp_waiting[w] && lane < 32; lane++) /* who waited for nobody but t */
         if (warp_waiting[w] >> lane & 1 && threads[w * 32 + lane].mask >> t % 32 & 1)
             try_warp(w * 32 + lane);
 }

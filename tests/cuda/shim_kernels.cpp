@@ -131,7 +131,7 @@ static __global__ void lost_lane(float *y, const float *, int)
 
 static __global__ void masks(float *y, const float *x, int)
 {
-    y[threadIdx.x] = __shfl_xor_sync(threadIdx.x < 16 ? 0xffffu : 0xffffffffu, x[threadIdx.x], 1);
+    y[threadIdx.x] = __shfl_xor_sync(threadIdx.x % 32 == 5 ? 0x7fffffffu : 0xffffffffu, x[threadIdx.x], 1);
 }
 
 static __global__ void beyond_shared(float *y, const float *, int)
