@@ -320,7 +320,9 @@ static void beyond_shared(void) { run_wrong(SHIM_BEYOND_SHARED); }
 static void touch_device_memory(void)
 {
     float *p;
+    F(fake_cuda_close_memory)(true);
     F(cudaMalloc)((void **)&p, 64);
+    F(cudaMemset)(p, 0, 64);
     *(volatile float *)p = 1;
 }
 

@@ -89,7 +89,7 @@ static struct {
     int fail_error;
     const char *failed;
     long calls;
-    bool immediate;
+    bool immediate, closed;
     shim::random dice;
     struct fake_cuda_counts counts;
 } fake;
@@ -198,24 +198,27 @@ static void protect(const device_block &b, int protection)
         shim::die("device memory cannot be opened or closed");
 }
 
+static void protect_all(int protection)
+{
+    if (fake.closed)
+        for (auto &b : device_blocks)
+            protect(b.second, protection);
+}
+
 /* Device memory can be touched while one of these lives. */
 struct open_memory {
     bool outer = !working;
     open_memory()
     {
-        if (!outer)
-            return;
-        for (auto &b : device_blocks)
-            protect(b.second, PROT_READ | PROT_WRITE);
+        if (outer)
+            protect_all(PROT_READ | PROT_WRITE);
         working = true;
     }
     ~open_memory()
     {
-        if (!outer)
-            return;
-        for (auto &b : device_blocks)
-            protect(b.second, PROT_NONE);
-        working = false;
+        if (outer)
+            protect_all(PROT_NONE);
+        working = !outer;
     }
 };
 
@@ -775,7 +778,8 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
     memset(first + bytes, guard_byte, inside - guard_bytes - bytes);
     if (bytes <= fill_max)
         memset(first, nan_byte, bytes);
-    protect(b, PROT_NONE);
+    if (fake.closed)
+        protect(b, PROT_NONE);
     device_blocks[first] = b;
     fake.used[current_card] += bytes;
     fake.used_all += bytes;
@@ -1156,7 +1160,7 @@ void fake_cuda_reset(void)
     fake.fail_error = colon ? atoi(colon + 1) : 0;
     fake.failed = nullptr;
     fake.calls = 0;
-    fake.immediate = false;
+    fake.immediate = fake.closed = false;
     fake.dice.state = setting("FAKE_CUDA_SEED", 1);
     fake.counts = {};
 }
@@ -1179,6 +1183,15 @@ const char *fake_cuda_failed(void) { HOLD; return fake.failed; }
 long fake_cuda_calls(void) { HOLD; return fake.calls; }
 int fake_cuda_live(enum fake_cuda_kind kind) { HOLD; return live[kind]; }
 void fake_cuda_seed(uint64_t seed) { HOLD; fake.dice.state = seed; }
+
+void fake_cuda_close_memory(bool on)
+{
+    HOLD;
+    fake.closed = true;
+    protect_all(on ? PROT_NONE : PROT_READ | PROT_WRITE);
+    fake.closed = on;
+}
+
 void fake_cuda_immediate(bool on) { HOLD; fake.immediate = on; }
 struct fake_cuda_counts fake_cuda_counts(void) { HOLD; return fake.counts; }
 
