@@ -77,6 +77,12 @@ size_t cuda_attention_scratch(struct device *d, struct tensor o, struct tensor q
 void cuda_attention(struct device *d, struct tensor o, struct tensor q, struct tensor k, struct tensor v,
                     const struct attention *a, void *scratch);
 
+/* --- cuda_dnn.c: cuDNN itself ------------------------------------------------------------------- */
+/* True also where cuDNN is not there: c->dnn is NULL then. */
+bool cuda_dnn_open(struct cuda_device *c, struct err *e);
+void cuda_dnn_close(struct cuda_device *c); /* also after a failed open */
+int cuda_dnn_version(void);                 /* 91900 is 9.19.0; 0: not there */
+
 /* --- cuda_sdpa.c: cuDNN's attention ------------------------------------------------------------- */
 /* By types, shapes and the card alone, and never by the number of queries. */
 bool cuda_sdpa_can(const struct cuda_device *c, struct tensor o, struct tensor q, struct tensor k, struct tensor v,
