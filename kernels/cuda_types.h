@@ -13,7 +13,7 @@
 
 #include <math.h>
 
-enum { CHUNK = 8, WARP = 32, MAX_BLOCK = 1024 };
+enum { CHUNK = 8, WARP = 32 };
 
 /* --- elements ----------------------------------------------------------------------- */
 struct f8_e4m3 { unsigned char bits; };
@@ -26,10 +26,10 @@ static __device__ inline float to_float(f8_e4m3 v)
 {
     unsigned sign = (v.bits & 0x80u) << 24, rest = v.bits & 0x7fu;
     if (rest == 0x7f)
-        return f32_from_bits(sign | 0x7fc00000u);
+        return __uint_as_float(sign | 0x7fc00000u);
     if (rest < 8) /* subnormal: units of 2^-9 */
-        return f32_from_bits(sign | f32_bits((float)rest * 0x1p-9f));
-    return f32_from_bits(sign | ((rest << 20) + (120u << 23)));
+        return copysignf((float)rest * 0x1p-9f, __uint_as_float(sign));
+    return __uint_as_float(sign | ((rest << 20) + (120u << 23)));
 }
 
 /* Rounded to nearest even. NaN stays NaN; to F16 what is finite stays finite. */
@@ -188,6 +188,9 @@ static __device__ inline int64_t divide(int64_t a, int64_t b)
 /* --- on the host: choosing an instance ---------------------------------------------------- */
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/* Blocks of a grid along x; more than it can have is 0, which no launch accepts. */
+static inline unsigned grid_x(int64_t blocks) { return blocks <= INT32_MAX ? (unsigned)blocks : 0; }
+
 /* f(T()) for the element type T that t names. */
 template <class F> static inline cudaError_t by_type(enum dtype t, F f)
 {
@@ -205,16 +208,18 @@ template <class F> static inline cudaError_t by_types(enum dtype y, enum dtype x
     return by_type(y, [&](auto to) { return by_type(x, [&](auto from) { return f(to, from); }); });
 }
 
-/* Whether every chunk of every row may be moved by access<T>: T's own, or smaller and so less particular. */
-template <class T> static inline bool rows_wide(struct tensor t)
+/* Whether rows at these strides, in elements, may be moved by access<T>. */
+template <class T> static inline bool wide_at(const void *data, const int64_t *stride, int dims)
 {
-    uintptr_t bits = (uintptr_t)t.data;
-    for (int i = 0; i < t.ndim - 1; i++)
-        if (t.shape[i] > 1)
-            bits |= (uintptr_t)t.stride[i] * sizeof(T);
+    uintptr_t bits = (uintptr_t)data;
+    for (int a = 0; a < dims; a++)
+        bits |= (uintptr_t)stride[a] * sizeof(T);
     return bits % access<T>::bytes == 0;
 }
 
+template <class T> static inline bool rows_wide(struct tensor t) { return wide_at<T>(t.data, t.stride, t.ndim - 1); }
+
+/* An absent tensor is an absent vector. */
 static inline struct vector vector_of(struct tensor t)
 {
     return (struct vector){ t.data, t.dtype, (uintptr_t)t.data % 16 == 0 };
