@@ -5,21 +5,19 @@
 #include "kernels/cuda.h"
 #include "kernels/cuda_kernels.h"
 
-#include <cublasLt.h>
 #include <cuda_runtime_api.h>
-#include <cudnn.h>
 
-struct cuda_linear_plans; /* cuda_linear.c */
-struct cuda_dnn;          /* cuda_dnn.h */
+struct cuda_gemm; /* cuda_gemm.h */
+struct cuda_dnn;  /* cuda_dnn.h */
 
 struct cuda_device {
     struct device device; /* first: a struct device * is one of these */
     struct cuda_card card;
     int sm;               /* compute capability times ten: 75, 80, 86, 89, 90, 100, 120 */
     enum cuda_attention attention;
+    bool search;          /* as in struct cuda_options */
     cudaStream_t compute; /* all operations, in order */
-    cublasLtHandle_t blas;
-    struct cuda_linear_plans *linear;
+    struct cuda_gemm *gemm;
     struct cuda_dnn *dnn; /* NULL: cuDNN is not there; the own kernels do its work */
 };
 
@@ -29,9 +27,7 @@ static inline size_t cuda_round(size_t bytes) { return (bytes + ARENA_ALIGN - 1)
 /* Sets the sticky error if rc is no success: ERR_MEMORY when memory was refused, else ERR_DEVICE. */
 bool cuda_check(struct device *d, cudaError_t rc, const char *what);
 
-/* --- cuda_linear.c: cuBLASLt -------------------------------------------------------------- */
-bool cuda_linear_open(struct cuda_device *c, struct err *e);
-void cuda_linear_close(struct cuda_device *c); /* also after a failed open */
+/* --- cuda_linear.c: what cuda_gemm.h cannot take is brought there ----------------------------- */
 size_t cuda_linear_scratch(struct device *d, struct tensor y, struct tensor x, struct tensor w);
 void cuda_linear(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b, enum act act,
                  void *scratch);
