@@ -39,7 +39,6 @@ struct choice {
 };
 
 struct cuda_gemm {
-    cublasLtHandle_t blas;
     char path[PATH_MAX]; /* of the record; "": there is no place for one */
     struct choice *choices;
     int count, room;
@@ -112,7 +111,7 @@ static bool in_one_sum(const cublasLtMatmulAlgo_t *algo)
            split <= 1 && scheme == CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
-static bool acceptable(struct cuda_gemm *g, const struct kind *kind, const cublasLtMatmulAlgo_t *algo)
+static bool acceptable(struct cuda_device *c, const struct kind *kind, const cublasLtMatmulAlgo_t *algo)
 {
     if (!in_one_sum(algo))
         return false;
@@ -120,7 +119,7 @@ static bool acceptable(struct cuda_gemm *g, const struct kind *kind, const cubla
         struct product p;
         cublasLtMatmulHeuristicResult_t r;
         if (describe_dense(&p, kind, probe_rows[i]) != CUBLAS_STATUS_SUCCESS ||
-            cublasLtMatmulAlgoCheck(g->blas, &p.op, &p.a, &p.b, &p.d, &p.d, algo, &r) != CUBLAS_STATUS_SUCCESS ||
+            cublasLtMatmulAlgoCheck(c->blas, &p.op, &p.a, &p.b, &p.d, &p.d, algo, &r) != CUBLAS_STATUS_SUCCESS ||
             r.workspaceSize > 0)
             return false;
     }
@@ -151,7 +150,6 @@ static cublasStatus_t prefer(cublasLtMatmulPreferenceOpaque_t *p)
 /* How many of cuBLASLt's proposals are acceptable; they are put into algo, best first. -1: the sticky error is set. */
 static int propose(struct cuda_device *c, const struct kind *kind, cublasLtMatmulAlgo_t algo[CANDIDATES])
 {
-    struct cuda_gemm *g = c->gemm;
     cublasLtMatmulPreferenceOpaque_t preference;
     cublasLtMatmulHeuristicResult_t found[CANDIDATES];
     struct product p;
@@ -160,12 +158,12 @@ static int propose(struct cuda_device *c, const struct kind *kind, cublasLtMatmu
     if (!rc)
         rc = describe_dense(&p, kind, CANONICAL_ROWS);
     if (!rc)
-        rc = cublasLtMatmulAlgoGetHeuristic(g->blas, &p.op, &p.a, &p.b, &p.d, &p.d, &preference, CANDIDATES, found,
+        rc = cublasLtMatmulAlgoGetHeuristic(c->blas, &p.op, &p.a, &p.b, &p.d, &p.d, &preference, CANDIDATES, found,
                                             &count);
     if (rc != CUBLAS_STATUS_NOT_SUPPORTED && !fine(c, rc, "a search for algorithms"))
         return -1;
     for (int i = 0; i < count; i++)
-        if (found[i].state == CUBLAS_STATUS_SUCCESS && acceptable(g, kind, &found[i].algo))
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && acceptable(c, kind, &found[i].algo))
             algo[kept++] = found[i].algo;
     return kept;
 }
@@ -197,20 +195,20 @@ static bool parse_hex(const char *text, cublasLtMatmulAlgo_t *algo)
     return text[2 * sizeof *algo] == '\n';
 }
 
-static bool find_in(FILE *f, struct cuda_gemm *g, const struct kind *kind, cublasLtMatmulAlgo_t *algo)
+static bool find_in(FILE *f, struct cuda_device *c, const struct kind *kind, cublasLtMatmulAlgo_t *algo)
 {
     char want[96], line[96 + 2 * sizeof *algo + 2];
     kind_text(kind, want);
     while (fgets(line, sizeof line, f))
-        if (!strncmp(line, want, strlen(want)) && parse_hex(line + strlen(want), algo) && acceptable(g, kind, algo))
+        if (!strncmp(line, want, strlen(want)) && parse_hex(line + strlen(want), algo) && acceptable(c, kind, algo))
             return true;
     return false;
 }
 
-static bool recorded(struct cuda_gemm *g, const struct kind *kind, cublasLtMatmulAlgo_t *algo)
+static bool recorded(struct cuda_device *c, const struct kind *kind, cublasLtMatmulAlgo_t *algo)
 {
-    FILE *f = g->path[0] ? fopen(g->path, "re") : NULL;
-    bool found = f && find_in(f, g, kind, algo);
+    FILE *f = c->gemm->path[0] ? fopen(c->gemm->path, "re") : NULL;
+    bool found = f && find_in(f, c, kind, algo);
     if (f)
         fclose(f);
     return found;
@@ -224,11 +222,11 @@ static bool ends_in_a_line(int fd)
 }
 
 /* Puts *algo on record; if another process was first, *algo is what that one found. False: it could not. */
-static bool record(struct cuda_gemm *g, const struct kind *kind, cublasLtMatmulAlgo_t *algo)
+static bool record(struct cuda_device *c, const struct kind *kind, cublasLtMatmulAlgo_t *algo)
 {
     char line[96 + 2 * sizeof *algo + 3], *to = line;
     cublasLtMatmulAlgo_t earlier;
-    int fd = open(g->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    int fd = open(c->gemm->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
     FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
     if (!f) {
         if (fd >= 0)
@@ -236,7 +234,7 @@ static bool record(struct cuda_gemm *g, const struct kind *kind, cublasLtMatmulA
         return false;
     }
     bool done = flock(fd, LOCK_EX) == 0;
-    if (done && find_in(f, g, kind, &earlier)) {
+    if (done && find_in(f, c, kind, &earlier)) {
         *algo = earlier;
     } else if (done) {
         if (!ends_in_a_line(fd))
@@ -286,7 +284,7 @@ static cublasStatus_t run(struct cuda_device *c, const struct kind *kind, const 
     static const float one = 1, zero = 0;
     struct product p;
     cublasStatus_t rc = describe(&p, kind, o->x.shape[0], leading(o->y), leading(o->x), leading(o->w), o->b.data);
-    return rc ? rc : cublasLtMatmul(c->gemm->blas, &p.op, &one, o->w.data, &p.a, o->x.data, &p.b, &zero, o->y.data, &p.d,
+    return rc ? rc : cublasLtMatmul(c->blas, &p.op, &one, o->w.data, &p.a, o->x.data, &p.b, &zero, o->y.data, &p.d,
                                     o->y.data, &p.d, algo, NULL, 0, c->compute);
 }
 
@@ -332,9 +330,8 @@ static bool capturing(struct cuda_device *c)
 /* o: NULL if there are no operands yet. False: the sticky error is set. */
 static bool choose(struct cuda_device *c, struct choice *to, const struct operands *o)
 {
-    struct cuda_gemm *g = c->gemm;
     cublasLtMatmulAlgo_t algo[CANDIDATES];
-    to->found = to->settled = recorded(g, &to->kind, &to->algo);
+    to->found = to->settled = recorded(c, &to->kind, &to->algo);
     if (to->found)
         return true;
     int count = propose(c, &to->kind, algo);
@@ -343,9 +340,9 @@ static bool choose(struct cuda_device *c, struct choice *to, const struct operan
         return count == 0;
     to->settled = o != NULL;
     to->algo = algo[0];
-    if (c->search && o && count > 1 && g->path[0] && !capturing(c)) {
+    if (c->search && o && count > 1 && c->gemm->path[0] && !capturing(c)) {
         int best = fastest(c, &to->kind, algo, count < TIMED ? count : TIMED, o);
-        if (record(g, &to->kind, &algo[best]))
+        if (record(c, &to->kind, &algo[best]))
             to->algo = algo[best];
     }
     return true;
@@ -410,21 +407,14 @@ bool cuda_gemm_open(struct cuda_device *c, struct err *e)
     c->gemm = calloc(1, sizeof *c->gemm);
     if (!c->gemm)
         return err_set(e, ERR_MEMORY, "no memory for the CUDA device");
-    cublasStatus_t rc = cublasLtCreate(&c->gemm->blas);
-    if (rc != CUBLAS_STATUS_SUCCESS)
-        return err_set(e, rc == CUBLAS_STATUS_ALLOC_FAILED ? ERR_MEMORY : ERR_DEVICE, "cuBLASLt does not start: %s",
-                       cublasLtGetStatusString(rc));
     find_path(c);
     return true;
 }
 
 void cuda_gemm_close(struct cuda_device *c)
 {
-    if (!c->gemm)
-        return;
-    if (c->gemm->blas)
-        cublasLtDestroy(c->gemm->blas);
-    free(c->gemm->choices);
+    if (c->gemm)
+        free(c->gemm->choices);
     free(c->gemm);
     c->gemm = NULL;
 }
