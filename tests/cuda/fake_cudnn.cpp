@@ -15,6 +15,8 @@
  * FAKE_CUDNN_BARE=1: only engines that are of no use. */
 #include "fake_internal.h"
 
+#include "kernels/tensor.h"
+
 #include <cudnn.h>
 
 #include <dlfcn.h>
@@ -28,10 +30,6 @@
 #include <memory>
 #include <string>
 #include <vector>
-
-extern "C" {
-#include "kernels/tensor.h"
-}
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
