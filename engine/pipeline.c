@@ -659,12 +659,15 @@ static void preview(struct run *r)
     emit(r, &ev);
 }
 
-/* A step so short that starting its operations one by one would show, and nothing to be
- * brought for it: it may be recorded. A longer one is not, so that a cancel is heard within a block. */
+/* A step so short that starting its operations one by one would show, by what it has taken or by
+ * its work, and nothing to be brought for it: it may be recorded. A longer one is not, so that a
+ * cancel is heard within a block. */
 static bool repeats(const struct run *r)
 {
-    static const double SHORT_SECONDS = 0.25;
-    return r->plan.budget && r->plan.phase[PHASE_STEP].ring == RING_NONE && r->step > 1 && r->step_seconds < SHORT_SECONDS;
+    static const double SHORT_SECONDS = 0.25, SHORT_FLOPS = 2e12;
+    const struct plan_phase *q = &r->plan.phase[PHASE_STEP];
+    return r->plan.budget && q->ring == RING_NONE && r->step > 1 &&
+           (r->step_seconds < SHORT_SECONDS || (double)q->flops < SHORT_FLOPS);
 }
 
 /* The velocity at r->latent and sigma `at`, into r->velocity; with cfg of both
