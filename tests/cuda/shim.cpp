@@ -141,6 +141,10 @@ static void fiber_check(const fiber *f)
 static void fiber_prepare(fiber *f, unsigned colour)
 {
     size_t usable = f->bytes - colour % 32 * 128;
+#ifdef __SANITIZE_ADDRESS__
+    f->sanitizer = nullptr;
+    __asan_unpoison_memory_region(f->stack, f->bytes); /* what frames that never returned have left */
+#endif
 #ifdef SHIM_UCONTEXT
     getcontext(&f->context);
     f->context.uc_stack.ss_sp = f->stack;
@@ -154,10 +158,6 @@ static void fiber_prepare(fiber *f, unsigned colour)
     for (int i = 0; i < 6; i++)
         *--top = nullptr;
     f->sp = top;
-#endif
-#ifdef __SANITIZE_ADDRESS__
-    f->sanitizer = nullptr;
-    __asan_unpoison_memory_region(f->stack, f->bytes); /* what frames that never returned have left */
 #endif
 }
 
