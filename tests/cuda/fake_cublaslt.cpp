@@ -10,16 +10,14 @@
  * others too. It does not know batches, other layouts than "TN", or beta. */
 #include "fake_internal.h"
 
+#include "kernels/tensor.h"
+
 #include <cublasLt.h>
 
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
-
-extern "C" {
-#include "kernels/tensor.h"
-}
 
 #define EXPORT extern "C"
 
