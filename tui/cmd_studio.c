@@ -7,6 +7,7 @@
 #include "engine/record.h"
 #include "tui/cmd.h"
 #include "tui/cmd_options.h"
+#include "tui/config.h"
 #include "tui/studio.h"
 #include "tui/term.h"
 #include "tui/view.h"
@@ -249,6 +250,7 @@ static void grant(struct studio *s, struct wish w)
     case WISH_SAVE: start_saving(s, w.path); break;
     case WISH_SUSPEND: suspend(s); break;
     case WISH_REDRAW: term_redraw(s->term); break;
+    case WISH_MOUSE: term_mouse(s->term, w.on); break;
     case WISH_QUIT: s->quit = true; break;
     case WISH_NONE: break;
     }
@@ -379,6 +381,11 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
         .start = o->start,
         .home = getenv("HOME"),
         .pictures = o->graphics != GRAPHICS_NONE,
+        .loaded = o->loaded,
+        .preset = o->preset,
+        .profile = o->profile,
+        .keys = o->keys,
+        .mouse = o->mouse,
         .out_dir = s.out_dir,
     };
     int status = 1;
@@ -387,7 +394,8 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     else default_folder(s.out_dir);
     if (!view_new(&s.view, calls->model(g), &vo, &e)) goto done;
     if (!worker_start(&s.worker, &e)) goto done;
-    if (!term_open(&s.term, o->graphics, &e) || !catch_signals(&e)) goto done;
+    if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
+    term_mouse(s.term, o->mouse);
     take_size(&s);
     loop(&s);
     status = 0;
@@ -413,21 +421,36 @@ done:
 
 /* --- the command ------------------------------------------------------------------------- */
 
-enum { OPT_GRAPHICS = 512, OPT_OUT_DIR };
+enum { OPT_GRAPHICS = 512, OPT_OUT_DIR, OPT_THEME, OPT_MOUSE };
 
 static const struct cmd_option own[] = {
     { "graphics", OPT_GRAPHICS, "KIND", "auto, sixel, kitty, blocks or none (default: auto)" },
     { "out-dir", OPT_OUT_DIR, "DIR", "where pictures go (default: ~/Pictures/sluice)" },
+    { "theme", OPT_THEME, "NAME|FILE", "auto, dark, light, mono, or a file (default: theme.yaml, else auto)" },
+    { "mouse", OPT_MOUSE, "on|off", "off: the terminal selects text as ever (default: on)" },
     { 0 },
+};
+
+struct studio_command {
+    struct studio_options o;
+    const char *theme;
 };
 
 static int take(void *to, int letter, const char *value)
 {
-    struct studio_options *o = to;
+    struct studio_command *c = to;
 
-    if (letter == OPT_OUT_DIR) o->out_dir = value;
-    else if (!graphics_from_name(&o->graphics, value))
-        return cmd_usage("studio", "--graphics \"%s\": use auto, sixel, kitty, blocks or none", value);
+    switch (letter) {
+    case OPT_OUT_DIR: c->o.out_dir = value; break;
+    case OPT_THEME: c->theme = value; break;
+    case OPT_MOUSE:
+        c->o.mouse = !strcmp(value, "on");
+        if (!c->o.mouse && strcmp(value, "off")) return cmd_usage("studio", "--mouse \"%s\": use on or off", value);
+        break;
+    default:
+        if (!graphics_from_name(&c->o.graphics, value))
+            return cmd_usage("studio", "--graphics \"%s\": use auto, sixel, kitty, blocks or none", value);
+    }
     return 0;
 }
 
@@ -442,32 +465,64 @@ static const struct cmd_command command = {
     .take = take,
 };
 
+/* The job as preset and profile alone have it: what is marked as edited differs from this. */
+static bool loaded_job(const struct cmd_options *o, const struct model *m, struct job *j, struct err *e)
+{
+    struct cmd_options files = *o;
+
+    memset(files.value, 0, sizeof files.value);
+    files.prompt = false;
+    files.preset.model[0] = 0; /* that it is another model's has been told already */
+    return cmd_options_job(&files, m, j, e);
+}
+
+/* A profile's name: its file's, without folder and ending. */
+static const char *profile_name(const struct profile *p, char buf[FILE_PATH_MAX])
+{
+    const char *slash = strrchr(p->path, '/');
+    char *dot;
+
+    snprintf(buf, FILE_PATH_MAX, "%s", slash ? slash + 1 : p->path);
+    if ((dot = strrchr(buf, '.'))) *dot = 0;
+    return buf;
+}
+
 int cmd_studio(int argc, char **argv)
 {
     static const struct studio_engine calls = { engine_stop, engine_model, engine_submit, engine_cancel, engine_poll,
                                                 engine_fd };
-    struct studio_options o = { 0 };
+    struct studio_command c = { .o.mouse = true };
     struct cmd_options options;
-    struct job start = { 0 };
-    char path[MODEL_PATH_MAX];
+    struct job start = { 0 }, loaded = { 0 };
+    struct keys keys;
+    struct theme theme;
+    char path[MODEL_PATH_MAX], name[FILE_PATH_MAX];
     struct engine *g = NULL;
     struct err e = { 0 };
-    int status = cmd_options_read(&options, &command, &o, argc, argv);
+    int status = cmd_options_read(&options, &command, &c, argc, argv);
 
     if (status != CMD_GO) return status;
     if (optind < argc) {
         cmd_options_free(&options);
         return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
     }
-    if (cmd_options_model(&options, path, &e) && engine_start(&g, path, &e) &&
-        cmd_options_job(&options, engine_model(g), &start, &e)) {
-        o.start = &start;
-        status = studio_run(&o, g, &calls);
+    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) && cmd_options_model(&options, path, &e) &&
+        engine_start(&g, path, &e) && cmd_options_job(&options, engine_model(g), &start, &e) &&
+        loaded_job(&options, engine_model(g), &loaded, &e)) {
+        c.o.start = &start;
+        c.o.loaded = &loaded;
+        c.o.preset = options.preset_name ? options.preset.name : NULL;
+        if (options.profile_name) c.o.profile = profile_name(&options.profile, name);
+        else if (options.preset.has_profile) c.o.profile = profile_name(&options.preset.profile, name);
+        c.o.keys = &keys;
+        c.o.theme = &theme;
+        status = studio_run(&c.o, g, &calls);
     } else {
         engine_stop(g);
         status = cmd_fail(&e);
     }
     job_free(&start);
+    job_free(&loaded);
     cmd_options_free(&options);
     return status;
 }

@@ -41,6 +41,8 @@ struct screen {
     struct wish (*act)(struct view *v, enum action a);
     /* A key that is no action's: text, paste, an editing key. NULL: nothing. */
     struct wish (*type)(struct view *v, const struct key *k);
+    /* A click or a turn of the wheel. NULL: the wheel is ACTION_UP and ACTION_DOWN. */
+    struct wish (*mouse)(struct view *v, const struct key *k);
     /* The action's label in the hint bar; NULL: not now. Without this function: the table's. */
     const char *(*hint)(const struct view *v, enum action a);
 

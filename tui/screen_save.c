@@ -52,11 +52,13 @@ static struct wish save_act(struct view *v, enum action a)
 {
     struct save_state *s = v->save;
     const char *text = s->line.text;
+    char key[KEYS_NAME_MAX];
 
     if (a == ACTION_ABORT) {
         view_close(v);
-        view_say(v, v->shown == SHOWN_UNSAVED ? VIEW_WARN : VIEW_INFO,
-                 v->shown == SHOWN_UNSAVED ? "Not saved yet: ^S saves the picture" : "");
+        view_say(v, VIEW_INFO, "");
+        if (v->shown == SHOWN_UNSAVED)
+            view_say_two(v, VIEW_WARN, "Not saved yet; the key that saves it: ", keys_name(&v->keys, ACTION_SAVE, KEYS_MAIN, key));
     }
     while (*text == ' ') text++;
     if (a != ACTION_OK || !*text) return view_wish(WISH_NONE);

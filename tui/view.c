@@ -2,8 +2,10 @@
  *
  * What all screens share: the state, the stack of screens, what is done with a
  * key that is no screen's own, events, and the rows that every screen ends in. */
+#include "engine/setting.h"
 #include "tui/edit.h"
 #include "tui/layout.h"
+#include "tui/scale.h"
 #include "tui/view_internal.h"
 
 #include <inttypes.h>
@@ -78,6 +80,12 @@ bool view_busy(const struct view *v)
     return v->running || v->requests;
 }
 
+static void set_names(struct view *v, const char *preset, const char *profile)
+{
+    snprintf(v->preset, sizeof v->preset, "%s", preset ? preset : "");
+    snprintf(v->profile, sizeof v->profile, "%s", profile ? profile : "");
+}
+
 bool view_new(struct view **out, const struct model *m, const struct view_options *o, struct err *e)
 {
     struct view *v = calloc(1, sizeof *v);
@@ -95,8 +103,11 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
     else keys_init(&v->keys, KEYS_EMACS);
     view_resize(v, (struct view_screen){ .cols = 80, .rows = 24 });
     v->stack[v->depth++] = &screen_main;
-    ok = o->start ? job_copy(&v->start, o->start, e) : job_init(&v->start, m, e);
-    if (ok && !o->start) v->start.random_seed = true;
+    v->mouse = o->mouse;
+    ok = o->start ? job_copy(&v->job, o->start, e) : job_init(&v->job, m, e);
+    if (ok && !o->start) v->job.random_seed = true;
+    ok = ok && job_copy(&v->loaded, o->loaded ? o->loaded : &v->job, e);
+    set_names(v, o->preset, o->profile);
     for (int i = 0; ok && i < SCREENS; i++) ok = !screens[i]->init || screens[i]->init(v, e);
     if (!ok) {
         view_free(v);
@@ -113,8 +124,10 @@ void view_free(struct view *v)
     for (int i = 0; i < SCREENS; i++)
         if (screens[i]->free) screens[i]->free(v);
     image_free(v->image);
+    for (int i = 0; i < v->recent_count; i++) image_free(v->recent[i].thumb);
     job_free(&v->image_job);
-    job_free(&v->start);
+    job_free(&v->loaded);
+    job_free(&v->job);
     free(v);
 }
 
@@ -143,9 +156,55 @@ struct view_result view_result(const struct view *v)
     return (struct view_result){ v->image, v->image_job_known ? &v->image_job : NULL, v->image_seed, v->image_path };
 }
 
+bool view_job(const struct view *v, struct job *out, struct err *e)
+{
+    return main_job(v, out, e);
+}
+
+uint64_t view_changes(const struct view *v)
+{
+    return v->changes;
+}
+
 bool view_request(struct view *v, struct job *out, bool *random_seed, struct err *e)
 {
-    return main_request(v, out, random_seed, e);
+    char notice[256] = "";
+
+    if (!main_job(v, out, e)) return false;
+    if (!job_check(out, notice, e)) {
+        job_free(out);
+        return false;
+    }
+    *random_seed = out->random_seed;
+    out->random_seed = false;
+    out->preview = out->preview && v->pictures;
+    if (notice[0]) view_say(v, VIEW_WARN, notice);
+    return true;
+}
+
+bool view_load(struct view *v, const struct job *j, const char *preset, const char *profile, struct err *e)
+{
+    struct job job = { 0 }, loaded = { 0 };
+
+    if (!job_copy(&job, j, e) || !job_copy(&loaded, j, e)) {
+        job_free(&job);
+        return false;
+    }
+    job_free(&v->job);
+    job_free(&v->loaded);
+    v->job = job;
+    v->loaded = loaded;
+    set_names(v, preset, profile);
+    main_load(v);
+    v->changes++;
+    return true;
+}
+
+bool view_set(struct view *v, const struct setting *s, const char *text, struct err *e)
+{
+    if (setting_set(&v->job, s, text, e) != SETTING_SET) return false;
+    main_show(v, s);
+    return true;
 }
 
 void view_submitted(struct view *v, uint64_t id, const struct job *j)
@@ -239,15 +298,19 @@ struct wish view_cancel(struct view *v)
 static struct wish interrupt(struct view *v)
 {
     bool again = v->interrupted_ms && v->now_ms - v->interrupted_ms < 2000;
+    char interrupt_key[KEYS_NAME_MAX], quit_key[KEYS_NAME_MAX], text[128];
 
+    keys_name(&v->keys, ACTION_INTERRUPT, KEYS_ANYWHERE, interrupt_key);
+    keys_name(&v->keys, ACTION_QUIT, KEYS_ANYWHERE, quit_key);
     if (again) return view_wish(WISH_QUIT);
     v->interrupted_ms = v->now_ms ? v->now_ms : 1;
     if (view_busy(v)) {
         struct wish w = view_cancel(v);
-        view_say(v, VIEW_INFO, "Cancelling; ^C again quits");
+        view_say_two(v, VIEW_INFO, "Cancelling; again quits: ", interrupt_key);
         return w;
     }
-    view_say(v, VIEW_INFO, "^C again quits (^Q at once)");
+    snprintf(text, sizeof text, "%s again quits%s%s%s", interrupt_key, *quit_key ? " (" : "", quit_key, *quit_key ? " at once)" : "");
+    view_say(v, VIEW_INFO, text);
     return view_wish(WISH_NONE);
 }
 
@@ -257,6 +320,10 @@ static struct wish act(struct view *v, enum action a)
     case ACTION_QUIT: return view_wish(WISH_QUIT);
     case ACTION_REDRAW: return view_wish(WISH_REDRAW);
     case ACTION_SUSPEND: return view_wish(WISH_SUSPEND);
+    case ACTION_MOUSE:
+        v->mouse = !v->mouse;
+        view_say(v, VIEW_INFO, v->mouse ? "Mouse on" : "Mouse off: the terminal selects text again");
+        return (struct wish){ .kind = WISH_MOUSE, .on = v->mouse };
     case ACTION_INTERRUPT:
         if (top(v)->overlay) view_close(v);
         return interrupt(v);
@@ -271,8 +338,19 @@ static struct wish act(struct view *v, enum action a)
     return top(v)->act(v, a);
 }
 
+static struct wish mouse(struct view *v, const struct key *k)
+{
+    for (int i = 0; i < v->hints && k->ch == MOUSE_LEFT; i++)
+        if (rect_has(v->hint[i].at, k->x, k->y)) return act(v, v->hint[i].action);
+    if (top(v)->mouse) return top(v)->mouse(v, k);
+    if (k->ch == MOUSE_UP) return top(v)->act(v, ACTION_UP);
+    if (k->ch == MOUSE_DOWN) return top(v)->act(v, ACTION_DOWN);
+    return view_wish(WISH_NONE);
+}
+
 struct wish view_key(struct view *v, const struct key *k)
 {
+    if (k->kind == K_MOUSE) return mouse(v, k);
     enum action a = keys_find(&v->keys, top(v)->context(v), k);
 
     if (a != ACTION_INTERRUPT) v->interrupted_ms = 0;
@@ -282,11 +360,28 @@ struct wish view_key(struct view *v, const struct key *k)
 
 /* --- events -------------------------------------------------------------------- */
 
+/* A small copy of a finished picture; without memory for it, none. */
+static void remember(struct view *v, const struct event *ev)
+{
+    struct recent new = { .seed = ev->seed };
+    int w, h;
+
+    scale_fit(ev->image->width, ev->image->height, 1, VIEW_THUMB_PX, VIEW_THUMB_PX, &w, &h);
+    new.thumb = scale_image(ev->image, w, h, NULL);
+    if (!new.thumb) return;
+    snprintf(new.path, sizeof new.path, "%s", ev->text);
+    if (v->recent_count == VIEW_RECENT_MAX) image_free(v->recent[--v->recent_count].thumb);
+    memmove(v->recent + 1, v->recent, (size_t)v->recent_count * sizeof *v->recent);
+    v->recent[0] = new;
+    v->recent_count++;
+}
+
 static void show(struct view *v, struct event *ev, enum shown what)
 {
     struct request *r = view_find(v, ev->job);
 
     if (!ev->image) return;
+    if (what == SHOWN_DONE) remember(v, ev);
     image_free(v->image);
     v->image = ev->image;
     ev->image = NULL;
@@ -428,11 +523,14 @@ void view_draw_line(struct grid *g, struct rect r, const struct edit *e, enum co
 {
     size_t from = 0;
 
+    if (!cursor) {
+        draw_fit(g, r, r.x, r.y, r.w, c, attr, e->text, false);
+        return;
+    }
     while (edit_width(e->text + from, e->cursor - from) >= r.w && from < e->cursor)
         from = edit_next(e->text, e->bytes, from);
     if (attr) draw_fill(g, r, " ", COLOUR_ACCENT, attr);
     draw_bytes(g, r, r.x, r.y, c, attr, e->text + from, e->bytes - from);
-    if (!cursor) return;
     g->cursor_shown = true;
     g->cursor_x = r.x + edit_width(e->text + from, e->cursor - from);
     g->cursor_y = r.y;
@@ -471,22 +569,29 @@ static int draw_hint(struct grid *g, struct rect r, int x, const char *name, con
     return x;
 }
 
-void view_draw_hints(const struct view *v, struct grid *g, struct rect r)
+void view_draw_hints(struct view *v, struct grid *g, struct rect r)
 {
     enum keys_context at = top(v)->context(v);
     char name[KEYS_NAME_MAX];
     int x = r.x;
 
+    v->hints = 0;
     for (int i = 1; i < ACTION_COUNT; i++) {
         enum action a = (enum action)i;
         const char *label = keys_action(a)->label;
         if (!label || !*keys_name(&v->keys, a, at, name)) continue;
         if (top(v)->hint) label = top(v)->hint(v, a);
-        if (label) x = draw_hint(g, r, x, name, label);
+        if (!label) continue;
+        int w = draw_hint(g, r, x, name, label) - x;
+        if (w && v->hints < VIEW_HINTS_MAX) {
+            v->hint[v->hints].at = (struct rect){ x, r.y, w - 1, 1 };
+            v->hint[v->hints++].action = a;
+        }
+        x += w;
     }
 }
 
-struct rect view_draw_frame(const struct view *v, struct grid *g, const char *title)
+struct rect view_draw_frame(struct view *v, struct grid *g, const char *title)
 {
     struct rect all = { 0, 0, v->cols, v->rows };
     int x = 1;

@@ -29,6 +29,9 @@ struct view_options {
     const char *home;     /* shown as ~; NULL: none */
     bool pictures;        /* false: --graphics=none */
     const struct keys *keys; /* NULL: the emacs-like set */
+    const char *preset, *profile; /* names of what `start` came from, for the title; NULL: none */
+    const struct job *loaded; /* what they alone say, to tell what was edited; NULL: as start */
+    bool mouse;           /* it is on */
 };
 
 struct view;
@@ -54,8 +57,22 @@ void view_event(struct view *v, struct event *ev);
  * frees) but for `out` and, when *random_seed, `seed`, which are the caller's to
  * choose. */
 bool view_request(struct view *v, struct job *out, bool *random_seed, struct err *e);
+/* The same while it is being typed, for a plan: nothing is checked or said. False:
+ * a field cannot be read (or no memory). */
+bool view_job(const struct view *v, struct job *out, struct err *e);
+/* Counts up whenever that job may have changed. */
+uint64_t view_changes(const struct view *v);
 void view_submitted(struct view *v, uint64_t id, const struct job *j);
 void view_refused(struct view *v, const char *text);
+
+/* A preset, a profile or a picture's settings into the form. Everything is as loaded
+ * then: nothing is edited. NULL names: none. False: no memory, and nothing has changed. */
+bool view_load(struct view *v, const struct job *j, const char *preset, const char *profile, struct err *e);
+/* One setting, wherever it is shown. False: the text is no value of it. */
+struct setting;
+bool view_set(struct view *v, const struct setting *s, const char *text, struct err *e);
+/* Does what Enter would start differ from the preset, the profile, as loaded? */
+void view_edited(const struct view *v, bool *preset, bool *profile);
 
 /* The picture on screen if it is a result (not a preview); all borrowed until
  * the next event. */

@@ -8,7 +8,7 @@
 #include "tui/screen.h"
 #include "tui/view.h"
 
-enum { VIEW_STACK_MAX = 8 };
+enum { VIEW_STACK_MAX = 8, VIEW_HINTS_MAX = 32, VIEW_NAME_BYTES = 256, VIEW_RECENT_MAX = 24, VIEW_THUMB_PX = 128 };
 enum shown { SHOWN_NONE, SHOWN_PREVIEW, SHOWN_PARTIAL, SHOWN_UNSAVED, SHOWN_DONE };
 
 /* A job that was submitted and has not ended. */
@@ -22,7 +22,10 @@ struct view {
     struct model model;
     char device[64], out_dir[VIEW_PATH_BYTES], home[VIEW_PATH_BYTES];
     int threads;
-    struct job start; /* each job begins as a copy of it; the form's fields come on top */
+    char preset[VIEW_NAME_BYTES], profile[VIEW_NAME_BYTES]; /* "": none */
+    struct job loaded; /* what they say: what a field is reset to */
+    struct job job;    /* each job begins as a copy of it; the form's fields come on top */
+    uint64_t changes;  /* counts what may change the job that Enter would start */
     bool pictures;
     struct keys keys;
 
@@ -31,6 +34,9 @@ struct view {
 
     const struct screen *stack[VIEW_STACK_MAX]; /* [0] is screen_main */
     int depth;
+    struct { struct rect at; enum action action; } hint[VIEW_HINTS_MAX]; /* as last drawn, for the mouse */
+    int hints;
+    bool mouse;
     int64_t interrupted_ms; /* when ^C was last pressed; 0: not lately */
 
     /* what each screen has for itself */
@@ -58,6 +64,9 @@ struct view {
     double image_seconds;
     char image_path[VIEW_PATH_BYTES];
 
+    struct recent { struct image *thumb; uint64_t seed; char path[VIEW_PATH_BYTES]; } recent[VIEW_RECENT_MAX]; /* newest first */
+    int recent_count;
+
     enum view_mood mood, result_mood;
     char message[VIEW_PATH_BYTES + 128];
     char result[VIEW_PATH_BYTES + 128]; /* what was said about the last result */
@@ -81,10 +90,10 @@ struct wish view_cancel(struct view *v); /* the running job, else the first that
 /* What every screen's last rows hold. The message takes two rows, the one above
  * r too, where it is a long complaint and `tall`. */
 void view_draw_message(const struct view *v, struct grid *g, struct rect r, bool tall);
-void view_draw_hints(const struct view *v, struct grid *g, struct rect r);
+void view_draw_hints(struct view *v, struct grid *g, struct rect r);
 /* A full screen's frame: a title row, the message and the hints. Returns what is left. */
-struct rect view_draw_frame(const struct view *v, struct grid *g, const char *title);
-/* One line of text being typed, in r, scrolled so that its cursor shows. */
+struct rect view_draw_frame(struct view *v, struct grid *g, const char *title);
+/* One line of text being typed, in r; with the cursor, scrolled so that it shows. */
 struct edit;
 void view_draw_line(struct grid *g, struct rect r, const struct edit *e, enum colour c, int attr, bool cursor);
 
@@ -93,8 +102,10 @@ static inline struct wish view_wish(enum wish_kind kind)
     return (struct wish){ .kind = kind };
 }
 
-/* The main screen's form, for the view (screen_main.c). */
-bool main_request(struct view *v, struct job *out, bool *random_seed, struct err *e);
+/* The form of the main screen, for the view (screen_main.c). */
+void main_load(struct view *v);                                               /* v->job into the fields */
+void main_show(struct view *v, const struct setting *s);                      /* one setting of it */
+bool main_job(const struct view *v, struct job *out, struct err *e);          /* v->job with the fields, not checked */
 bool main_wrong(const struct view *v); /* a field is, and the message says so */
 
 #endif

@@ -6,6 +6,7 @@
 #ifndef SLUICE_WISH_H
 #define SLUICE_WISH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum wish_kind {
@@ -15,6 +16,7 @@ enum wish_kind {
     WISH_SAVE,     /* the picture shown, to `path`; then view_saved */
     WISH_SUSPEND,  /* ^Z */
     WISH_REDRAW,   /* ^L: the terminal may show anything */
+    WISH_MOUSE,    /* on or off: `on` */
     WISH_QUIT,
 };
 struct wish {
@@ -22,6 +24,7 @@ struct wish {
     union {
         uint64_t job;     /* CANCEL */
         const char *path; /* SAVE */
+        bool on;          /* MOUSE */
     };
 };
 
