@@ -1,6 +1,7 @@
 /* test_view.c - the studio without a terminal: keys and events in, the screen
  * as text out. Also what stands below it: layout, line editor, key parser,
  * scaling, picture bytes. Random cases print their seed. */
+#include "engine/setting.h"
 #include "tests/view_help.h"
 #include "tui/edit.h"
 #include "tui/input.h"
@@ -142,27 +143,40 @@ static bool apart(struct rect a, struct rect b)
            b.y + b.h <= a.y;
 }
 
+static void check_layout(int cols, int rows, const struct layout_want *want)
+{
+    struct layout l;
+
+    layout_make(&l, cols, rows, want);
+    struct rect r[] = { l.title,        l.prompt_box, l.negative_box, l.picture_box, l.recent_box, l.settings_box,
+                        l.memory_box,   l.queue,      l.progress,     l.message,     l.hints };
+    const int n = sizeof r / sizeof *r;
+    assert_int_equal(l.shape == LAYOUT_TOO_SMALL, cols < LAYOUT_MIN_COLS || rows < LAYOUT_MIN_ROWS);
+    for (int i = 0; i < n; i++) {
+        if (r[i].x < 0 || r[i].y < 0 || r[i].w < 0 || r[i].h < 0 || r[i].x + r[i].w > cols || r[i].y + r[i].h > rows)
+            fail_msg("%dx%d: rectangle %d is off the screen", cols, rows, i);
+        for (int j = i + 1; j < n; j++)
+            if (!apart(r[i], r[j])) fail_msg("%dx%d: rectangles %d and %d meet", cols, rows, i, j);
+    }
+    if (l.shape != LAYOUT_TOO_SMALL && (l.prompt.h < 1 || l.settings.h < 1 || l.hints.h != 1 || l.picture.h < 1))
+        fail_msg("%dx%d: something is missing", cols, rows);
+    if (l.shape == LAYOUT_PANELS && l.settings.h < (l.settings_pairs ? 5 : 11)) fail_msg("%dx%d: the form is cut", cols, rows);
+}
+
 static void test_layout_holds(void **state)
 {
     (void)state;
+    uint32_t seed = 2654435769u;
+
     for (int cols = 1; cols <= 240; cols++)
         for (int rows = 1; rows <= 90; rows++)
-            for (int want = 1; want <= 40; want += 13) {
-                struct layout l;
-                layout_make(&l, cols, rows, &(struct layout_want){ want, want / 14, want & 1 });
-                struct rect r[] = { l.title,        l.prompt_box, l.negative_box, l.picture_box, l.recent_box,
-                                    l.settings_box, l.memory_box, l.queue,        l.progress,    l.message,    l.hints };
-                const int n = sizeof r / sizeof *r;
-                assert_int_equal(l.shape == LAYOUT_TOO_SMALL, cols < LAYOUT_MIN_COLS || rows < LAYOUT_MIN_ROWS);
-                for (int i = 0; i < n; i++) {
-                    if (r[i].x < 0 || r[i].y < 0 || r[i].w < 0 || r[i].h < 0 || r[i].x + r[i].w > cols || r[i].y + r[i].h > rows)
-                        fail_msg("%dx%d: rectangle %d is off the screen", cols, rows, i);
-                    for (int j = i + 1; j < n; j++)
-                        if (!apart(r[i], r[j])) fail_msg("%dx%d: rectangles %d and %d meet", cols, rows, i, j);
-                }
-                if (l.shape != LAYOUT_TOO_SMALL && (l.prompt.h < 1 || l.settings.h < 1 || l.hints.h != 1 || l.picture.h < 1))
-                    fail_msg("%dx%d: something is missing", cols, rows);
-            }
+            for (int want = 1; want <= 40; want += 13)
+                check_layout(cols, rows, &(struct layout_want){ want, want / 14, want & 1 });
+    for (int i = 0; i < 1000; i++) {
+        struct layout_want want = { .prompt_rows = (int)(random_next(&seed) % 2000), .negative_rows = (int)(random_next(&seed) % 50),
+                                    .recent = random_next(&seed) & 1 };
+        check_layout(1 + (int)(random_next(&seed) % 600), 1 + (int)(random_next(&seed) % 250), &want);
+    }
 }
 
 static void test_picture_keeps_its_shape(void **state)
@@ -456,6 +470,233 @@ static void test_focus_and_nudging(void **state)
     press(v, K_HOME);
     type(v, "1");
     has(v, "Seed  *16 ");
+    view_free(v);
+}
+
+/* Choices are turned or chosen by a letter, never typed; numbers stop at their limits. */
+static void test_kinds_of_fields(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct job j = { 0 };
+
+    for (int i = 0; i < 7; i++) press(v, K_TAB); /* sampler */
+    has(v, "Sampler   euler");
+    press(v, K_RIGHT);
+    has(v, "Sampler  *heun");
+    type(v, "x"); /* no choice begins with it */
+    has(v, "Sampler  *heun");
+    type(v, "l");
+    has(v, "Sampler  *lcm");
+    press(v, K_RIGHT); /* round */
+    has(v, "Sampler   euler");
+    press(v, K_LEFT);
+    has(v, "Sampler  *lcm");
+    press(v, K_TAB);
+    type(v, "k");
+    has(v, "Sched.*karras");
+    press(v, K_TAB);
+    press(v, K_PAGEUP);
+    assert_true(view_job(v, &j, NULL));
+    assert_int_equal(j.sampler, SAMPLER_LCM);
+    assert_int_equal(j.schedule, SCHEDULE_KARRAS);
+    assert_int_equal(j.precision, PRECISION_FP16);
+    job_free(&j);
+    press(v, K_TAB);
+    for (int i = 0; i < 3; i++) press(v, K_TAB); /* prompt, size, steps */
+    ctrl(v, 'u');
+    type(v, "999");
+    for (int i = 0; i < 5; i++) press(v, K_RIGHT);
+    has(v, "Steps *1000");
+    for (int i = 0; i < 3; i++) press(v, K_TAB); /* count */
+    press(v, K_LEFT);
+    has(v, "Count     1 ");
+    ctrl(v, 'u');
+    type(v, "4");
+    press(v, K_TAB);
+    press(v, K_RIGHT);
+    has(v, "CFG   *1.5");
+    has(v, "What to steer away from"); /* the negative prompt counts, and shows */
+    press(v, K_LEFT);
+    has_not(v, "What to steer away from");
+    assert_true(view_job(v, &j, NULL));
+    assert_int_equal(j.count, 4);
+    job_free(&j);
+    view_free(v);
+}
+
+/* What differs from what was loaded is marked, and can be put back. */
+static void test_edited_and_reset(void **state)
+{
+    (void)state;
+    struct view *v = make_view("portrait", "8gb");
+    uint64_t changes = view_changes(v);
+    struct job j = { 0 };
+    bool preset, profile;
+
+    has(v, "fake-model │ portrait │ 8gb");
+    type(v, "a cat");
+    assert_true(view_changes(v) > changes);
+    has(v, "portrait* │ 8gb ");
+    alt(v, 'r'); /* the prompt */
+    has(v, "portrait │ 8gb");
+    set_field(v, 2, "33");
+    has(v, "Steps *33");
+    has(v, "portrait* │ 8gb");
+    has(v, "Alt-r Reset");
+    alt(v, 'r');
+    has(v, "Steps  20");
+    has(v, "portrait │ 8gb");
+    set_field(v, 1, "7.5");
+    press(v, K_TAB);
+    type(v, "99");
+    press(v, K_TAB);
+    ctrl(v, 'u');
+    type(v, "nonsense");
+    press(v, K_TAB);
+    has(v, "Count    *nonsense");
+    for (int i = 0; i < 4; i++) press(v, K_TAB); /* the button: all of them */
+    alt(v, 'r');
+    has(v, "portrait │ 8gb");
+    has(v, "Guidance  3.5");
+    has(v, "Seed   random");
+    has(v, "Count     1");
+    /* a setting of the profile's, changed elsewhere */
+    assert_true(view_set(v, setting_find("vae"), "bands", NULL));
+    view_edited(v, &preset, &profile);
+    assert_true(profile && !preset);
+    has(v, "portrait │ 8gb*");
+    assert_true(view_set(v, setting_find("steps"), "7", NULL));
+    has(v, "Steps *7");
+    assert_false(view_set(v, setting_find("steps"), "0", NULL));
+    assert_true(view_job(v, &j, NULL));
+    assert_int_equal(j.vae, VAE_BANDS);
+    assert_int_equal(j.steps, 7);
+    /* loading it makes it the measure */
+    assert_true(view_load(v, &j, "other", NULL, NULL));
+    has(v, "fake-model │ other  ");
+    has(v, "Steps  7");
+    job_free(&j);
+    view_free(v);
+}
+
+static void test_negative_prompt(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct job j = { 0 };
+
+    type(v, "a cat");
+    has(v, "Negative: none, Alt-n");
+    alt(v, 'n');
+    has(v, "No effect while CFG is 1");
+    type(v, "dogs");
+    alt(v, 'n');
+    type(v, "!");
+    assert_true(view_job(v, &j, NULL));
+    assert_string_equal(j.prompt, "a cat!");
+    assert_string_equal(j.negative, "dogs");
+    job_free(&j);
+    press(v, K_TAB); /* in use, it is one of the fields */
+    ctrl(v, 'u');
+    has(v, "No effect while CFG is 1");
+    press(v, K_TAB);
+    has(v, "Negative: none, Alt-n");
+    view_free(v);
+}
+
+/* Where a word is on the 80x24 screen. */
+static void find_word(struct view *v, const char *what, int *x, int *y)
+{
+    char *s = screen(v, 80, 24), *at = strstr(s, what);
+
+    if (!at) fail_msg("\"%s\" is not on the screen", what);
+    *x = *y = 0;
+    for (char *c = s; c < at; c++) {
+        if (*c == '\n') (*y)++, *x = 0;
+        else if (((unsigned char)*c & 0xc0) != 0x80) (*x)++; /* every character is one column wide here */
+    }
+}
+
+static struct wish click_on(struct view *v, enum key_mouse what, const char *word)
+{
+    int x, y;
+
+    find_word(v, word, &x, &y);
+    return click(v, what, x, y);
+}
+
+static void test_mouse(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct wish w;
+    int x, y;
+
+    type(v, "a red apple");
+    click_on(v, MOUSE_LEFT, "Steps");
+    has(v, "more: finer and slower");
+    click_on(v, MOUSE_UP, "Guidance"); /* the wheel turns what is under it */
+    has(v, "Guidance *4");
+    click_on(v, MOUSE_DOWN, "Guidance");
+    has(v, "Guidance  3.5");
+    click_on(v, MOUSE_LEFT, "Sampler"); /* the focus; then the next choice */
+    has(v, "Sampler   euler");
+    click_on(v, MOUSE_LEFT, "Sampler");
+    has(v, "Sampler  *heun");
+    click_on(v, MOUSE_RIGHT, "Sampler");
+    has(v, "Sampler  *heun");
+    find_word(v, "red", &x, &y);
+    click(v, MOUSE_LEFT, x, y);
+    type(v, "very ");
+    assert_string_equal(prompt_of(v), "a very red apple");
+    click(v, MOUSE_LEFT, 70, y); /* behind the end */
+    type(v, "s");
+    assert_string_equal(prompt_of(v), "a very red apples");
+    assert_int_equal(click_on(v, MOUSE_LEFT, "[ Generate ]").kind, WISH_GENERATE);
+    click_on(v, MOUSE_LEFT, "Negative: none");
+    has(v, "No effect while CFG is 1");
+    click(v, MOUSE_LEFT, 79, 23);
+    assert_int_equal(click_on(v, MOUSE_LEFT, "^Q Quit").kind, WISH_QUIT);
+    click_on(v, MOUSE_LEFT, "^G Help");
+    has(v, "type to search");
+    click(v, MOUSE_DOWN, 40, 12);
+    has_not(v, "│ The main screen");
+    click_on(v, MOUSE_LEFT, "Esc Close");
+    has_not(v, "type to search");
+    w = press(v, K_F9);
+    assert_int_equal(w.kind, WISH_MOUSE);
+    assert_true(w.on);
+    w = press(v, K_F9);
+    assert_false(w.on);
+    has(v, "the terminal selects text again");
+    view_free(v);
+}
+
+static void test_vi_keys(void **state)
+{
+    (void)state;
+    struct view *v = NULL;
+    struct keys k;
+    struct view_options o = { .device = "cpu", .pictures = true, .keys = &k };
+
+    keys_init(&k, KEYS_VI);
+    assert_true(view_new(&v, fake_model(), &o, NULL));
+    type(v, "jkl");
+    assert_string_equal(prompt_of(v), "jkl");
+    press(v, K_ESC); /* to the button */
+    type(v, "k"); /* up: precision */
+    type(v, "l");
+    has(v, "Precision*fp16");
+    type(v, "jj"); /* the button, the prompt */
+    type(v, "!");
+    assert_string_equal(prompt_of(v), "jkl!");
+    press(v, K_ESC);
+    type(v, "i?");
+    assert_string_equal(prompt_of(v), "jkl!?");
+    press(v, K_ESC);
+    type(v, "?");
+    has(v, "i               to the prompt");
     view_free(v);
 }
 
@@ -764,6 +1005,7 @@ static void test_random_use(void **state)
 
         if (r & 16) k = (struct key){ .kind = K_CHAR, .ch = 32 + random_next(&seed) % 0x3000 };
         if (k.kind == K_CHAR && k.ch == 0) k.ch = 'a' + (r >> 20) % 26;
+        if ((r >> 21) % 8 == 0) k = (struct key){ .kind = K_MOUSE, .ch = r % 5, .x = (int)(r >> 3) % 140, .y = (int)(r >> 9) % 60 };
         if (k.kind == K_PASTE) {
             k.text = "paste\xff 猫";
             k.bytes = 10;
@@ -847,6 +1089,9 @@ static void test_keys(void **state)
         { "\033[200~x\033[20y\033\033[201~", "\"x\033[20y\033\"" },
         { "\033[I\033[O!", "!" },
         { "\033P1$r\033\\z", "{P1$r}z" },
+        { "\033[<0;12;3M\033[<0;12;3mx", "<30:0/0>x" }, /* pressed; let go is no key */
+        { "\033[<65;1;1M\033[<64;1;1M\033[<2;999;999M", "<30:4/0><30:3/0><30:2/0>" },
+        { "\033[<16;1;1M\033[<35;1;1M\033[<0;0;1My", "<30:0/1>y" }, /* with ctrl; moved; nowhere */
         { "\033", "<6:0/0>" },
     };
     char out[4096];
@@ -1000,6 +1245,11 @@ int main(void)
         cmocka_unit_test(test_start),
         cmocka_unit_test(test_request),
         cmocka_unit_test(test_focus_and_nudging),
+        cmocka_unit_test(test_kinds_of_fields),
+        cmocka_unit_test(test_edited_and_reset),
+        cmocka_unit_test(test_negative_prompt),
+        cmocka_unit_test(test_mouse),
+        cmocka_unit_test(test_vi_keys),
         cmocka_unit_test(test_model_without_guidance),
         cmocka_unit_test(test_job_from_start_to_end),
         cmocka_unit_test(test_queueing_and_cancelling),

@@ -83,7 +83,7 @@ bool config_keys(struct keys *k, const char *path, struct err *e)
     struct yaml_entry *root = yaml_read(path, &f, e);
     const struct yaml_entry *v = root ? entry(root, "set") : NULL;
     enum keys_set chosen = KEYS_EMACS;
-    enum action which;
+    enum action which[2];
     struct err conflict = { 0 };
     bool ok;
 
@@ -91,9 +91,9 @@ bool config_keys(struct keys *k, const char *path, struct err *e)
     keys_init(k, chosen);
     for (v = root ? root->first : NULL; v; v = v->next)
         if (strcmp(v->key, "set")) take_keys(k, path, v, &f);
-    if (root && !f.count && !keys_check(k, &which, &conflict)) {
-        v = entry(root, keys_action(which)->name);
-        /* The later of two in the table may be the one that the file leaves alone. */
+    if (root && !f.count && !keys_check(k, which, &conflict)) {
+        v = entry(root, keys_action(which[1])->name);
+        if (!v) v = entry(root, keys_action(which[0])->name); /* the file has changed at least one of the two */
         yaml_fault(&f, path, v ? v->line : 0, v ? v->column : 0, "%s", conflict.text);
     }
     ok = yaml_faultless(&f, e) && root;

@@ -170,7 +170,7 @@ static unsigned contexts_of(enum action a, const struct keys_chord *c)
     return actions[a].contexts & (letter(c) ? ~(unsigned)KEYS_TYPED : KEYS_ANYWHERE);
 }
 
-bool keys_check(const struct keys *k, enum action *which, struct err *e)
+bool keys_check(const struct keys *k, enum action which[2], struct err *e)
 {
     char name[KEYS_NAME_MAX];
 
@@ -180,7 +180,8 @@ bool keys_check(const struct keys *k, enum action *which, struct err *e)
                 for (int j = 0; j < KEYS_EACH && k->of[b][j].kind; j++) {
                     const struct keys_chord *x = &k->of[a][i], *y = &k->of[b][j];
                     if (!same(x, y) || !(contexts_of((enum action)a, x) & contexts_of((enum action)b, y))) continue;
-                    *which = (enum action)a;
+                    which[0] = (enum action)b;
+                    which[1] = (enum action)a;
                     return err_set(e, ERR_INPUT, "%s is the key of both %s and %s, which are there at one time",
                                    keys_chord_name(x, name), actions[b].name, actions[a].name);
                 }

@@ -71,8 +71,8 @@ struct keys { struct keys_chord of[ACTION_COUNT][KEYS_EACH]; };
 void keys_init(struct keys *k, enum keys_set set);
 /* The keys of one action instead of those it has; ERR_INPUT names the key that there is not. */
 bool keys_rebind(struct keys *k, enum action a, const char *const *names, int count, struct err *e);
-/* Two actions with one key in one context: ERR_INPUT, and *which is the later of them. */
-bool keys_check(const struct keys *k, enum action *which, struct err *e);
+/* Two actions with one key in one context: ERR_INPUT, and which they are. */
+bool keys_check(const struct keys *k, enum action which[2], struct err *e);
 
 /* What the key does there; ACTION_NONE: nothing, it may be text. */
 enum action keys_find(const struct keys *k, enum keys_context at, const struct key *key);

@@ -500,7 +500,8 @@ static const char *main_hint(const struct view *v, enum action a)
     switch (a) {
     case ACTION_GENERATE: return view_busy(v) ? "Queue" : label;
     case ACTION_CANCEL: return view_busy(v) ? label : NULL;
-    case ACTION_EXAMPLE: return v->model.examples > 0 && v->main->prompt.bytes == 0 ? label : NULL;
+    case ACTION_EXAMPLE:
+        return v->model.examples > 0 && v->main->focus == FOCUS_PROMPT && v->main->prompt.bytes == 0 ? label : NULL;
     case ACTION_NEXT: return unsaved ? NULL : label; /* leaves its room to what is urgent */
     case ACTION_SEED: return unsaved || view_busy(v) ? NULL : label;
     case ACTION_SAVE: return unsaved ? "Save elsewhere" : v->shown >= SHOWN_PARTIAL ? label : NULL;
