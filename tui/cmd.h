@@ -21,6 +21,7 @@ int cmd_profile(int argc, char **argv);
 int cmd_decode(int argc, char **argv);
 int cmd_cache(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
+int cmd_completion(int argc, char **argv);
 
 /* "sluice: text" on stderr. */
 void cmd_say(const char *text);
