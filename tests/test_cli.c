@@ -836,6 +836,7 @@ static void test_help(void **state)
         { "plan", "\n.SH SLUICE PLAN\n" },
         { "preset", "\n.SH SLUICE PRESET\n" },
         { "profile", "\n.SH SLUICE PROFILE\n" },
+        { "keys", "\n.SH SLUICE KEYS\n" },
         { "inspect", "\n.SH SLUICE INSPECT\n" },
         { "synth", "\n.SH SLUICE SYNTH\n" },
     };

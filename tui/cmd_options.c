@@ -36,6 +36,10 @@ static void print_option(int letter, const char *name, const char *value, const 
 {
     int column = letter < SETTING_LETTER && isalpha(letter) ? printf("  -%c, ", letter) : printf("      ");
     column += printf("--%s%s%s", name, value ? " " : "", value ? value : "");
+    if (column >= HELP_COLUMN) {
+        putchar('\n');
+        column = 0;
+    }
     cmd_words(column, HELP_COLUMN, help);
 }
 
