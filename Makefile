@@ -186,6 +186,11 @@ install: all
 	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5/
 	install -m 644 presets/*.yaml $(DESTDIR)$(PREFIX)/share/sluice/presets/
 	install -m 644 presets/profiles/* $(DESTDIR)$(PREFIX)/share/sluice/presets/profiles/
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(B)/sluice completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sluice
+	$(B)/sluice completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sluice
+	$(B)/sluice completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sluice.fish
 	find assets/demo -type f ! -path '*/__pycache__/*' | while read -r f; do \
 	    install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/sluice/$${f#assets/}" || exit 1; done
 

@@ -42,7 +42,7 @@ static int take(void *to, int letter, const char *value)
     return 0;
 }
 
-static const struct cmd_command command = {
+const struct cmd_command cmd_bench_command = {
     .name = "bench",
     .usage = "usage: sluice bench [options]\n"
              "\n"
@@ -322,7 +322,7 @@ int cmd_bench(int argc, char **argv)
     struct request request = { 0 };
     struct cmd_options options;
     char path[MODEL_PATH_MAX], notice[256] = "";
-    int status = cmd_options_read(&options, &command, &request, argc, argv);
+    int status = cmd_options_read(&options, &cmd_bench_command, &request, argc, argv);
     if (status != CMD_GO)
         return status;
     if (optind != argc || (request.json && request.markdown)) {

@@ -2,6 +2,7 @@
  * means. Prints what engine/doctor.h found, and adds the terminal. */
 #include "engine/doctor.h"
 #include "tui/cmd.h"
+#include "tui/commands.h"
 
 #include <getopt.h>
 #include <jansson.h>
@@ -102,17 +103,18 @@ static void print_json(const struct doctor *d)
     json_decref(o);
 }
 
+enum { JSON = 1 };
+const struct option cmd_doctor_options[] = {
+    { "json", no_argument, NULL, JSON }, { "help", no_argument, NULL, 'h' }, { 0 },
+};
+
 int cmd_doctor(int argc, char **argv)
 {
-    enum { JSON = 1 };
-    static const struct option options[] = {
-        { "json", no_argument, NULL, JSON }, { "help", no_argument, NULL, 'h' }, { 0 },
-    };
     bool json = false;
     int which;
     optind = 0;
     opterr = 0;
-    while ((which = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((which = getopt_long(argc, argv, "h", cmd_doctor_options, NULL)) != -1) {
         if (which == 'h') {
             fputs(help, stdout);
             return 0;

@@ -424,9 +424,9 @@ done:
 enum { OPT_GRAPHICS = 512, OPT_OUT_DIR, OPT_THEME, OPT_MOUSE };
 
 static const struct cmd_option own[] = {
-    { "graphics", OPT_GRAPHICS, "KIND", "auto, sixel, kitty, blocks or none (default: auto)" },
-    { "out-dir", OPT_OUT_DIR, "DIR", "where pictures go (default: ~/Pictures/sluice)" },
-    { "theme", OPT_THEME, "NAME|FILE", "auto, dark, light, mono, or a file (default: theme.yaml, else auto)" },
+    { "graphics", OPT_GRAPHICS, "auto|sixel|kitty|blocks|none", "how pictures are drawn (default: auto)" },
+    { "out-dir", OPT_OUT_DIR, "FOLDER", "where pictures go (default: ~/Pictures/sluice)" },
+    { "theme", OPT_THEME, "auto|dark|light|mono|FILE", "colours (default: theme.yaml, else auto)" },
     { "mouse", OPT_MOUSE, "on|off", "off: the terminal selects text as ever (default: on)" },
     { 0 },
 };
@@ -454,7 +454,7 @@ static int take(void *to, int letter, const char *value)
     return 0;
 }
 
-static const struct cmd_command command = {
+const struct cmd_command cmd_studio_command = {
     .name = "studio",
     .usage = "usage: sluice [options]\n"
              "\n"
@@ -499,7 +499,7 @@ int cmd_studio(int argc, char **argv)
     char path[MODEL_PATH_MAX], name[FILE_PATH_MAX];
     struct engine *g = NULL;
     struct err e = { 0 };
-    int status = cmd_options_read(&options, &command, &c, argc, argv);
+    int status = cmd_options_read(&options, &cmd_studio_command, &c, argc, argv);
 
     if (status != CMD_GO) return status;
     if (optind < argc) {

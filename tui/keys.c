@@ -287,7 +287,7 @@ static void manual_row(FILE *f, const char *name, const char *keys, const char *
 
 static void manual_title(FILE *f, const char *title)
 {
-    fprintf(f, ".PP\n%s:\n.PP\n.TS\ntab(|);\nlb l lx.\n", title);
+    fprintf(f, ".PP\n%s:\n.PP\n.TS\ntab(|);\nlb l l.\n", title);
 }
 
 char *keys_manual(const struct keys *k)
