@@ -18,6 +18,8 @@ static const struct {
     { "studio", "the studio (the same as sluice alone)", cmd_studio },
     { "generate", "a picture from a prompt, without the studio", cmd_generate },
     { "plan", "where the memory of a picture will go, before it runs", cmd_plan },
+    { "queue", "jobs that are kept and run one after the other", cmd_queue },
+    { "history", "the pictures that were made: list, search, trash", cmd_history },
     { "decode", "pictures from latents that a stopped batch has kept", cmd_decode },
     { "preset", "list, show, compare and check presets: what a picture is", cmd_preset },
     { "profile", "list, show and explain profiles: how memory is used", cmd_profile },
