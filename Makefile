@@ -133,6 +133,14 @@ $(B)/fake/libsluice-cuda.so: $(FAKE_OBJ)
 	$(call say,LD,$@)
 	$(Q)$(CXX) $(SLUICE_LDFLAGS) -shared -o $@ $^
 
+# A libnvidia-ml.so.1 that says what tests tell it to, and one of an older driver.
+$(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so: tests/nvml/fake_nvml.c tests/nvml/fake_nvml.h Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CUDA_CFLAGS) -Wno-missing-prototypes $(if $(findstring old,$@),-DFAKE_OLD) -shared -o $@ $<
+
+$(B)/tests/test_nvml $(B)/tests/test_doctor: | $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so
+
 cuda-note:
 	$(if $(CUDA_LACKS),@echo "CUDA device left out: $(CUDA_LACKS) was not found (the CPU device does everything)",@:)
 

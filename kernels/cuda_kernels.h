@@ -33,6 +33,8 @@ cudaError_t cuda_k_gated_add(cudaStream_t s, struct tensor y, struct tensor x, s
 cudaError_t cuda_k_copy(cudaStream_t s, struct tensor y, struct tensor x);
 /* y = act(y), where +-infinity first becomes +-65504: after a library that does not saturate. y: F16 [m,n]. */
 cudaError_t cuda_k_saturate(cudaStream_t s, struct tensor y, enum act act);
+/* y[m,n] = acc[m,n] (F32) + b[n] (may be absent) + (accumulate: y), rounded once. */
+cudaError_t cuda_k_conv_finish(cudaStream_t s, struct tensor y, struct tensor acc, struct tensor b, bool accumulate);
 
 /* --- pictures: cuda_picture.cu -------------------------------------------------------- */
 cudaError_t cuda_k_group_moments(cudaStream_t s, struct tensor moments, struct tensor x);
@@ -45,16 +47,14 @@ cudaError_t cuda_k_conv_weights(cudaStream_t s, struct tensor y, struct tensor w
  * `width` pixels a row, what lies under the kernel; zeros outside the picture. */
 cudaError_t cuda_k_im2col(cudaStream_t s, struct tensor y, struct tensor x, int64_t from, int64_t width, int kh, int kw,
                           int stride, int top, int left);
-/* y[m,n] = acc[m,n] (F32) + b[n] (may be absent) + (accumulate: y), rounded once. */
-cudaError_t cuda_k_conv_finish(cudaStream_t s, struct tensor y, struct tensor acc, struct tensor b, bool accumulate);
 
 /* --- attention: cuda_attention.cu ------------------------------------------------------ */
 /* Tensor-core flash attention: o, q, k, v all F16 or all BF16; head dimension 64, 128 or 512; no causal
- * mask, no bias; every row 16-byte aligned. sm: compute capability times ten; BF16 from 80 on. */
+ * mask, no bias; every row 16-byte aligned; scale > 0. sm: compute capability times ten; BF16 from 80 on. */
 bool cuda_k_flash_can(int sm, struct tensor o, struct tensor q, struct tensor k, struct tensor v);
 cudaError_t cuda_k_flash(cudaStream_t s, int sm, struct tensor o, struct tensor q, struct tensor k, struct tensor v,
                          float scale);
-/* Any types, any head dimension, causal mask, bias as in struct attention (absent: none); F32 arithmetic. */
+/* Any types, a head dimension up to 1024, causal mask, bias as in struct attention (absent: none); F32 arithmetic. */
 cudaError_t cuda_k_attention(cudaStream_t s, struct tensor o, struct tensor q, struct tensor k, struct tensor v,
                              float scale, bool causal, struct tensor bias);
 

@@ -21,14 +21,14 @@ function floors()
     place(2, "kernels", "device")
     place(3, "kernels", "cpu cpu_* cuda cuda_* ref count")
     place(4, "engine", "file yaml shelf cache hash config safetensors weights tok_text tok_clip tok_t5 image stb_image")
-    place(4, "engine", "rng memory")
+    place(4, "engine", "rng memory nvml")
     place(5, "engine", "model shapes sampler job job_text contact wildcard setting sheet preset profile event")
     place(6, "engine", "queue stages synth pager record embeddings rates devices store")
     place(7, "engine", "layer clip t5 flux vae")
     place(8, "engine", "plan pipeline")
-    place(9, "engine", "engine")
-    place(10, "tui", "key edit input scale draw layout view")
-    place(11, "tui", "graphics term studio cmd cmd_* main")
+    place(9, "engine", "engine doctor bench")
+    place(10, "tui", "key keys keys_table edit input scale draw theme layout wish screen view screen_*")
+    place(11, "tui", "graphics term worker config studio cmd cmd_* main")
 }
 
 function place(floor, folder, names,    n, i, name)
@@ -46,7 +46,8 @@ function floor(stem,    family)
     return family in floor_of ? floor_of[family] : 0
 }
 
-function stem_of(path) { sub(/\.[ch]u?h?$/, "", path); return path }
+# x_internal.h is a part of x.
+function stem_of(path) { sub(/(_internal)?\.[ch]u?h?$/, "", path); return path }
 
 function device(stem) { sub(/^kernels\//, "", stem); sub(/_.*/, "", stem); return stem }
 
