@@ -56,6 +56,7 @@ bool job_init(struct job *j, const struct model *m, struct err *e)
         .vae_overlap = 8,
         .vae_precision = JOB_AUTO_PRECISION,
         .embedding_cache = true,
+        .history = true,
         .checkpoint_steps = 4,
     };
     return job_set_string(&j->prompt, "", e) && job_set_string(&j->negative, "", e);

@@ -100,6 +100,7 @@ struct job {
     enum t5_chunk_mode t5_chunk_mode;
     enum decode_order decode;
     bool embedding_cache;  /* keep and use encoded prompts on disk */
+    bool history;          /* its pictures are noted in the history (store.h) */
     double link;           /* bytes per second that weights are brought at most, to try a
                               slower link than this machine's; 0: no limit */
     int inject_oom;        /* for tests: evaluation N of the model fails once for want of memory; 0: none */

@@ -750,6 +750,19 @@ bool store_queue_state(struct store *s, int64_t id, enum store_state state, cons
     return ok;
 }
 
+/* The last picture ends the job. */
+static bool one_made(struct store *s, int64_t job, struct err *e)
+{
+    return finish(s, ask(s, e, "UPDATE queue SET made = made + 1, step = 0 WHERE id = ?1", "i", job), NULL, e) &&
+           finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = '', ended = ?2 WHERE id = ?3 AND made >= pictures",
+                         "iii", (int64_t)STORE_DONE, (int64_t)time(NULL), job), NULL, e);
+}
+
+bool store_queue_made(struct store *s, int64_t id, struct err *e)
+{
+    return begin(s, e) && end(s, one_made(s, id, e), e);
+}
+
 /* --- the history ------------------------------------------------------------------- */
 
 void store_picture_free(struct store_picture *p)
@@ -827,14 +840,6 @@ static bool put_picture(struct store *s, const struct store_new *n, const char *
     free(jpeg);
     json_decref(record);
     return ok;
-}
-
-/* A job has made one picture more: the last one ends it. */
-static bool one_made(struct store *s, int64_t job, struct err *e)
-{
-    return finish(s, ask(s, e, "UPDATE queue SET made = made + 1, step = 0 WHERE id = ?1", "i", job), NULL, e) &&
-           finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = '', ended = ?2 WHERE id = ?3 AND made >= pictures",
-                         "iii", (int64_t)STORE_DONE, (int64_t)time(NULL), job), NULL, e);
 }
 
 bool store_history_add(struct store *s, const struct store_new *n, int64_t *id, struct err *e)

@@ -95,6 +95,9 @@ bool store_queue_step(struct store *s, int64_t id, int step, struct err *e);
 /* Its state from now on; error: why, for STORE_FAILED, else "". STORE_DONE removes its latent. */
 bool store_queue_state(struct store *s, int64_t id, enum store_state state, const char *error, struct err *e);
 
+/* One picture more, of a job whose pictures are not in the history (store_new.job counts those that are). */
+bool store_queue_made(struct store *s, int64_t id, struct err *e);
+
 /* Where the latent of a job is kept while it runs. */
 bool store_latent_path(const struct store *s, int64_t id, char path[FILE_PATH_MAX], struct err *e);
 

@@ -406,7 +406,7 @@ static bool add_texts(struct job *to, bool *any, const char *prompt, int draws, 
 {
     struct wildcard *w;
     if (!wildcard_parse(&w, prompt, lists, e))
-        return false;
+        return err_prefix(e, "prompt \"%.40s\"", prompt);
     uint64_t count = draws ? (uint64_t)draws : wildcard_count(w);
     bool ok = count + (uint64_t)to->more_count + *any <= JOB_PROMPTS_MAX && count <= JOB_PROMPTS_MAX;
     if (!ok)

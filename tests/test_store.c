@@ -3,6 +3,7 @@
  * do not take each other's jobs. SQLite itself is used only to do damage. */
 #include "engine/job_text.h"
 #include "engine/model.h"
+#include "engine/pipeline.h"
 #include "engine/record.h"
 #include "engine/setting.h"
 #include "engine/store.h"
@@ -636,6 +637,195 @@ static void a_full_disk_loses_nothing(void **state)
     store_close(s);
 }
 
+/* --- kills ------------------------------------------------------------------------------ */
+
+enum { JOBS = 40, KILL_MS_MAX = 250 };
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+/* `sluice queue run` on the database of this test; one computing thread. */
+static pid_t run_queue(void)
+{
+    char binary[FILE_PATH_MAX], state_home[FILE_PATH_MAX];
+    const char *build = getenv("SLUICE_BUILD");
+    path_in(build ? build : "build", "sluice", binary);
+    path_in(scratch, "killed", state_home);
+    pid_t child = fork();
+    if (child == 0) {
+        int null = open("/dev/null", O_RDWR);
+        dup2(null, 1);
+        dup2(null, 2);
+        setenv("XDG_STATE_HOME", state_home, 1);
+        setenv("OMP_NUM_THREADS", "1", 1);
+        execl(binary, "sluice", "queue", "run", (char *)NULL);
+        _exit(127);
+    }
+    return child;
+}
+
+/* What has to be so at any moment. Returns how many pictures there are. */
+static int everything_is_there(const int64_t *id, int *interrupted)
+{
+    struct store *s = open_store();
+    struct store_queue q;
+    struct store_page page;
+    int made = 0, running = 0;
+    CHECK(store_queue_list(s, &q, x));
+    assert_int_equal(q.count, JOBS);
+    for (int i = 0; i < JOBS; i++) {
+        const struct store_job *j = &q.at[i];
+        struct store_job row;
+        struct job job;
+        struct record record;
+        struct checkpoint c;
+        assert_int_equal(j->id, id[i]);
+        assert_true(j->made <= j->pictures && (j->state == STORE_DONE) == (j->made == j->pictures));
+        made += j->made;
+        if (j->state != STORE_INTERRUPTED) {
+            assert_true(j->state == STORE_DONE || (j->state == STORE_WAITING && j->made == 0));
+            continue;
+        }
+        running++;
+        int64_t next;
+        CHECK(store_queue_next(s, &next, x));
+        assert_int_equal(next, j->id); /* it is offered, with what was kept of it */
+        CHECK(store_queue_claim(s, next, &row, &job, x));
+        assert_int_equal(job.first, j->made);
+        if (job.resume) {
+            CHECK(record_read_checkpoint(&record, &c, job.resume, x));
+            assert_true(c.index >= job.first && c.step > 0);
+            checkpoint_free(&c);
+            record_free(&record);
+            ++*interrupted;
+        }
+        store_job_free(&row);
+        job_free(&job);
+    }
+    assert_true(running <= 1);
+    CHECK(store_history_list(s, &(struct store_query){ 0 }, &page, x));
+    assert_int_equal(page.total, made);
+    for (int i = 0; i < page.count; i++) {
+        struct image *im = NULL;
+        CHECK((im = image_read(page.at[i].path, x)));
+        assert_int_equal(im->width, page.at[i].width);
+        image_free(im);
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(page.at[k].path, page.at[i].path);
+    }
+    store_page_free(&page);
+    store_queue_free(&q);
+    store_close(s);
+    return made;
+}
+
+static void done(void *user, struct event *ev)
+{
+    struct image **im = user;
+    if (ev->kind == EVENT_DONE) {
+        *im = ev->image;
+        ev->image = NULL;
+    }
+    event_clear(ev);
+}
+
+/* The pictures are those of a job that nobody killed. */
+static void pixels_are_those_of_an_undisturbed_run(const char *folder)
+{
+    static struct model model;
+    struct pipeline *p;
+    struct store *s = open_store();
+    struct store_page page;
+    char path[FILE_PATH_MAX];
+    CHECK(model_open(&model, folder, true, x));
+    CHECK(pipeline_new(&p, &model, x));
+    CHECK(store_history_list(s, &(struct store_query){ 0 }, &page, x));
+    for (int i = 0; i < page.count; i += 5) {
+        struct image *whole = NULL, *kept = image_read(page.at[i].path, NULL);
+        struct pipeline_hooks hooks = { .emit = done, .user = &whole };
+        struct job j = make_job(page.at[i].prompt);
+        j.width = page.at[i].width;
+        j.height = page.at[i].height;
+        j.seed = page.at[i].seed;
+        j.embedding_cache = false;
+        j.threads = 1;
+        CHECK(job_set_string(&j.out, path_in(scratch, "undisturbed.png", path), x));
+        CHECK(pipeline_run(p, &j, 1, &hooks, x));
+        assert_memory_equal(kept->rgb, whole->rgb, (size_t)j.width * (size_t)j.height * 3);
+        image_free(whole);
+        image_free(kept);
+        job_free(&j);
+    }
+    store_page_free(&page);
+    store_close(s);
+    pipeline_free(p);
+}
+
+static void a_kill_at_any_moment_loses_nothing(void **state)
+{
+    (void)state;
+    const char *given = getenv("SLUICE_SEED");
+    unsigned short x48[3] = { 0x330e, 0, 0 };
+    unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)time(NULL);
+    char folder[FILE_PATH_MAX], path[FILE_PATH_MAX], name[32];
+    int64_t id[JOBS];
+    int made = 0, resumable = 0, pictures_wanted = 0, status;
+    print_message("seed %u (SLUICE_SEED)\n", seed);
+    memcpy(&x48[1], &seed, sizeof seed);
+    golden_make("dev96", path_in(scratch, "dev96", folder));
+    path_in(scratch, "killed/sluice/studio.db", db);
+    struct store *s = open_store();
+    for (int i = 0; i < JOBS; i++) {
+        struct job j = make_job("killed");
+        snprintf(name, sizeof name, "k%d.png", i);
+        CHECK(job_set_string(&j.out, path_in(pictures, name, path), x));
+        j.seed = (uint64_t)(10 * i);
+        j.count = 1 + i % 2;
+        j.embedding_cache = false;
+        j.threads = 1;
+        pictures_wanted += j.count;
+        CHECK(store_queue_add(s, &j, folder, "", &id[i], x));
+        job_free(&j);
+    }
+    store_close(s);
+
+    double limit = 0;
+    for (int k = 0; k < KILLS; k++) {
+        double began = now_ms();
+        pid_t child = run_queue();
+        /* The first one shows how long a start takes: it is killed after its first pictures. */
+        if (k == 0) {
+            while (limit == 0) {
+                char trace[FILE_PATH_MAX];
+                nanosleep(&(struct timespec){ 0, 2000000 }, NULL);
+                if (file_exists(path_in(pictures, "k1.png", trace)))
+                    limit = now_ms() - began;
+                assert_int_equal(waitpid(child, &status, WNOHANG), 0);
+            }
+            limit = limit < KILL_MS_MAX ? limit : KILL_MS_MAX;
+        } else {
+            long us = (long)(erand48(x48) * limit * 1000);
+            nanosleep(&(struct timespec){ us / 1000000, us % 1000000 * 1000 }, NULL);
+        }
+        kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        int before = made;
+        made = everything_is_there(id, &resumable);
+        assert_true(made >= before);
+    }
+    print_message("%d kills: %d of %d pictures were made, %d times one could go on from its latent\n", KILLS, made,
+                  pictures_wanted, resumable);
+    pid_t child = run_queue();
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(everything_is_there(id, &resumable), pictures_wanted);
+    pixels_are_those_of_an_undisturbed_run(folder);
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -665,6 +855,7 @@ int main(void)
         cmocka_unit_test(others_are_waited_for_and_newer_ones_left_alone),
         cmocka_unit_test(one_that_cannot_be_written_is_left_alone),
         cmocka_unit_test(a_full_disk_loses_nothing),
+        cmocka_unit_test(a_kill_at_any_moment_loses_nothing),
     };
     return cmocka_run_group_tests_name("store", tests, begin, end);
 }

@@ -15,6 +15,8 @@ int cmd_studio(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
+int cmd_queue(int argc, char **argv);
+int cmd_history(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
 int cmd_preset(int argc, char **argv);
 int cmd_profile(int argc, char **argv);
