@@ -223,7 +223,7 @@ static void run_once(struct session *s, struct bench_row *r, const struct job *j
 {
     struct err e = { 0 };
     *w = (struct watch){ .o = s->o, .most_steps = most_steps, .began = now(), .card_before = s->card_before };
-    struct pipeline_hooks hooks = { on_event, on_stop, w };
+    struct pipeline_hooks hooks = { .emit = on_event, .stop = on_stop, .user = w };
     bool ok = pipeline_run(s->p, j, 1, &hooks, &e);
     *seconds = 0;
     snprintf(r->notice, sizeof r->notice, "%s", w->notice);

@@ -166,6 +166,7 @@ static void child(const char *const *args, const struct manner *m, int out, int 
     setenv("LC_ALL", "C.UTF-8", 1);
     unsetenv("XDG_DATA_HOME");
     unsetenv("XDG_CONFIG_HOME");
+    unsetenv("XDG_STATE_HOME");
     if (chdir(work) == 0)
         execv(binary, (char *const *)(uintptr_t)argv);
     _exit(127);

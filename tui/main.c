@@ -21,6 +21,7 @@ static const struct {
     { "decode", "pictures from latents that a stopped batch has kept", cmd_decode },
     { "preset", "list, show, compare and check presets: what a picture is", cmd_preset },
     { "profile", "list, show and explain profiles: how memory is used", cmd_profile },
+    { "keys", "the keys of the studio, as they are now", cmd_keys },
     { "cache", "what is kept of encoded prompts", cmd_cache },
     { "inspect", "what a model is", cmd_inspect },
     { "bench", "the time and memory that pictures take on this machine", cmd_bench },
