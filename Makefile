@@ -57,7 +57,8 @@ CUDNN_INCLUDE := $(patsubst %/cudnn.h,%,$(firstword $(wildcard $(CUDNN_HOME)/inc
 CUDA_LIBS := $(firstword $(foreach d,lib64 lib targets/x86_64-linux/lib,$(if $(wildcard $(CUDA_HOME)/$(d)/libcublasLt.so),$(CUDA_HOME)/$(d))))
 CUDA_LACKS := $(if $(NVCC),$(if $(CUDA_LIBS),$(if $(CUDNN_INCLUDE),,cuDNN),cuBLAS),nvcc)
 CUDA_MODULE := $(if $(CUDA_LACKS),,$(B)/libsluice-cuda.so)
-CUDA_ARCH ?= 75 80 86 89 90 100 120
+# Of these, the ones this nvcc knows.
+CUDA_ARCH ?= $(filter $(patsubst compute_%,%,$(if $(NVCC),$(shell $(NVCC) --list-gpu-arch))),75 80 86 89 90 100 120)
 # What of the program the module needs as well.
 CUDA_SHARED := kernels/err.c kernels/tensor.c kernels/arena.c kernels/device.c
 
@@ -101,7 +102,7 @@ $(B)/cuda/%.cu.o: %.cu Makefile
 	$(Q)$(NVCC) -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-fvisibility=hidden -Werror all-warnings \
 	    $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
 	    -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH)) \
-	    -Xptxas -v --threads 0 -MMD -MP -c -o $@ $< 2>$@.registers || { cat $@.registers >&2; exit 1; }
+	    $(if $(findstring compress-mode,$(shell $(NVCC) --help)),--compress-mode=size) -Xptxas -v --threads 0 -MMD -MP -c -o $@ $< 2>$@.registers || { cat $@.registers >&2; exit 1; }
 
 $(B)/libsluice-cuda.so: $(CUDA_OBJ)
 	$(call say,LD,$@)
