@@ -445,25 +445,29 @@ static void convolve_band(struct device *d, struct tensor y, const struct convol
                   &v);
 }
 
-static long bands_of_convolution(enum dtype compute, int64_t in, int64_t out, int kernel, bool accumulate)
+struct shape { int64_t h, w, in, out; int kernel; };
+
+/* In bands of all these heights the picture has the same bytes as whole. Returns how often cuDNN ran. */
+static long bands_of_convolution(enum dtype compute, struct shape p, bool accumulate, size_t memory, int count,
+                                 const int64_t *heights)
 {
-    enum { H = 70, W = 20 };
-    struct device *d = open_device(compute, false);
-    int pad = kernel / 2;
+    struct device *d = open_sized(compute, false, memory);
+    int pad = p.kernel / 2;
     struct convolved c = { .v = { .stride = 1, .top = pad, .left = pad, .bottom = pad, .right = pad, .accumulate = accumulate } };
-    c.x = filled(d, compute, 3, (const int64_t[]){ H, W, in }, 1, 1);
-    c.w = filled(d, DT_F32, 4, (const int64_t[]){ out, in, kernel, kernel }, 2, 1 / sqrt((double)(in * kernel * kernel)));
-    c.b = filled(d, DT_F32, 1, &out, 3, 1);
+    const int64_t x_shape[] = { p.h, p.w, p.in }, w_shape[] = { p.out, p.in, p.kernel, p.kernel }, shape[] = { p.h, p.w, p.out };
+    c.x = filled(d, compute, 3, x_shape, 1, 1);
+    c.w = filled(d, DT_F32, 4, w_shape, 2, 1 / sqrt((double)(p.in * p.kernel * p.kernel)));
+    c.b = filled(d, DT_F32, 1, &p.out, 3, 1);
     long before = fake.plans();
-    const int64_t shape[] = { H, W, out };
     struct tensor whole = filled(d, compute, 3, shape, 4, 1);
     device_conv2d(d, whole, c.x, c.w, c.b, &c.v);
-    for (int i = 0; i < 4; i++) {
-        int64_t band = (const int64_t[]){ 1, 9, 64, 69 }[i];
+    for (int i = 0; i < count; i++) {
+        size_t mark = device_mark(d);
         struct tensor y = filled(d, compute, 3, shape, 4, 1);
-        for (int64_t from = 0; from < H; from += band)
-            convolve_band(d, y, &c, from, from + band < H ? band : H - from);
+        for (int64_t from = 0; from < p.h; from += heights[i])
+            convolve_band(d, y, &c, from, from + heights[i] < p.h ? heights[i] : p.h - from);
         assert_same(d, whole, y);
+        device_release(d, mark);
     }
     long plans = fake.plans() - before;
     close_device(d);
@@ -472,12 +476,23 @@ static long bands_of_convolution(enum dtype compute, int64_t in, int64_t out, in
 
 static void bands(bool cudnn)
 {
+    static const int64_t heights[] = { 1, 9, 64, 69 };
     for (int t = 0; t < 3; t++)
         for (int accumulate = 0; accumulate < 2; accumulate++) {
-            assert_int_equal(bands_of_convolution(types[t], 16, 24, 3, accumulate) > 0, cudnn);
-            assert_int_equal(bands_of_convolution(types[t], 5, 3, 3, accumulate), 0);
-            assert_int_equal(bands_of_convolution(types[t], 16, 8, 1, accumulate), 0);
+            struct shape common = { 70, 20, 16, 24, 3 }, odd = { 70, 20, 5, 3, 3 }, pixel = { 70, 20, 16, 8, 1 };
+            assert_int_equal(bands_of_convolution(types[t], common, accumulate, MEMORY, 4, heights) > 0, cudnn);
+            assert_int_equal(bands_of_convolution(types[t], odd, accumulate, MEMORY, 4, heights), 0);
+            assert_int_equal(bands_of_convolution(types[t], pixel, accumulate, MEMORY, 4, heights), 0);
         }
+}
+
+/* Pictures that are worked through in pieces by themselves, on cuDNN and by pixels. */
+static void large_pictures(void **state)
+{
+    (void)state;
+    static const int64_t height = 37;
+    assert_int_equal(bands_of_convolution(DT_BF16, (struct shape){ 80, 1024, 8, 64, 3 }, true, 80 << 20, 1, &height), 2 + 3);
+    assert_int_equal(bands_of_convolution(DT_BF16, (struct shape){ 75, 200, 129, 3, 3 }, true, 80 << 20, 1, &height), 0);
 }
 
 static void convolution_in_bands(void **state)
@@ -612,6 +627,7 @@ int main(void)
         cmocka_unit_test(attention_without_cudnn),
         cmocka_unit_test(convolution_in_bands),
         cmocka_unit_test(convolution_without_cudnn),
+        cmocka_unit_test(large_pictures),
         cmocka_unit_test(every_call_may_fail),
     };
     if (!load())
