@@ -79,7 +79,7 @@ static int nothing_lives(void **state)
     return 0;
 }
 
-/* --- kernels ----------------------------------------------------------------------------------------- */
+/* --- kernels ---------------------------------------------------------------------------------- */
 struct buffers {
     cudaStream_t s;
     float *x, *y;          /* on the card */
@@ -248,7 +248,7 @@ static void test_lanes(void **state)
         buffers_read(&b);
         for (int row = 0; row < ROWS; row++)
             for (int t = 0; t < THREADS; t++) {
-                float v[32], want = (float)0, found = b.host_y[row * THREADS + t];
+                float v[32], want, found = b.host_y[row * THREADS + t];
                 for (int i = 0; i < 32; i++)
                     v[i] = (float)(t / 32 * 32 + i);
                 want = lanes_want(row, t % 32, v);
@@ -269,7 +269,8 @@ static void test_launch_configurations(void **state)
         { 1, 32, 48 * 1024, cudaSuccess },             { 1, 32, 48 * 1024 + 1, cudaErrorInvalidValue },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        IS(F(shim_kernel)(SHIM_ADD_ONE, b.s, cases[i].grid, cases[i].block, cases[i].shared, b.y, b.x, b.n), cases[i].want);
+        IS(F(shim_kernel)(SHIM_ADD_ONE, b.s, cases[i].grid, cases[i].block, cases[i].shared, b.y, b.x, b.n),
+           cases[i].want);
         OK(F(cudaGetLastError)()); /* a launch has taken it */
     }
     IS(F(shim_where)(b.s, 1, 65536, 1, b.y), cudaErrorInvalidConfiguration);
@@ -283,7 +284,7 @@ static void test_launch_configurations(void **state)
     buffers_free(&b);
 }
 
-/* --- what ends the process ------------------------------------------------------------------------------ */
+/* --- what ends the process -------------------------------------------------------------------- */
 /* Runs f in a child, which has to die of that signal. */
 static void assert_dies(const char *name, void (*f)(void), int signal_number)
 {
@@ -368,7 +369,7 @@ static void test_wrong_programs_die(void **state)
 #endif
 }
 
-/* --- streams ---------------------------------------------------------------------------------------------- */
+/* --- streams ---------------------------------------------------------------------------------- */
 /* y = x + 1 on one stream after x came on another: with an event between, or without. True: y is right. */
 static bool two_streams(struct buffers *b, bool event)
 {
@@ -517,7 +518,7 @@ static void test_default_stream(void **state)
     }
 }
 
-/* --- cards and their memory --------------------------------------------------------------------------------- */
+/* --- cards and their memory ------------------------------------------------------------------- */
 static void test_memory(void **state)
 {
     (void)state;
@@ -589,7 +590,7 @@ static void test_cards(void **state)
     assert_int_equal(F(cudaGetDevice)(&n), 46);
 }
 
-/* --- failures ------------------------------------------------------------------------------------------------- */
+/* --- failures --------------------------------------------------------------------------------- */
 /* A program that gives everything back, whatever fails. The first error. */
 static cudaError_t program(void)
 {
@@ -653,7 +654,7 @@ static void test_every_call_fails(void **state)
     assert_string_equal(F(fake_cuda_failed)(), "cudaMalloc");
 }
 
-/* --- graphs ------------------------------------------------------------------------------------------------------ */
+/* --- graphs ----------------------------------------------------------------------------------- */
 static void test_graphs(void **state)
 {
     (void)state;
@@ -760,7 +761,7 @@ static void test_captures_that_fail(void **state)
     buffers_free(&b);
 }
 
-/* --- threads --------------------------------------------------------------------------------------------------- */
+/* --- threads ---------------------------------------------------------------------------------- */
 static void *sums(void *unused)
 {
     (void)unused;

@@ -57,7 +57,7 @@ void fake_cuda_set_sm(int sm);                     /* 75, 80, 86, 89, 90, 100, 1
 void fake_cuda_set_memory(size_t bytes);           /* in all, of each card; default 8 GiB */
 void fake_cuda_set_others(size_t bytes);           /* default 0 */
 void fake_cuda_set_pinned_limit(size_t bytes);     /* beyond it pinning is refused; default none */
-size_t fake_cuda_peak(void);                       /* most bytes of device memory at once, over all cards, since reset */
+size_t fake_cuda_peak(void);                       /* most device memory at once, of all cards, since reset */
 
 /* The n-th call from now (1: the next) fails: 0 means none does. With the error given, or, if it is 0, with one that is
  * usual for that call. A call that releases something does so all the same. What is counted: every

@@ -36,7 +36,7 @@ dim3 blockDim, gridDim;
 
 namespace shim {
 
-/* --- fibers ----------------------------------------------------------------------------------------- */
+/* --- fibers ----------------------------------------------------------------------------------- */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 constexpr size_t stack_bytes = 256 * 1024;
 #else
@@ -137,7 +137,8 @@ static void fiber_check(const fiber *f)
         die("a thread of a kernel has used more than %zu bytes of stack", stack_bytes);
 }
 
-/* So that going to it enters fiber_main. colour: stacks that begin at different places of a page share no cache sets. */
+/* So that going to it enters fiber_main. colour: where in a page it begins; stacks that begin at different places
+ * share no cache sets. */
 static void fiber_prepare(fiber *f, unsigned colour)
 {
     size_t usable = f->bytes - colour % 32 * 128;
@@ -161,7 +162,7 @@ static void fiber_prepare(fiber *f, unsigned colour)
 #endif
 }
 
-/* --- the block ---------------------------------------------------------------------------------------------- */
+/* --- the block -------------------------------------------------------------------------------- */
 enum state : unsigned char { UNBORN, READY, AT_BARRIER, AT_WARP, ENDED };
 
 struct thread {
@@ -199,20 +200,25 @@ void die(const char *format, ...)
     abort();
 }
 
-static void die_in_kernel(const char *what, unsigned t)
+/* t is waiting. */
+[[noreturn]] static void die_in_kernel(const char *what, unsigned t)
 {
-    die("kernel %s, block (%u, %u, %u), thread (%u, %u, %u), at %s: %s", kernel->name, blockIdx.x, blockIdx.y, blockIdx.z,
-        threads[t].index.x, threads[t].index.y, threads[t].index.z, threads[t].where ? threads[t].where : "its end", what);
+    const thread *it = &threads[t];
+    die("kernel %s, block (%u, %u, %u), thread (%u, %u, %u), at %s: %s", kernel->name, blockIdx.x, blockIdx.y,
+        blockIdx.z, it->index.x, it->index.y, it->index.z, it->where, what);
 }
 
-static void hang()
+[[noreturn]] static void hang()
 {
-    static const char *const names[] = { "has not begun", "can go on", "waits for the block", "waits for its warp", "has ended" };
-    fprintf(stderr, "fake CUDA: kernel %s, block (%u, %u, %u): its threads wait for each other\n", kernel->name, blockIdx.x,
-            blockIdx.y, blockIdx.z);
+    static const char *const names[] = {
+        "not begun", "ready", "waiting for the block", "waiting for the warp", "ended",
+    };
+    fprintf(stderr, "fake CUDA: kernel %s, block (%u, %u, %u): its threads wait for each other\n", kernel->name,
+            blockIdx.x, blockIdx.y, blockIdx.z);
     for (unsigned t = 0; t < count; t++)
         if (t == 0 || threads[t].at != threads[t - 1].at || threads[t].where != threads[t - 1].where)
-            fprintf(stderr, "  from thread %u on: %s, at %s\n", t, names[threads[t].at], threads[t].where ? threads[t].where : "-");
+            fprintf(stderr, "  from thread %u on: %s, %s\n", t, names[threads[t].at],
+                    threads[t].where ? threads[t].where : "-");
     abort();
 }
 
@@ -252,7 +258,6 @@ UNSEEN static void leave(bool for_good)
         fiber_prepare(to, fibers - (unsigned)idle.size());
     } else if (living > 0) {
         hang();
-        return;
     } else {
         to = &home;
     }
@@ -283,10 +288,10 @@ static void try_warp(unsigned t)
         return;
     void *brought[32] = { nullptr };
     for (unsigned lane = 0; lane < 32; lane++) {
-        const thread *other = &threads[w * 32 + lane];
+        const thread *me = &threads[t], *other = &threads[w * 32 + lane];
         if (!(needed >> lane & 1))
             continue;
-        if (other->mask != threads[t].mask || other->meet != threads[t].meet || elsewhere(other->where, threads[t].where)) {
+        if (other->mask != me->mask || other->meet != me->meet || elsewhere(other->where, me->where)) {
             fprintf(stderr, "fake CUDA: lane %u came to %s with mask %08x\n", lane, other->where, other->mask);
             die_in_kernel("the lanes of a warp meet at different places or with different masks", t);
         }
@@ -330,7 +335,7 @@ UNSEEN static void fiber_main()
     leave(true);
 }
 
-/* --- what a kernel calls ------------------------------------------------------------------------------ */
+/* --- what a kernel calls ---------------------------------------------------------------------- */
 void barrier(const char *where)
 {
     threads[self].at = AT_BARRIER;
@@ -365,7 +370,7 @@ unsigned warp_alive() { return warp_living[self / 32]; }
 
 unsigned char *shared() { return shared_memory; }
 
-/* --- grids ---------------------------------------------------------------------------------------------- */
+/* --- grids ------------------------------------------------------------------------------------ */
 uint64_t random::next()
 {
     uint64_t z = state += 0x9e3779b97f4a7c15u;
