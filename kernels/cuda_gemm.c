@@ -16,14 +16,13 @@
 #include <unistd.h>
 
 enum {
-    CANDIDATES = 32,       /* of cuBLASLt's proposals; they come best first */
-    TIMED = 12,            /* of those, measured */
-    RUNS = 3,              /* of each, after one to warm up */
-    CANONICAL_ROWS = 4096, /* a picture's tokens: what proposals are asked for */
+    CANDIDATES = 32,         /* of cuBLASLt's proposals; they come best first */
+    TIMED = 12,              /* of those, measured */
+    RUNS = 3,                /* of each, after one to warm up */
+    CANONICAL_ROWS = 4096,   /* a picture's tokens: what proposals are asked for */
+    MANY_ROWS = 1 << 20,     /* a large picture's pixels, */
+    MANY_ELEMENTS = 1 << 30, /* but no more of them than 32-bit offsets reach: wide products have fewer rows */
 };
-
-/* Row counts that an algorithm has to take: one, a part of a tile, odd, many. */
-static const int64_t probe_rows[] = { 1, 8, 77, CANONICAL_ROWS, 1 << 20 };
 
 /* What has one algorithm. */
 struct kind {
@@ -113,6 +112,9 @@ static bool in_one_sum(const cublasLtMatmulAlgo_t *algo)
 
 static bool acceptable(struct cuda_device *c, const struct kind *kind, const cublasLtMatmulAlgo_t *algo)
 {
+    /* One, a part of a tile, odd, many. */
+    int64_t widest = kind->n > kind->k ? kind->n : kind->k, most = MANY_ELEMENTS / widest;
+    const int64_t probe_rows[] = { 1, 8, 77, CANONICAL_ROWS, most < MANY_ROWS ? most : MANY_ROWS };
     if (!in_one_sum(algo))
         return false;
     for (size_t i = 0; i < sizeof probe_rows / sizeof *probe_rows; i++) {
