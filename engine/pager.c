@@ -1,15 +1,19 @@
 /* pager.c - see pager.h.
  *
  * Two threads. The device's thread calls serve() for each page in order; the
- * reader walks the same order ahead of it. `arrived` counts pages that are in
- * place, `given` those handed out, `used` those whose group is done with; all grow
+ * reader walks the same order ahead of it. `arrived` counts pages that have been
+ * passed, `given` those handed out, `used` those whose group is done with; all grow
  * over all repetitions, and page n is trace page n mod count. Where each streamed
  * page lies is decided by the reader alone and kept per trace page; a page lies in the
- * ring only between its arrival and its group's end, so a slot of that table is never needed
+ * ring only between its passing and its group's end, so a slot of that table is never needed
  * twice at once unless the whole trace fits the ring, and then the reader waits.
  *
- * A group takes one piece of the ring. Once nothing is in the ring the next group
- * starts at its beginning, so a ring as large as the widest group never blocks. */
+ * On a device that queues, passed is not yet there and done with is only queued. So every
+ * page has two marks: operations that use it wait on the device for its arrival, and
+ * what takes its place waits there for its release. Neither thread waits for the device.
+ *
+ * Places follow from the order of groups alone, never from what is done: a group takes one
+ * piece of the ring, and waits for the groups that lay there. */
 #include "engine/pager.h"
 
 #include <assert.h>
@@ -241,15 +245,19 @@ struct pager {
     const struct placement *placement;
     struct pager_options options;
     unsigned char **place;    /* [trace count]: where the page is, or will be */
+    uint64_t *arrival, *release; /* [trace count]: marks of the link and of the device's work */
+    bool *there;              /* [trace count]: resident, and the device has waited for it */
     unsigned char *ring;      /* behind the resident pages */
     size_t total;             /* pages over all repetitions */
     size_t widest;            /* bytes of the largest group */
+    uint64_t begun;           /* the device's work that was queued before */
     pthread_t reader;
     pthread_mutex_t lock;
     pthread_cond_t moved;     /* arrived, used or stop changed */
     size_t arrived, given, used; /* pages; used <= given <= arrived + 1 */
     bool holding;             /* device's thread only */
     _Atomic bool stop;        /* written under lock */
+    struct err err;           /* of the reader, which then has ended */
     struct pager_stats stats;
 };
 
@@ -262,20 +270,24 @@ static double now(void)
 
 /* --- the reader ------------------------------------------------------------------ */
 
-enum { SLICE = 4 << 20 }; /* bytes copied before the throttle and a stop are looked at */
+/* Bytes passed at once, before a stop is looked at; while throttled also the length of a wait. */
+enum { SLICE = 32 << 20, SLICE_THROTTLED = 4 << 20 };
 
 struct link {
     struct pager *pager;
-    double due; /* when the throttled link will be free again */
+    double due;    /* when the throttled link will be free again */
+    struct err err;
 };
 
-static void pass(struct link *k, unsigned char *to, const unsigned char *from, size_t bytes)
+static bool pass(struct link *k, unsigned char *to, const unsigned char *from, size_t bytes)
 {
     double rate = k->pager->options.bytes_per_second;
-    for (size_t at = 0; at < bytes && !k->pager->stop; at += SLICE) {
-        size_t n = bytes - at < SLICE ? bytes - at : SLICE;
+    size_t slice = rate > 0 ? SLICE_THROTTLED : SLICE;
+    for (size_t at = 0; at < bytes && !k->pager->stop; at += slice) {
+        size_t n = bytes - at < slice ? bytes - at : slice;
         double start = rate > 0 ? now() : 0;
-        memcpy(to + at, from + at, n);
+        if (!device_link_pass(k->pager->device, to + at, from + at, n, &k->err))
+            return false;
         if (rate <= 0)
             continue;
         k->due = (k->due > start ? k->due : start) + (double)n / rate;
@@ -283,26 +295,27 @@ static void pass(struct link *k, unsigned char *to, const unsigned char *from, s
         if (left > 0)
             nanosleep(&(struct timespec){ (time_t)left, (long)((left - (double)(time_t)left) * 1e9) }, NULL);
     }
+    return true;
 }
 
 /* A view's elements, row by row if it is strided, to dense memory. */
-static void pass_tensor(struct link *k, unsigned char *to, struct tensor t)
+static bool pass_tensor(struct link *k, unsigned char *to, struct tensor t)
 {
-    if (tensor_dense(t)) {
-        pass(k, to, t.data, tensor_bytes(t));
-        return;
-    }
+    if (tensor_dense(t))
+        return pass(k, to, t.data, tensor_bytes(t));
     assert(t.ndim == 2);
     size_t row = (size_t)t.shape[1] * dtype_bytes(t.dtype);
-    for (int64_t i = 0; i < t.shape[0]; i++)
-        pass(k, to + (size_t)i * row, tensor_rows(t, i, 1).data, row);
+    bool ok = true;
+    for (int64_t i = 0; ok && i < t.shape[0]; i++)
+        ok = pass(k, to + (size_t)i * row, tensor_rows(t, i, 1).data, row);
+    return ok;
 }
 
-static void transfer(struct link *k, const struct page *page, unsigned char *to)
+static bool transfer(struct link *k, const struct page *page, unsigned char *to, uint64_t *arrival)
 {
-    pass_tensor(k, to, page->w);
-    if (tensor_present(page->b))
-        pass_tensor(k, to + aligned(tensor_bytes(page->w)), page->b);
+    return pass_tensor(k, to, page->w) &&
+           (!tensor_present(page->b) || pass_tensor(k, to + aligned(tensor_bytes(page->w)), page->b)) &&
+           device_link_mark(k->pager->device, arrival, &k->err);
 }
 
 /* Asks the kernel to read what will be copied next while this page is copied. */
@@ -314,73 +327,94 @@ static void announce(const struct page *page)
     madvise((void *)from, (uintptr_t)page->w.data + tensor_bytes(page->w) - from, MADV_WILLNEED);
 }
 
-/* The first page at or after `used` and before n that lies in the ring. */
-static bool oldest_in_ring(const struct pager *p, size_t n, size_t *which)
-{
-    for (size_t i = p->used; i < n; i++)
-        if (!p->placement->resident[i % p->trace->count]) {
-            *which = i % p->trace->count;
-            return true;
-        }
-    return false;
-}
-
-/* Where the reader is in the ring. */
-struct ring_state {
-    size_t head;           /* offset behind the newest group */
-    size_t before;         /* first page of the group placed last */
-    size_t offset, bytes;  /* of it */
-    bool high;             /* the next group goes to the ring's end */
+/* What was put into the ring and has not been covered since, oldest first. Pieces never overlap,
+ * so there are no more of them than groups in a ring that holds the whole trace. */
+struct occupant {
+    size_t offset, bytes;
+    size_t end; /* behind its last page, of all repetitions */
 };
 
-/* Where `bytes` for the group that begins at page n fit now. A full ring goes
- * round: behind the newest, or at the start, without touching what is between
- * the oldest and the newest. A smaller one is filled from its two ends in turn,
- * so that any two groups in a row fit without a gap. */
-static bool find_place(const struct pager *p, const struct ring_state *r, size_t n, size_t bytes, size_t *offset)
+struct ring_state {
+    struct occupant *occupant; /* [room], a queue that goes round */
+    size_t room, first, count;
+    size_t head;               /* offset behind the newest group */
+    bool high;                 /* the next group goes to the ring's end */
+};
+
+/* A full ring goes round: behind the newest, or at the start. A smaller one is filled from its
+ * two ends in turn, so that any two groups in a row fit without a gap. */
+static size_t next_place(const struct pager *p, struct ring_state *r, size_t bytes)
 {
-    size_t oldest, room = p->placement->ring_bytes;
-    *offset = 0;
-    if (!oldest_in_ring(p, n, &oldest))
-        return true;
-    if (room < 3 * p->widest) {
-        *offset = r->high ? room - bytes : 0;
-        bool apart = *offset >= r->offset + r->bytes || r->offset >= *offset + bytes;
-        return p->used >= r->before && (p->used > r->before || apart);
+    size_t room = p->placement->ring_bytes, offset;
+    if (room >= 3 * p->widest) {
+        offset = r->head + bytes <= room ? r->head : 0;
+        r->head = offset + bytes;
+        return offset;
     }
-    size_t tail = (size_t)(p->place[oldest] - p->ring);
-    bool wrapped = r->head <= tail;
-    if (r->head + bytes <= (wrapped ? tail : room))
-        *offset = r->head;
-    else if (wrapped || bytes > tail)
-        return false;
-    return true;
+    offset = r->high ? room - bytes : 0;
+    r->high = !r->high;
+    return offset;
 }
 
-/* Places for the streamed pages of the group that begins at page n, when there
- * is room. False: to be stopped. */
-static bool place_group(struct pager *p, size_t n, struct ring_state *r)
+/* How many of the oldest occupants must have gone before the piece may be filled: all up to the
+ * newest that lies there, since they go in order. */
+static size_t covered(const struct ring_state *r, size_t offset, size_t bytes)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->count; i++) {
+        const struct occupant *o = &r->occupant[(r->first + i) % r->room];
+        if (o->offset < offset + bytes && offset < o->offset + o->bytes)
+            n = i + 1;
+    }
+    return n;
+}
+
+/* Places for the streamed pages of the group that begins at page n, when those that lay
+ * there have been given up. False: to be stopped, or an error in k. */
+static bool place_group(struct pager *p, size_t n, struct ring_state *r, struct link *k)
 {
     const struct trace *t = p->trace;
-    size_t first = n % t->count, end = first, bytes = 0, offset = 0;
+    size_t first = n % t->count, end = first, bytes = 0, gone = 0;
     for (bool last = false; !last; end++) {
         bytes += p->placement->resident[end] ? 0 : t->page[end].bytes;
         last = t->page[end].ends;
     }
     if (!bytes)
         return true;
-    /* Not before the entries of `place` are free, should the whole trace fit the ring. */
-    while (!p->stop && (n + end - first - p->used > t->count || !find_place(p, r, n, bytes, &offset)))
+    struct occupant here = { next_place(p, r, bytes), bytes, n + end - first };
+    size_t leaves = covered(r, here.offset, bytes);
+    if (leaves)
+        gone = r->occupant[(r->first + leaves - 1) % r->room].end;
+    /* Also not before the entries of `place` are free, should the whole trace fit the ring. */
+    while (!p->stop && (p->used < gone || here.end - p->used > t->count))
         pthread_cond_wait(&p->moved, &p->lock);
-    if (p->stop)
+    if (p->stop || (gone && !device_link_after(p->device, p->release[(gone - 1) % t->count], &k->err)))
         return false;
-    *r = (struct ring_state){ .head = offset + bytes, .before = n, .offset = offset, .bytes = bytes, .high = !r->high };
+    r->first = (r->first + leaves) % r->room;
+    r->count -= leaves;
+    r->occupant[(r->first + r->count++) % r->room] = here;
     for (size_t i = first; i < end; i++)
         if (!p->placement->resident[i]) {
-            p->place[i] = p->ring + offset;
-            offset += t->page[i].bytes;
+            p->place[i] = p->ring + here.offset;
+            here.offset += t->page[i].bytes;
         }
     return true;
+}
+
+/* Page n to its place, the lock released meanwhile. */
+static bool bring(struct pager *p, size_t n, struct link *k)
+{
+    const struct trace *t = p->trace;
+    size_t i = n % t->count;
+    pthread_mutex_unlock(&p->lock);
+    announce(&t->page[(i + 1) % t->count]);
+    double began = now();
+    bool ok = transfer(k, &t->page[i], p->place[i], &p->arrival[i]);
+    double seconds = now() - began;
+    pthread_mutex_lock(&p->lock);
+    p->stats.link_bytes += t->page[i].bytes;
+    p->stats.copy_seconds += seconds;
+    return ok;
 }
 
 static void *read_ahead(void *user)
@@ -388,51 +422,54 @@ static void *read_ahead(void *user)
     struct pager *p = user;
     const struct trace *t = p->trace;
     struct link link = { .pager = p };
-    struct ring_state ring = { 0 };
+    struct ring_state ring = { .room = t->count + 1 };
     bool begins = true;
+    ring.occupant = calloc(ring.room, sizeof *ring.occupant);
+    bool ok = ring.occupant ? true : err_set(&link.err, ERR_MEMORY, "out of memory");
     pthread_mutex_lock(&p->lock);
-    for (size_t n = 0; n < p->total && !p->stop; n++) {
-        size_t i = n % t->count;
-        bool resident = p->placement->resident[i];
-        bool brought = n >= t->count || p->options.loaded || t->page[i].first != i;
-        if (begins && !place_group(p, n, &ring))
+    /* Whatever the memory was used for before is done with first. */
+    ok = ok && device_link_after(p->device, p->begun, &link.err);
+    for (size_t n = 0; ok && n < p->total && !p->stop; n++) {
+        size_t i = n % t->count, first = t->page[i].first;
+        bool brought = n >= t->count || p->options.loaded || first != i;
+        if (begins && !place_group(p, n, &ring, &link))
             break;
         begins = t->page[i].ends;
-        if (!resident || !brought) {
-            pthread_mutex_unlock(&p->lock);
-            announce(&t->page[(i + 1) % t->count]);
-            double began = now();
-            transfer(&link, &t->page[i], p->place[i]);
-            double seconds = now() - began;
-            pthread_mutex_lock(&p->lock);
-            p->stats.link_bytes += t->page[i].bytes;
-            p->stats.copy_seconds += seconds;
-        }
-        p->arrived = n + 1;
+        if (!p->placement->resident[i] || !brought)
+            ok = bring(p, n, &link);
+        else
+            p->arrival[i] = p->arrival[first];
+        p->arrived = n + ok;
         pthread_cond_broadcast(&p->moved);
     }
+    p->err = link.err;
+    pthread_cond_broadcast(&p->moved);
     pthread_mutex_unlock(&p->lock);
+    free(ring.occupant);
     return NULL;
 }
 
 /* --- the device's side ------------------------------------------------------------- */
 
-/* Everything handed out is done with: the operations that used it have been
- * queued and, on this device, have ended. Under the lock. */
+/* Everything handed out is done with: the operations that use it have been queued. Under the lock. */
 static void give_up(struct pager *p)
 {
-    p->used = p->given;
+    uint64_t mark = p->used < p->given ? device_work_mark(p->device) : 0;
+    for (; p->used < p->given; p->used++)
+        p->release[p->used % p->trace->count] = mark;
     pthread_cond_broadcast(&p->moved);
 }
 
-/* The page of the weight: one that the current group has already, or the next. */
-static size_t next_page(struct pager *p, struct tensor w)
+/* The page of the weight, one that the current group has already or the next, into *which.
+ * False: the reader has failed. */
+static bool next_page(struct pager *p, struct tensor w, size_t *which)
 {
     const struct trace *t = p->trace;
     if (p->holding && p->given > p->used) {
         size_t to = (p->given - 1) % t->count + 1, found = find_page(t, to - (p->given - p->used), to, w);
+        *which = found;
         if (found < t->count)
-            return found;
+            return true;
     }
     if (!p->holding)
         give_up(p);
@@ -441,19 +478,29 @@ static size_t next_page(struct pager *p, struct tensor w)
     assert(same_weight(w, t->page[n % t->count].w));
     if (p->arrived <= n) {
         double began = now();
-        while (p->arrived <= n)
+        while (p->arrived <= n && p->err.kind == ERR_NONE)
             pthread_cond_wait(&p->moved, &p->lock);
         p->stats.wait_seconds += now() - began;
     }
-    return n % t->count;
+    *which = n % t->count;
+    return p->arrived > n;
 }
 
 static void serve(struct device *d, struct tensor *w, struct tensor *b)
 {
     struct pager *p = d->weights_user;
+    size_t i;
     pthread_mutex_lock(&p->lock);
-    size_t i = next_page(p, *w);
+    bool ok = next_page(p, *w, &i);
+    uint64_t arrival = ok ? p->arrival[i] : 0;
+    if (!ok)
+        err_set(&d->err, p->err.kind, "%s", p->err.text);
     pthread_mutex_unlock(&p->lock);
+    if (!ok)
+        return;
+    if (!p->there[i])
+        device_link_wait(d, arrival);
+    p->there[i] = p->placement->resident[i];
     *w = dense(*w, p->place[i]);
     if (b && tensor_present(*b))
         *b = dense(*b, p->place[i] + aligned(tensor_bytes(p->trace->page[i].w)));
@@ -468,6 +515,15 @@ static void hold(struct device *d, bool begin)
     pthread_mutex_unlock(&p->lock);
 }
 
+static void pager_free(struct pager *p)
+{
+    free(p->place);
+    free(p->arrival);
+    free(p->release);
+    free(p->there);
+    free(p);
+}
+
 bool pager_begin(struct pager **out, struct device *d, void *memory, const struct trace *t,
                  const struct placement *l, const struct pager_options *o, struct err *e)
 {
@@ -475,29 +531,32 @@ bool pager_begin(struct pager **out, struct device *d, void *memory, const struc
     if (!t->count)
         return true;
     struct pager *p = calloc(1, sizeof *p);
-    unsigned char **place = calloc(t->count, sizeof *place);
-    if (!p || !place) {
-        free(p);
-        free(place);
+    if (!p)
+        return err_set(e, ERR_MEMORY, "out of memory");
+    *p = (struct pager){ .device = d, .trace = t, .placement = l, .options = *o, .total = o->repeats * t->count,
+                         .widest = trace_widest(t), .begun = device_work_mark(d),
+                         .place = calloc(t->count, sizeof *p->place), .there = calloc(t->count, sizeof *p->there),
+                         .arrival = calloc(t->count, sizeof *p->arrival),
+                         .release = calloc(t->count, sizeof *p->release) };
+    if (!p->place || !p->there || !p->arrival || !p->release) {
+        pager_free(p);
         return err_set(e, ERR_MEMORY, "out of memory");
     }
     unsigned char *next = memory;
     for (size_t i = 0; i < t->count; i++)
         if (l->resident[i]) {
             bool first = t->page[i].first == i;
-            place[i] = first ? next : place[t->page[i].first];
+            p->place[i] = first ? next : p->place[t->page[i].first];
             next += first ? t->page[i].bytes : 0;
         }
-    *p = (struct pager){ .device = d, .trace = t, .placement = l, .options = *o, .place = place, .ring = next,
-                         .total = o->repeats * t->count, .widest = trace_widest(t) };
+    p->ring = next;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->moved, NULL);
     int rc = pthread_create(&p->reader, NULL, read_ahead, p);
     if (rc) {
         pthread_cond_destroy(&p->moved);
         pthread_mutex_destroy(&p->lock);
-        free(place);
-        free(p);
+        pager_free(p);
         return err_errno(e, rc, "the pager's thread could not be started");
     }
     d->weights = serve;
@@ -516,13 +575,17 @@ void pager_end(struct pager *p)
     pthread_cond_broadcast(&p->moved);
     pthread_mutex_unlock(&p->lock);
     pthread_join(p->reader, NULL);
+    /* What is still on its way arrives before anything else is put there. */
+    uint64_t mark;
+    struct err ignored = { 0 };
+    if (device_link_mark(p->device, &mark, &ignored))
+        device_link_wait(p->device, mark);
     p->device->weights = NULL;
     p->device->hold = NULL;
     p->device->weights_user = NULL;
     pthread_cond_destroy(&p->moved);
     pthread_mutex_destroy(&p->lock);
-    free(p->place);
-    free(p);
+    pager_free(p);
 }
 
 struct pager_stats pager_stats(const struct pager *p)
