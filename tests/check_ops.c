@@ -1284,7 +1284,8 @@ static bool halves_make(struct halves *h, const struct check_target *target, str
 typedef void issue_rows(struct device *d, const struct call *c, const struct tensor *t, int64_t from, int64_t rows);
 
 /* What y is made of, `chunk` rows at a time, into c's host memory. */
-static bool make_y(struct device *d, struct device *placer, struct call *c, int64_t chunk, issue_rows *issue, struct err *e)
+static bool make_y(struct device *d, struct device *placer, struct call *c, int64_t chunk, issue_rows *issue,
+                   struct err *e)
 {
     struct tensor t[SLOTS];
     int64_t m = c->t[Y].shape[0];
@@ -1327,7 +1328,8 @@ static bool check_rows_of(struct halves *h, struct call *c, const int64_t *chunk
     return ok;
 }
 
-static void issue_linear_rows(struct device *d, const struct call *c, const struct tensor *t, int64_t from, int64_t rows)
+static void issue_linear_rows(struct device *d, const struct call *c, const struct tensor *t, int64_t from,
+                              int64_t rows)
 {
     (void)c;
     device_linear(d, tensor_rows(t[Y], from, rows), tensor_rows(t[X], from, rows), t[W], t[B], ACT_GELU_TANH);
@@ -1398,7 +1400,8 @@ static bool check_attention_rows(const struct check_options *o, const struct che
 
 enum { ROW_NORMS = 3 };
 
-static void issue_norm_rows(struct device *d, const struct call *c, const struct tensor *t, int64_t from, int64_t rows)
+static void issue_norm_rows(struct device *d, const struct call *c, const struct tensor *t, int64_t from,
+                            int64_t rows)
 {
     struct tensor y = tensor_rows(t[Y], from, rows), x = tensor_rows(t[X], from, rows);
     if (c->act == 0)
@@ -1446,8 +1449,9 @@ static void issue_conv_rows(struct device *d, const struct call *c, const struct
 static bool check_conv_bands(const struct check_options *o, const struct check_target *target, struct err *e)
 {
     /* height, width, inputs, outputs, kernel, stride: the VAE's kinds, and odd ones. */
-    static const int64_t shapes[][6] = { { 37, 19, 24, 16, 3, 1 }, { 33, 20, 16, 24, 3, 2 }, { 35, 17, 5, 3, 1, 1 },
-                                         { 40, 33, 16, 3, 3, 1 },  { 64, 64, 64, 128, 3, 1 }, { 96, 64, 128, 64, 1, 1 } };
+    static const int64_t shapes[][6] = { { 37, 19, 24, 16, 3, 1 }, { 33, 20, 16, 24, 3, 2 },  { 35, 17, 5, 3, 1, 1 },
+                                         { 40, 33, 16, 3, 3, 1 },  { 64, 64, 64, 128, 3, 1 },
+                                         { 96, 64, 128, 64, 1, 1 } };
     static const int64_t chunks[] = { 1, 2, 5, 16, 32 };
     struct halves h;
     bool ok = halves_make(&h, target, e);

@@ -82,7 +82,8 @@ static void check_wide_bands(void **state)
     uint32_t state_of = (uint32_t)options.seed;
 #define NEXT() ((float)(int32_t)(state_of = state_of * 1664525u + 1013904223u) * 0x1p-31f)
     for (int stride = 1; stride <= 2; stride++) {
-        struct conv2d v = { .stride = stride, .top = stride == 1, .left = 1, .bottom = 1, .right = 1, .accumulate = true };
+        struct conv2d v = { .stride = stride, .top = stride == 1, .left = 1, .bottom = 1, .right = 1,
+                            .accumulate = true };
         int64_t h = (H + v.top - 2) / stride + 1, cols = (WIDTH - 1) / stride + 1;
         for (int i = 0; i < H * WIDTH * IN; i++)
             wide_x[i] = f32_from_f16(x[i] = f16_from_f32(2 * NEXT()));
