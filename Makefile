@@ -173,6 +173,7 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
 	    $(DESTDIR)$(PREFIX)/share/sluice/presets/profiles
 	install -m 755 $(B)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
+	$(if $(CUDA_MODULE),install -D -m 644 $(CUDA_MODULE) $(DESTDIR)$(PREFIX)/lib/sluice/libsluice-cuda.so)
 	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5/
 	install -m 644 presets/*.yaml $(DESTDIR)$(PREFIX)/share/sluice/presets/

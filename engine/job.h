@@ -38,6 +38,7 @@ enum transformer_weights {
     TRANSFORMER_RESIDENT, /* all; refused if the budget does not hold them */
     TRANSFORMER_OFFLOAD,  /* none: all streamed in every step */
 };
+enum device_choice { DEVICE_AUTO, /* a card, else the processor */ DEVICE_CUDA, DEVICE_CPU };
 /* Which attention a device with several runs. The cpu device has one of its own. */
 enum attention_mode { ATTENTION_AUTO, ATTENTION_FLASH, ATTENTION_EFFICIENT, ATTENTION_MATH, ATTENTION_CPU };
 enum vae_mode {
@@ -72,6 +73,7 @@ struct job {
     int count;             /* pictures of each prompt */
     enum rng_kind rng;
     enum precision precision;
+    enum device_choice device;
     int threads;           /* 0: all cores */
     char *out;             /* PNG path of picture 0; picture i > 0 gets "-i" before ".png" */
     char *init_latents;    /* NULL or a safetensors path: `latent` [C,h,w] replaces the noise */
@@ -96,6 +98,7 @@ struct job {
     bool embedding_cache;  /* keep and use encoded prompts on disk */
     double link;           /* bytes per second that weights are brought at most, to try a
                               slower link than this machine's; 0: no limit */
+    int inject_oom;        /* for tests: evaluation N of the model fails once for want of memory; 0: none */
 };
 
 /* A job with the model's defaults (size, steps, guidance), seed 0, torch-cpu

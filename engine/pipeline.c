@@ -5,6 +5,7 @@
 #include "engine/embeddings.h"
 #include "engine/file.h"
 #include "engine/flux.h"
+#include "engine/devices.h"
 #include "engine/memory.h"
 #include "engine/rates.h"
 #include "engine/record.h"
@@ -14,7 +15,6 @@
 #include "engine/tok_clip.h"
 #include "engine/tok_t5.h"
 #include "engine/vae.h"
-#include "kernels/cpu.h"
 
 #include <errno.h>
 #include <math.h>
@@ -27,10 +27,7 @@
 
 struct pipeline {
     const struct model *model;
-    struct device *device;
-    struct device *vae_device; /* the same, unless the VAE has a precision of its own */
-    enum precision precision, vae_precision; /* of the devices */
-    int threads;
+    struct devices devices;
     struct rates rates;       /* of this machine with this model, as far as known */
     bool has_rates;
     struct sha256 encoders;   /* fingerprint of CLIP and T5 */
@@ -69,6 +66,8 @@ struct run {
     void *arena;
     unsigned char *kept;      /* text encoders that stay, in the arena; NULL: none do */
     bool loaded[PHASE_COUNT]; /* of those: their weights are there */
+    size_t steps_mark;        /* of the arena, below all that steps stand on */
+    int evaluations;          /* of the model, so far */
     struct stages stages;
     const struct record *record; /* of the latent's file that is decoded, or NULL */
     int h, w;                 /* latent */
@@ -113,9 +112,9 @@ static void tell_memory(struct run *r)
     struct event ev = news(r, EVENT_MEMORY);
     struct memory_use use = memory_use();
     ev.memory = r->memory;
-    if (r->p->device) {
-        ev.memory.used_bytes = r->p->device->arena.used;
-        ev.memory.peak_bytes = r->p->device->arena.peak;
+    if (r->p->devices.main) {
+        ev.memory.used_bytes = r->p->devices.main->arena.used;
+        ev.memory.peak_bytes = r->p->devices.main->arena.peak;
     }
     ev.memory.rss = use.rss;
     ev.memory.rss_anonymous = use.anonymous;
@@ -179,33 +178,6 @@ bool pipeline_new(struct pipeline **out, const struct model *m, struct err *e)
     return true;
 }
 
-static void devices_close(struct pipeline *p)
-{
-    if (p->vae_device != p->device)
-        cpu_device_free(p->vae_device);
-    cpu_device_free(p->device);
-    p->device = p->vae_device = NULL;
-}
-
-static bool devices_open(struct pipeline *p, const struct job *j, struct err *e)
-{
-    enum precision vae = j->vae_precision == JOB_AUTO_PRECISION ? j->precision : (enum precision)j->vae_precision;
-    if (p->device && p->precision == j->precision && p->vae_precision == vae && p->threads == j->threads)
-        return true;
-    devices_close(p);
-    p->precision = j->precision;
-    p->vae_precision = vae;
-    p->threads = j->threads;
-    if (!cpu_device_new(&p->device, precision_dtype(j->precision), j->threads, e))
-        return false;
-    p->vae_device = p->device;
-    if (vae == j->precision || cpu_device_new(&p->vae_device, precision_dtype(vae), j->threads, e))
-        return true;
-    p->vae_device = p->device; /* the failed call has left NULL there */
-    devices_close(p);
-    return false;
-}
-
 void pipeline_free(struct pipeline *p)
 {
     if (!p)
@@ -216,7 +188,7 @@ void pipeline_free(struct pipeline *p)
     t5_close(p->t5);
     flux_close(p->flux);
     vae_close(p->vae);
-    devices_close(p);
+    devices_close(&p->devices);
     free(p);
 }
 
@@ -239,7 +211,7 @@ static bool load(struct pipeline *p, const struct job *j, struct err *e)
         (!p->clip && !clip_open(&p->clip, m, e)) || (!p->t5 && !t5_open(&p->t5, m, e)) ||
         (!p->flux && !flux_open(&p->flux, m, e)) || (!p->vae && !vae_open(&p->vae, m, false, e)))
         return false;
-    return devices_open(p, j, e);
+    return devices_open(&p->devices, j, e);
 }
 
 static struct flux_inputs flux_inputs(const struct run *r)
@@ -266,58 +238,46 @@ static bool size_fits(const struct model *m, const struct job *j, struct err *e)
 
 /* --- rates ---------------------------------------------------------------------- */
 
-/* "cpu, 2 threads": what the rates are kept by, with the model's name. */
-static void rates_device(const struct pipeline *p, char name[64])
-{
-    snprintf(name, 64, p->threads ? "%s, %d threads" : "%s", p->device->ops->name, p->threads);
-}
-
 static void rates_need(struct pipeline *p)
 {
-    char name[64];
     if (p->has_rates)
         return;
-    rates_device(p, name);
-    p->rates = rates_load(name, p->model->name);
+    p->rates = rates_load(p->devices.name, p->model->name);
     p->has_rates = true;
 }
 
 bool pipeline_measure(struct pipeline *p, const struct job *j, struct err *e)
 {
-    char name[64];
     struct err ignored = { 0 };
     if (!load(p, j, e))
         return false;
     rates_need(p);
-    bool compute = p->rates.of[rate_of(p->device->compute, false)] <= 0;
+    bool compute = p->rates.of[rate_of(p->devices.main->compute, false)] <= 0;
     unsigned want = (compute ? RATES_COMPUTE : 0) | (p->rates.of[RATE_LINK] <= 0 ? RATES_LINK : 0) |
                     (p->rates.of[RATE_DISK] <= 0 ? RATES_DISK : 0);
     struct rates r = { 0 };
     if (!want)
         return true;
-    if (!rates_measure(&r, p->device, weights_path(flux_weights(p->flux), 0), want, e))
+    if (!rates_measure(&r, p->devices.main, weights_path(flux_weights(p->flux), 0), want, e))
         return false;
-    rates_device(p, name);
     p->rates = rates_learn(p->rates, r);
-    rates_store(&r, name, "", &ignored); /* a cache that cannot be written costs only time */
+    rates_store(&r, p->devices.name, "", &ignored); /* a cache that cannot be written costs only time */
     return true;
 }
 
 /* What the job's runs at full speed have shown. */
 static void rates_keep(struct run *r)
 {
-    char name[64];
     struct err ignored = { 0 };
-    rates_device(r->p, name);
     r->p->rates = rates_learn(r->p->rates, r->seen);
-    rates_store(&r->seen, name, r->p->model->name, &ignored);
+    rates_store(&r->seen, r->p->devices.name, r->p->model->name, &ignored);
 }
 
 static struct plan_rates plan_rates(struct pipeline *p, const struct job *j)
 {
     rates_need(p);
     const double *of = p->rates.of;
-    double flops = of[rate_of(p->device->compute, false)], vae = of[rate_of(p->vae_device->compute, true)];
+    double flops = of[rate_of(p->devices.main->compute, false)], vae = of[rate_of(p->devices.vae->compute, true)];
     double link = of[RATE_LINK];
     return (struct plan_rates){ .flops = flops, .vae_flops = vae > 0 ? vae : flops, .disk = of[RATE_DISK],
                                 .link = j->link > 0 && (link <= 0 || j->link < link) ? j->link : link };
@@ -328,45 +288,33 @@ static struct plan_rates plan_rates(struct pipeline *p, const struct job *j)
 static bool make_plan(struct pipeline *p, const struct job *j, size_t budget, struct plan *plan, struct err *e)
 {
     struct models m = { p->model, p->clip, p->t5, p->flux, p->vae };
-    struct plan_devices d = { p->device, p->vae_device };
+    struct plan_devices d = { p->devices.main, p->devices.vae };
     struct plan_rates rates = plan_rates(p, j);
     plan_free(plan);
     return plan_make(plan, &m, j, &d, &rates, budget, e);
-}
-
-/* The budget that the job's means on this machine now, at most memory_fraction of
- * what is free; says in `notice` where that is less than was asked for. */
-static size_t budget_now(const struct job *j, char notice[EVENT_TEXT_BYTES])
-{
-    size_t available = memory_free(), most = (size_t)((double)available * (double)j->memory_fraction);
-    notice[0] = '\0';
-    if (!available || !j->budget || j->budget == JOB_BUDGET_LEAST)
-        return j->budget == JOB_BUDGET_AUTO ? JOB_BUDGET_LEAST : j->budget;
-    if (j->budget != JOB_BUDGET_AUTO && j->budget > most)
-        snprintf(notice, EVENT_TEXT_BYTES, "the budget is %.2f GB, but %.2f GB are free: planned for %.2f GB (%.0f %%)",
-                 (double)j->budget * 1e-9, (double)available * 1e-9, (double)most * 1e-9,
-                 (double)j->memory_fraction * 100);
-    return j->budget < most ? j->budget : most;
 }
 
 bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, char notice[EVENT_TEXT_BYTES],
                    struct err *e)
 {
     memset(plan, 0, sizeof *plan);
-    return load(p, j, e) && size_fits(p->model, j, e) && make_plan(p, j, budget_now(j, notice), plan, e);
+    return load(p, j, e) && size_fits(p->model, j, e) && make_plan(p, j, devices_budget(&p->devices, j, notice), plan, e);
 }
 
 /* The one allocation. Refused: the plan is made again for less, as long as there is one. */
 static bool arena_allocate(struct run *r, struct err *e)
 {
     size_t wanted = r->plan.arena_bytes;
-    while (posix_memalign(&r->arena, 4096, r->plan.arena_bytes)) {
+    struct err refused = { 0 };
+    while (!device_take(r->p->devices.main, &r->arena, r->plan.arena_bytes, &refused)) {
         struct err why = { 0 };
         size_t less = r->plan.arena_bytes / 4 * 3;
-        r->arena = NULL;
+        if (refused.kind != ERR_MEMORY)
+            return err_set(e, refused.kind, "%s", refused.text);
         if (!make_plan(r->p, r->job, less, &r->plan, &why))
             return err_set(e, ERR_MEMORY, "%zu MB for %dx%d were refused, and less does not do: choose a smaller size",
                            wanted / 1000000, r->job->width, r->job->height);
+        err_clear(&refused);
     }
     if (r->plan.arena_bytes != wanted) {
         char text[128];
@@ -402,11 +350,24 @@ static bool arena_open(struct run *r, struct err *e)
     if (!arena_allocate(r, e))
         return false;
     describe_memory(r);
-    struct device *d = r->p->device;
+    struct device *d = r->p->devices.main;
     d->arena = arena_over(r->arena, r->plan.arena_bytes);
     if (r->plan.kept_bytes)
         r->kept = device_vector(d, DT_U8, (int64_t)r->plan.kept_bytes).data;
     return true;
+}
+
+static void arena_close(struct run *r)
+{
+    struct err ignored = { 0 };
+    if (!r->arena)
+        return;
+    device_sync(r->p->devices.main, &ignored); /* nothing may be at work in it any more */
+    r->p->devices.main->arena = arena_over(NULL, 0);
+    device_give(r->p->devices.main, r->arena);
+    r->arena = NULL;
+    r->kept = NULL;
+    memset(r->loaded, 0, sizeof r->loaded);
 }
 
 /* Room in the arena for the weights of a phase (and of the next, if it shares
@@ -418,15 +379,15 @@ static void *weights_room(struct run *r, enum phase phase)
     if (r->kept && phase <= PHASE_T5)
         return r->kept + (phase == PHASE_T5 ? placement_bytes(&q[PHASE_CLIP].placement) : 0);
     size_t bytes = q[phase].peak - q[phase].activations - r->plan.kept_bytes;
-    return bytes ? device_vector(r->p->device, DT_U8, (int64_t)bytes).data : NULL;
+    return bytes ? device_vector(r->p->devices.main, DT_U8, (int64_t)bytes).data : NULL;
 }
 
 /* From here on the phase's weights come through the pager, if there is a budget. */
 static bool weights_begin(struct run *r, enum phase phase, struct device *d, void *room, size_t repeats, struct err *e)
 {
     const struct plan_phase *q = &r->plan.phase[phase];
-    if (!device_ok(r->p->device)) /* no room: nothing may be copied there */
-        return device_sync(r->p->device, e);
+    if (!device_ok(r->p->devices.main)) /* no room: nothing may be copied there */
+        return device_sync(r->p->devices.main, e);
     struct pager_options o = { .repeats = repeats, .loaded = r->loaded[phase], .bytes_per_second = r->job->link };
     bool ok = !r->plan.budget || pager_begin(&r->pager, d, room, &q->trace, &q->placement, &o, e);
     r->loaded[phase] = r->kept && phase <= PHASE_T5 && ok;
@@ -442,7 +403,7 @@ static void weights_end(struct run *r)
 /* The device of a phase. The VAE's own, where it has one, takes over the arena until phase_end. */
 static struct device *phase_device(struct run *r, enum phase phase)
 {
-    return phase == PHASE_VAE ? r->p->vae_device : r->p->device;
+    return phase == PHASE_VAE ? r->p->devices.vae : r->p->devices.main;
 }
 
 /* A stage of one phase, between phase_begin and phase_end. */
@@ -450,10 +411,10 @@ static bool phase_begin(struct run *r, enum phase phase, size_t *mark, struct er
 {
     struct device *d = phase_device(r, phase);
     begin_stage(r, phase_stage(phase));
-    *mark = device_mark(r->p->device);
+    *mark = device_mark(r->p->devices.main);
     void *room = weights_room(r, phase);
-    if (d != r->p->device)
-        d->arena = r->p->device->arena;
+    if (d != r->p->devices.main)
+        d->arena = r->p->devices.main->arena;
     return weights_begin(r, phase, d, room, 1, e);
 }
 
@@ -463,11 +424,11 @@ static bool phase_end(struct run *r, enum phase phase, size_t mark, struct err *
     struct device *d = phase_device(r, phase);
     bool ok = device_sync(d, e);
     weights_end(r);
-    if (d != r->p->device) {
-        r->p->device->arena = d->arena;
+    if (d != r->p->devices.main) {
+        r->p->devices.main->arena = d->arena;
         d->arena = arena_over(NULL, 0);
     }
-    device_release(r->p->device, mark);
+    device_release(r->p->devices.main, mark);
     return ok ? true : err_prefix(e, "%s", phase_name(phase));
 }
 
@@ -535,11 +496,11 @@ static void run_close(struct run *r)
     free(r->against);
     free(r->image);
     weights_end(r);
+    arena_close(r);
     plan_free(&r->plan);
-    free(r->arena);
     stages_free(&r->stages);
-    device_leave(r->p->device);
-    device_leave(r->p->vae_device);
+    device_leave(r->p->devices.main);
+    device_leave(r->p->devices.vae);
 }
 
 /* --- stages --------------------------------------------------------------------------- */
@@ -584,12 +545,12 @@ static bool encode(struct run *r, struct text *t, struct err *e)
     size_t mark;
     if (!phase_begin(r, PHASE_CLIP, &mark, e))
         return false;
-    clip_encode(p->clip, p->device, t->clip_ids, t->pooled);
+    clip_encode(p->clip, p->devices.main, t->clip_ids, t->pooled);
     if (!phase_end(r, PHASE_CLIP, mark, e) ||
         !all_finite(r, t->pooled, (size_t)m->clip.width, clip_weights(p->clip), e) ||
         !phase_begin(r, PHASE_T5, &mark, e))
         return false;
-    t5_encode(p->t5, p->device, t->t5_ids, m->t5.tokens, &r->plan.phase[PHASE_T5].pieces.t5, t->hidden);
+    t5_encode(p->t5, p->devices.main, t->t5_ids, m->t5.tokens, &r->plan.phase[PHASE_T5].pieces.t5, t->hidden);
     return phase_end(r, PHASE_T5, mark, e) &&
            all_finite(r, t->hidden, (size_t)m->t5.tokens * (size_t)m->t5.width, t5_weights(p->t5), e);
 }
@@ -598,12 +559,12 @@ static struct sha256 embeddings_key_of(struct run *r, const struct text *t)
 {
     struct pipeline *p = r->p;
     const struct t5_pieces *pieces = &r->plan.phase[PHASE_T5].pieces.t5;
-    char how[160];
+    char how[256];
     if (!p->has_encoders)
         p->encoders = embeddings_fingerprint(p->model, clip_weights(p->clip), t5_weights(p->t5));
     p->has_encoders = true;
-    snprintf(how, sizeof how, "%s %s %s, chunks alone: %d", p->device->ops->name, cpu_arithmetic(),
-             precision_name(p->precision), pieces->independent ? pieces->chunk : 0);
+    snprintf(how, sizeof how, "%s %s %s, chunks alone: %d", p->devices.main->ops->name, p->devices.arithmetic,
+             precision_name(p->devices.precision), pieces->independent ? pieces->chunk : 0);
     return embeddings_key(p->model, &p->encoders, t->clip_ids, t->t5_ids, how);
 }
 
@@ -694,6 +655,14 @@ static void preview(struct run *r)
     emit(r, &ev);
 }
 
+/* A step so short that starting its operations one by one would show, and nothing to be
+ * brought for it: it may be recorded. A longer one is not, so that a cancel is heard within a block. */
+static bool repeats(const struct run *r)
+{
+    static const double SHORT_SECONDS = 0.25;
+    return r->plan.budget && r->plan.phase[PHASE_STEP].ring == RING_NONE && r->step > 1 && r->step_seconds < SHORT_SECONDS;
+}
+
 /* The velocity at r->latent and sigma `at`, into r->velocity; with cfg of both
  * conditions, as diffusers' true_cfg_scale joins them. */
 static bool evaluate(struct run *r, const struct flux_tables *tables, int at, struct err *e)
@@ -702,13 +671,72 @@ static bool evaluate(struct run *r, const struct flux_tables *tables, int at, st
     int channels = p->model->vae.latent_channels;
     for (int c = 0; c < job_conditions(r->job); c++) {
         flux_pack(r->packed, r->latent, channels, r->h, r->w);
-        flux_step(p->flux, p->device, tables, c, at, r->packed, r->packed);
-        if (!device_sync(p->device, e) || !all_finite(r, r->packed, r->latent_count, flux_weights(p->flux), e))
+        if (repeats(r))
+            device_repeat(p->devices.main);
+        flux_step(p->flux, p->devices.main, tables, c, at, r->packed, r->packed);
+        if (!device_sync(p->devices.main, e))
+            return false;
+        if (++r->evaluations == r->job->inject_oom)
+            return err_set(e, ERR_MEMORY, "out of memory, as --inject-oom asks for");
+        if (!all_finite(r, r->packed, r->latent_count, flux_weights(p->flux), e))
             return false;
         flux_unpack(c ? r->against : r->velocity, r->packed, channels, r->h, r->w);
     }
     for (size_t i = 0; r->against && i < r->latent_count; i++)
         r->velocity[i] = r->against[i] + r->job->cfg * (r->velocity[i] - r->against[i]);
+    return true;
+}
+
+/* Everything that steps stand on in the arena: what depends on prompt and sigmas, and the
+ * weights' place. `done` model evaluations are behind. */
+static bool steps_begin(struct run *r, struct flux_tables *tables, size_t done, struct err *e)
+{
+    struct device *d = r->p->devices.main;
+    struct flux_inputs in = flux_inputs(r);
+    void *room = weights_room(r, PHASE_STEP);
+    bool ok = weights_begin(r, PHASE_MODULATION, d, room, 1, e);
+    if (!ok)
+        return false;
+    flux_begin(r->p->flux, d, tables, &in);
+    ok = device_sync(d, e) ? true : err_prefix(e, "before step %d", r->step);
+    weights_end(r);
+    return ok && weights_begin(r, PHASE_STEP, d, room, r->plan.phase[PHASE_STEP].repeats - done, e);
+}
+
+/* Memory was taken away: the same job on a smaller plan. */
+static bool plan_smaller(struct run *r, struct err *e)
+{
+    char text[EVENT_TEXT_BYTES];
+    size_t had = r->plan.arena_bytes, less = had / 4 * 3;
+    weights_end(r);
+    arena_close(r);
+    size_t free_now = devices_budget(&r->p->devices, r->job, text);
+    if (r->plan.budget && free_now != JOB_BUDGET_LEAST && free_now < less)
+        less = free_now;
+    if (!make_plan(r->p, r->job, less, &r->plan, e) || !arena_open(r, e))
+        return false;
+    snprintf(text, sizeof text, "memory ran out in step %d: it goes on from there, with the same result, in %.0f MB instead "
+             "of %.0f MB", r->step, (double)r->plan.arena_bytes * 1e-6, (double)had * 1e-6);
+    notice(r, text);
+    return true;
+}
+
+/* evaluate, and where the device has not the memory any more, or asks for it, once more another way:
+ * the latent is the host's, so nothing is lost. `done` evaluations are behind. */
+static bool evaluate_somehow(struct run *r, struct flux_tables *tables, int at, size_t done, struct err *e)
+{
+    while (!evaluate(r, tables, at, e)) {
+        struct err why = { 0 };
+        if (e->kind != ERR_MEMORY && e->kind != ERR_AGAIN)
+            return false;
+        if (e->kind == ERR_MEMORY && !plan_smaller(r, &why))
+            return false; /* the first reason is the one to tell */
+        err_clear(e);
+        weights_end(r);
+        device_release(r->p->devices.main, r->steps_mark);
+        if (!steps_begin(r, tables, done, e))
+            return false;
+    }
     return true;
 }
 
@@ -721,8 +749,9 @@ static bool whole_step(struct run *r, const struct timespec *began, struct err *
 }
 
 /* From the first velocity to the last. r->step: the one at work, 1-based. */
-static bool run_steps(struct run *r, const struct flux_tables *tables, struct err *e)
+static bool run_steps(struct run *r, struct flux_tables *tables, struct err *e)
 {
+    size_t done = 0;
     const struct job *j = r->job;
     struct timespec began;
     struct sampler s;
@@ -730,7 +759,8 @@ static bool run_steps(struct run *r, const struct flux_tables *tables, struct er
     clock_gettime(CLOCK_MONOTONIC, &began);
     while (ok && s.step < s.steps) {
         r->step = s.step + 1;
-        ok = evaluate(r, tables, sampler_at(&s), e);
+        ok = evaluate_somehow(r, tables, sampler_at(&s), done, e);
+        done += (size_t)job_conditions(j);
         if (ok && sampler_advance(&s, r->latent, r->velocity, r->x0))
             ok = whole_step(r, &began, e);
     }
@@ -745,9 +775,12 @@ static void see_steps(struct run *r)
     const struct plan_phase *q = &r->plan.phase[PHASE_STEP];
     struct pager_stats s = r->pager ? pager_stats(r->pager) : (struct pager_stats){ 0 };
     double computing = r->step_seconds * r->job->steps - s.wait_seconds;
+    /* On a device that queues, the host sees neither the device wait nor the link alone. */
+    if (r->p->devices.main->ops->queues && q->ring != RING_NONE)
+        return;
     if (computing > 0)
-        r->seen.of[rate_of(r->p->device->compute, false)] = (double)(q->flops * q->repeats) / computing;
-    if (r->job->link <= 0 && s.copy_seconds > 0.05)
+        r->seen.of[rate_of(r->p->devices.main->compute, false)] = (double)(q->flops * q->repeats) / computing;
+    if (r->job->link <= 0 && s.copy_seconds > 0.05 && !r->p->devices.main->ops->queues)
         r->seen.of[RATE_LINK] = (double)s.link_bytes / s.copy_seconds;
 }
 
@@ -756,7 +789,7 @@ static void see_steps(struct run *r)
 static bool sample(struct run *r, struct err *e)
 {
     struct pipeline *p = r->p;
-    struct device *d = p->device;
+    struct device *d = p->devices.main;
     const struct job *j = r->job;
     begin_stage(r, STAGE_FLUX);
     r->step = 1;
@@ -769,24 +802,19 @@ static bool sample(struct run *r, struct err *e)
     if (!stages_add(&r->stages, tensor_1d(r->sigmas, DT_F32, j->steps + 1), e, "sigmas") ||
         !stages_add(&r->stages, latent_tensor(r, r->latent), e, "latent_00"))
         return false;
-    struct flux_inputs in = flux_inputs(r);
     struct flux_tables tables;
-    size_t mark = device_mark(d);
-    void *room = weights_room(r, PHASE_STEP);
-    bool ok = weights_begin(r, PHASE_MODULATION, d, room, 1, e);
+    r->steps_mark = device_mark(d);
+    bool ok = steps_begin(r, &tables, 0, e);
     if (ok) {
-        flux_begin(p->flux, d, &tables, &in);
-        ok = device_sync(d, e) ? true : err_prefix(e, "transformer, before step 1");
-        weights_end(r);
-    }
-    if (ok && (ok = weights_begin(r, PHASE_STEP, d, room, r->plan.phase[PHASE_STEP].repeats, e))) {
         tell_memory(r);
         ok = run_steps(r, &tables, e);
         if (ok)
             see_steps(r);
-        weights_end(r);
+    } else {
+        err_prefix(e, "transformer");
     }
-    device_release(d, mark);
+    weights_end(r);
+    device_release(d, r->steps_mark);
     return ok;
 }
 
@@ -991,10 +1019,13 @@ static bool open_all(struct run *r, struct err *e)
     begin_stage(r, STAGE_LOAD);
     if (!pipeline_plan(r->p, r->job, &r->plan, text, e) || !buffers_open(r, e) || !arena_open(r, e))
         return false;
+    if (r->p->devices.notice[0])
+        notice(r, r->p->devices.notice);
+    r->p->devices.notice[0] = '\0'; /* once is enough */
     if (text[0])
         notice(r, text);
-    device_enter(r->p->device, r);
-    device_enter(r->p->vae_device, r);
+    device_enter(r->p->devices.main, r);
+    device_enter(r->p->devices.vae, r);
     if (!r->p->model->flux.guidance && r->job->guidance > 0)
         notice(r, "this model has no guidance embedding: guidance is ignored");
     return true;

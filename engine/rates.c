@@ -196,7 +196,12 @@ static struct operands link_operands(struct device *d, const void *host)
     return (struct operands){ .y = device_vector(d, DT_U8, LINK_BYTES) };
 }
 
-static void link_once(struct device *d, struct operands o, const void *host) { device_upload(d, o.y, host); }
+static void link_once(struct device *d, struct operands o, const void *host)
+{
+    uint64_t mark;
+    if (host && device_link_pass(d, o.y.data, host, LINK_BYTES, &d->err) && device_link_mark(d, &mark, &d->err))
+        device_link_wait(d, mark);
+}
 
 /* Seconds of the fastest of a few, in about ENOUGH_SECONDS; of three at least: the first
  * also compiles and touches memory, and another may have been held up by another program. */
@@ -209,8 +214,8 @@ static bool device_time(double *best, struct device *d, const void *host,
     once(&c.device, operands(&c.device, NULL), NULL);
     void *memory;
     size_t bytes = c.device.arena.peak;
-    if (posix_memalign(&memory, ARENA_ALIGN, bytes))
-        return err_set(e, ERR_MEMORY, "no memory for the %zu MB of a measurement", bytes >> 20);
+    if (!device_take(d, &memory, bytes, e))
+        return err_prefix(e, "a measurement");
     struct arena own = d->arena;
     d->arena = arena_over(memory, bytes);
     struct operands o = operands(d, host);
@@ -225,7 +230,7 @@ static bool device_time(double *best, struct device *d, const void *host,
         *best = fmin(*best, end - start);
     }
     d->arena = own;
-    free(memory);
+    device_give(d, memory);
     return ok;
 }
 

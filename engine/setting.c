@@ -99,10 +99,15 @@ static const struct setting settings[] = {
     { "embedding_cache", SETTING_BOOL, SETTING_PROFILE, AT(embedding_cache), NULL, 0, 0, "on|off",
       "keep encoded prompts on disk, so that a known one loads no text encoder" },
 
+    { "device", SETTING_CHOICE, SETTING_RUN, AT(device),
+      CHOICES({ "auto", DEVICE_AUTO }, { "cuda", DEVICE_CUDA }, { "gpu", DEVICE_CUDA }, { "cpu", DEVICE_CPU }), 0, 0, "NAME",
+      "auto (a card if there is one), cuda, cpu" },
     { "threads", SETTING_INT, SETTING_RUN, AT(threads), CHOICES({ "auto", 0 }), 0, JOB_THREADS_MAX, "N",
       "of the processor (default: all cores)" },
     { "link", SETTING_RATE, SETTING_RUN, AT(link), CHOICES({ "none", 0 }), 0, 0, "BYTES",
       "with a budget: bring weights at this many bytes a second at most, to try a slower link" },
+    { "inject_oom", SETTING_INT, SETTING_RUN, AT(inject_oom), CHOICES({ "off", 0 }), 0, 1000000, "N",
+      "run out of memory once, at evaluation N of the model, to see the job go on" },
 };
 
 int setting_count(void)

@@ -39,8 +39,8 @@ struct cuda_options {
 };
 
 /* True if the module is loaded, now or before. False: e says which file or library
- * lacks and what to do. It is looked for at $SLUICE_CUDA, beside the program, and in
- * ../lib/sluice from there. One thread. */
+ * lacks and what to do. It is looked for at $SLUICE_CUDA (empty: nowhere), beside the program, and
+ * in ../lib/sluice from there. One thread. */
 bool cuda_load(struct err *e);
 /* Whether this build made the module: false, and cuda_load fails for want of a file. */
 bool cuda_built(void);

@@ -11,13 +11,26 @@
 
 struct cuda_linear_plans; /* cuda_linear.c */
 struct cuda_dnn;          /* cuda_dnn.h */
+struct cuda_link;         /* cuda_link.c */
+struct cuda_graph;        /* cuda_graph.c */
+
+/* Blocks of a model that may be queued and not done: enough for the card never to wait
+ * for the host, few enough that a cancel is heard within one more. */
+enum { CUDA_BLOCKS_AHEAD = 2 };
 
 struct cuda_device {
     struct device device; /* first: a struct device * is one of these */
     struct cuda_card card;
     int sm;               /* compute capability times ten: 75, 80, 86, 89, 90, 100, 120 */
     enum cuda_attention attention;
+    bool search;          /* cuda_options.search */
     cudaStream_t compute; /* all operations, in order */
+    struct cuda_link *link;
+    struct cuda_graph *graph;
+    cudaEvent_t block[CUDA_BLOCKS_AHEAD]; /* the ends of the last blocks that were queued */
+    unsigned blocks;
+    size_t bare;          /* bytes that were free before the libraries were opened */
+    size_t taken;         /* bytes of device_take */
     cublasLtHandle_t blas;
     struct cuda_linear_plans *linear;
     struct cuda_dnn *dnn; /* NULL: cuDNN is not there; the own kernels do its work */
@@ -28,6 +41,29 @@ static inline size_t cuda_round(size_t bytes) { return (bytes + ARENA_ALIGN - 1)
 
 /* Sets the sticky error if rc is no success: ERR_MEMORY when memory was refused, else ERR_DEVICE. */
 bool cuda_check(struct device *d, cudaError_t rc, const char *what);
+
+/* --- cuda_link.c: the copy stream and what feeds it ----------------------------------------- */
+bool cuda_link_open(struct cuda_device *c, struct err *e);
+void cuda_link_close(struct cuda_device *c); /* also after a failed open */
+bool cuda_link_pass(struct device *d, void *to, const void *from, size_t bytes, struct err *e);
+bool cuda_link_mark(struct device *d, uint64_t *mark, struct err *e);
+bool cuda_link_after(struct device *d, uint64_t mark, struct err *e);
+void cuda_link_wait(struct device *d, uint64_t mark);
+uint64_t cuda_work_mark(struct device *d);
+
+/* --- cuda_graph.c: a repeated piece of work, recorded and started as one ------------------------ */
+bool cuda_graph_open(struct cuda_device *c, struct err *e);
+void cuda_graph_close(struct cuda_device *c); /* also after a failed open */
+/* device_repeat. The first time nothing is recorded: libraries make their plans then. */
+void cuda_graph_begin(struct device *d);
+bool cuda_graph_recording(const struct cuda_device *c);
+/* While recording, for upload and download: the copies go through pinned memory that stays. */
+void cuda_graph_upload(struct device *d, struct tensor y, const void *host);
+void cuda_graph_download(struct device *d, void *host, struct tensor x);
+/* Ends the recording and starts it; nothing if there is none. After the stream has been
+ * waited for, cuda_graph_deliver hands out what was downloaded. */
+void cuda_graph_start(struct device *d);
+void cuda_graph_deliver(struct cuda_device *c);
 
 /* --- cuda_linear.c: cuBLASLt -------------------------------------------------------------- */
 bool cuda_linear_open(struct cuda_device *c, struct err *e);
@@ -40,6 +76,12 @@ void cuda_linear(struct device *d, struct tensor y, struct tensor x, struct tens
 size_t cuda_attention_scratch(struct device *d, struct tensor o, struct tensor q, struct tensor k);
 void cuda_attention(struct device *d, struct tensor o, struct tensor q, struct tensor k, struct tensor v,
                     const struct attention *a, void *scratch);
+
+/* --- cuda_dnn.c: cuDNN itself ------------------------------------------------------------------- */
+/* True also where cuDNN is not there: c->dnn is NULL then. */
+bool cuda_dnn_open(struct cuda_device *c, struct err *e);
+void cuda_dnn_close(struct cuda_device *c); /* also after a failed open */
+int cuda_dnn_version(void);                 /* 91900 is 9.19.0; 0: not there */
 
 /* --- cuda_sdpa.c: cuDNN's attention ------------------------------------------------------------- */
 /* By types, shapes and the card alone, and never by the number of queries. */

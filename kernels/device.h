@@ -57,6 +57,7 @@ struct device;
  * bytes as the matching *_scratch function asked for, ARENA_ALIGN aligned). */
 struct device_ops {
     const char *name;
+    bool queues; /* operations return before they are done */
     size_t (*linear_scratch)(struct device *, struct tensor y, struct tensor x, struct tensor w);
     void (*linear)(struct device *, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                    enum act act, void *scratch);

@@ -18,6 +18,7 @@ enum err_kind {
     ERR_MEMORY,    /* an allocation was refused */
     ERR_DEVICE,    /* a compute library or driver refused */
     ERR_CANCELLED, /* somebody asked to stop; not a fault */
+    ERR_AGAIN,     /* nothing was done; asked for once more, the device will do it another way */
 };
 
 struct err {

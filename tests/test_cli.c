@@ -686,7 +686,7 @@ static void test_options_refused(void **state)
         { 1, "--memory-fraction", "2", "0.01 to 1" }, { 1, "--budget", "0", "budget of 0 bytes" },
         { 2, "--budget", "much", "--budget \"much\"" },
         { 1, "--budget", "1", "needs at least" }, { 2, "--preview", "maybe", "--preview \"maybe\"" },
-        { 2, "--device", "cuda", "--device \"cuda\"" }, { 1, "--threads", "-1", "threads is -1" },
+        { 2, "--device", "opencl", "--device \"opencl\"" }, { 1, "--threads", "-1", "threads is -1" },
         { 1, "--threads", "5000", "threads is 5000" }, { 2, "--threads", "all", "--threads \"all\"" },
         { 1, "-n", "0", "count is 0" },             { 1, "-n", "-2", "count is -2" },
         { 1, "-n", "1001", "1000" },                { 2, "-n", "x", "--count \"x\"" },

@@ -17,13 +17,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OPT_DEVICE = 512, OPT_JSON, OPT_PROMPTS, OPT_INIT_LATENTS, OPT_DUMP_STAGES };
+enum { OPT_JSON = 512, OPT_PROMPTS, OPT_INIT_LATENTS, OPT_DUMP_STAGES };
 enum { PROMPTS_FILE_MAX = 16 << 20 };
 
 static const struct cmd_option own[] = {
     { "output", 'o', "FILE.png", "(default: sluice-DATE-TIME.png here); picture I > 0 is FILE-I.png" },
     { "prompts", OPT_PROMPTS, "FILE", "further prompts, one a line; blank lines and comments (#) are left out" },
-    { "device", OPT_DEVICE, "cpu", "the only one there is yet" },
     { "json", OPT_JSON, NULL, "one event per line on standard output" },
     { "init-latents", OPT_INIT_LATENTS, "FILE", "safetensors, tensor \"latent\" [16,h,w] F32, instead of noise" },
     { "dump-stages", OPT_DUMP_STAGES, "FILE", "write every stage's result to this safetensors file" },
@@ -54,8 +53,6 @@ static int take(void *to, int letter, const char *value)
     case OPT_PROMPTS: return set_name(&r->prompts, "prompts", value);
     case OPT_INIT_LATENTS: return set_name(&r->init_latents, "init-latents", value);
     case OPT_DUMP_STAGES: return set_name(&r->dump_stages, "dump-stages", value);
-    case OPT_DEVICE:
-        return strcmp(value, "cpu") ? cmd_usage("generate", "--device \"%s\": this build has only cpu", value) : 0;
     case OPT_JSON: r->console.json = true; return 0;
     }
     return 0;

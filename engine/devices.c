@@ -1,0 +1,131 @@
+/* devices.c - see devices.h. */
+#include "engine/devices.h"
+
+#include "engine/memory.h"
+#include "kernels/cpu.h"
+#include "kernels/cuda.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void devices_close(struct devices *ds)
+{
+    if (ds->vae != ds->main)
+        device_free(ds->vae);
+    device_free(ds->main);
+    memset(ds, 0, sizeof *ds);
+}
+
+/* main and vae by the same function. */
+static bool open_both(struct devices *ds, bool (*make)(struct device **, enum dtype, const struct devices *, struct err *),
+                      struct err *e)
+{
+    if (!make(&ds->main, precision_dtype(ds->precision), ds, e))
+        return false;
+    ds->vae = ds->main;
+    return ds->vae_precision == ds->precision || make(&ds->vae, precision_dtype(ds->vae_precision), ds, e);
+}
+
+static bool make_cpu(struct device **out, enum dtype compute, const struct devices *ds, struct err *e)
+{
+    return cpu_device_new(out, compute, ds->threads, e);
+}
+
+static bool make_cuda(struct device **out, enum dtype compute, const struct devices *ds, struct err *e)
+{
+    static const enum cuda_attention mode[] = {
+        [ATTENTION_AUTO] = CUDA_ATTENTION_AUTO, [ATTENTION_FLASH] = CUDA_ATTENTION_FLASH,
+        [ATTENTION_EFFICIENT] = CUDA_ATTENTION_EFFICIENT, [ATTENTION_MATH] = CUDA_ATTENTION_MATH,
+        [ATTENTION_CPU] = CUDA_ATTENTION_MATH, /* the card's plainest, and the one that needs the least */
+    };
+    struct cuda_options o = { .attention = mode[ds->attention], .search = true };
+    return cuda_device_new(out, compute, &o, e);
+}
+
+static bool open_cuda(struct devices *ds, struct err *e)
+{
+    struct cuda_card card;
+    int count;
+    if (!cuda_load(e) || !cuda_cards(&card, 1, &count, e))
+        return false;
+    if (card.major < 8) {
+        bool narrowed = ds->precision == PRECISION_BF16;
+        ds->precision = narrowed ? PRECISION_FP16 : ds->precision;
+        ds->vae_precision = ds->vae_precision == PRECISION_BF16 ? PRECISION_FP16 : ds->vae_precision;
+        if (narrowed)
+            snprintf(ds->notice, sizeof ds->notice, "%s has no bf16 arithmetic (compute capability %d.%d): fp16 is used",
+                     card.name, card.major, card.minor);
+    }
+    struct cuda_versions v = cuda_versions();
+    snprintf(ds->name, sizeof ds->name, "%s", card.name);
+    snprintf(ds->arithmetic, sizeof ds->arithmetic, "%.80s sm_%d%d, cuBLAS %d, cuDNN %d, attention %d", card.name, card.major,
+             card.minor, v.cublas, v.cudnn, ds->attention);
+    return open_both(ds, make_cuda, e);
+}
+
+static bool open_cpu(struct devices *ds, struct err *e)
+{
+    snprintf(ds->name, sizeof ds->name, ds->threads ? "cpu, %d threads" : "cpu", ds->threads);
+    snprintf(ds->arithmetic, sizeof ds->arithmetic, "%s", cpu_arithmetic());
+    return open_both(ds, make_cpu, e);
+}
+
+static struct devices wanted(const struct job *j)
+{
+    return (struct devices){
+        .precision = j->precision, .choice = j->device, .asked = j->precision, .attention = j->attention,
+        .vae_precision = j->vae_precision == JOB_AUTO_PRECISION ? j->precision : (enum precision)j->vae_precision,
+        .threads = j->threads,
+    };
+}
+
+static bool same_wish(const struct devices *a, const struct devices *b)
+{
+    return a->choice == b->choice && a->asked == b->asked && a->vae_precision == b->vae_precision &&
+           a->attention == b->attention && a->threads == b->threads;
+}
+
+bool devices_open(struct devices *ds, const struct job *j, struct err *e)
+{
+    struct devices want = wanted(j), opened = want;
+    struct err why = { 0 };
+    if (ds->main && same_wish(ds, &want))
+        return true;
+    devices_close(ds);
+    bool ok = j->device != DEVICE_CPU && open_cuda(&opened, &why);
+    if (!ok && j->device != DEVICE_CUDA) {
+        devices_close(&opened);
+        opened = want;
+        /* A build without the module has nothing to explain. */
+        if (j->device == DEVICE_AUTO && cuda_built())
+            snprintf(opened.notice, sizeof opened.notice, "the processor computes: %s", why.text);
+        err_clear(&why);
+        ok = open_cpu(&opened, &why);
+    }
+    if (!ok) {
+        devices_close(&opened);
+        return err_set(e, why.kind, "%s", why.text);
+    }
+    *ds = opened;
+    ds->vae_precision = want.vae_precision; /* as asked: what the next job is compared with */
+    return true;
+}
+
+size_t devices_budget(const struct devices *ds, const struct job *j, char notice[EVENT_TEXT_BYTES])
+{
+    struct device_memory m = device_memory(ds->main);
+    size_t available = m.total ? m.free : memory_free();
+    size_t most = (size_t)((double)available * (double)j->memory_fraction), asked = j->budget;
+    notice[0] = '\0';
+    if (m.total && !asked) /* a card has no other place for weights than the arena */
+        asked = JOB_BUDGET_AUTO;
+    if (!available || !asked || asked == JOB_BUDGET_LEAST)
+        return asked == JOB_BUDGET_AUTO ? JOB_BUDGET_LEAST : asked;
+    if (asked != JOB_BUDGET_AUTO)
+        asked = asked > m.held ? asked - m.held : 1; /* nothing is planned within 1, and the refusal says what would */
+    if (asked != JOB_BUDGET_AUTO && asked > most)
+        snprintf(notice, EVENT_TEXT_BYTES, "the budget is %.2f GB, but %.2f GB are free: planned for %.2f GB (%.0f %%)",
+                 (double)j->budget * 1e-9, (double)available * 1e-9, (double)most * 1e-9,
+                 (double)j->memory_fraction * 100);
+    return asked < most ? asked : most;
+}
