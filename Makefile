@@ -170,6 +170,7 @@ check: setup-check
 	@$(MAKE) --no-print-directory check-built
 
 check-built: all $(TESTS) $(B)/fake/libsluice-cuda.so $(B)/gpu-check
+	$(if $(CUDA_LACKS),,@sh tests/registers.sh $(B) >$(B)/registers.txt || { cat $(B)/registers.txt; exit 1; })
 	@sh tests/run.sh $(B)
 
 setup-build:
