@@ -39,6 +39,9 @@ struct event_memory {
     size_t on_device[STAGE_COUNT];      /* of the arena, planned for weights; 0 without a budget */
     size_t weights[STAGE_COUNT];        /* mapped weights of each stage, 0: unknown yet */
     size_t rss, rss_anonymous, rss_file; /* of the process, from /proc/self/status; 0: unknown */
+    /* Of a card, 0 on the processor: its memory, what of it is free, and what this process holds
+     * beside the arena (context, libraries). */
+    size_t device_total, device_free, device_held;
 };
 
 enum { EVENT_TEXT_BYTES = 4096 }; /* PATH_MAX: a whole path, or a line about one */

@@ -115,6 +115,10 @@ static void tell_memory(struct run *r)
     if (r->p->devices.main) {
         ev.memory.used_bytes = r->p->devices.main->arena.used;
         ev.memory.peak_bytes = r->p->devices.main->arena.peak;
+        struct device_memory card = device_memory(r->p->devices.main);
+        ev.memory.device_total = card.total;
+        ev.memory.device_free = card.free;
+        ev.memory.device_held = card.held;
     }
     ev.memory.rss = use.rss;
     ev.memory.rss_anonymous = use.anonymous;

@@ -1,5 +1,6 @@
 /* cuda_device.c - the cuda device: cards, making one, its operation table, and the
  * module's one symbol. The operations themselves are in the other cuda_ files. */
+#include "kernels/cuda_gemm.h"
 #include "kernels/cuda_internal.h"
 
 #include <stdio.h>
@@ -194,7 +195,7 @@ static void close_device(struct device *d)
     if (c->compute)
         cudaStreamSynchronize(c->compute);
     cuda_dnn_close(c);
-    cuda_linear_close(c);
+    cuda_gemm_close(c);
     cuda_graph_close(c);
     cuda_link_close(c);
     for (int i = 0; i < CUDA_BLOCKS_AHEAD; i++)
@@ -318,7 +319,7 @@ static bool open_device(struct cuda_device *c, struct err *e)
                        cudaGetErrorString(rc));
     if (cublasLtCreate(&c->blas) != CUBLAS_STATUS_SUCCESS)
         return err_set(e, ERR_DEVICE, "cuda: cuBLASLt cannot be opened on %s", c->card.name);
-    return cuda_link_open(c, e) && cuda_graph_open(c, e) && cuda_linear_open(c, e) && cuda_dnn_open(c, e);
+    return cuda_link_open(c, e) && cuda_graph_open(c, e) && cuda_gemm_open(c, e) && cuda_dnn_open(c, e);
 }
 
 static bool device_new(struct device **out, enum dtype compute, const struct cuda_options *o, struct err *e)

@@ -9,10 +9,10 @@
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
 
-struct cuda_linear_plans; /* cuda_linear.c */
-struct cuda_dnn;          /* cuda_dnn.h */
-struct cuda_link;         /* cuda_link.c */
-struct cuda_graph;        /* cuda_graph.c */
+struct cuda_gemm;  /* cuda_gemm.c */
+struct cuda_dnn;   /* cuda_dnn.c */
+struct cuda_link;  /* cuda_link.c */
+struct cuda_graph; /* cuda_graph.c */
 
 /* Blocks of a model that may be queued and not done: enough for the card never to wait
  * for the host, few enough that a cancel is heard within one more. */
@@ -32,7 +32,7 @@ struct cuda_device {
     size_t bare;          /* bytes that were free before the libraries were opened */
     size_t taken;         /* bytes of device_take */
     cublasLtHandle_t blas;
-    struct cuda_linear_plans *linear;
+    struct cuda_gemm *gemm;
     struct cuda_dnn *dnn; /* NULL: cuDNN is not there; the own kernels do its work */
 };
 
@@ -65,9 +65,7 @@ void cuda_graph_download(struct device *d, void *host, struct tensor x);
 void cuda_graph_start(struct device *d);
 void cuda_graph_deliver(struct cuda_device *c);
 
-/* --- cuda_linear.c: cuBLASLt -------------------------------------------------------------- */
-bool cuda_linear_open(struct cuda_device *c, struct err *e);
-void cuda_linear_close(struct cuda_device *c); /* also after a failed open */
+/* --- cuda_linear.c: linears of any shape, on cuda_gemm.h ------------------------------------- */
 size_t cuda_linear_scratch(struct device *d, struct tensor y, struct tensor x, struct tensor w);
 void cuda_linear(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b, enum act act,
                  void *scratch);

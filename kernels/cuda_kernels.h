@@ -33,6 +33,8 @@ cudaError_t cuda_k_gated_add(cudaStream_t s, struct tensor y, struct tensor x, s
 cudaError_t cuda_k_copy(cudaStream_t s, struct tensor y, struct tensor x);
 /* y = act(y), where +-infinity first becomes +-65504: after a library that does not saturate. y: F16 [m,n]. */
 cudaError_t cuda_k_saturate(cudaStream_t s, struct tensor y, enum act act);
+/* y[m,n] = acc[m,n] (F32) + b[n] (may be absent) + (accumulate: y), rounded once. */
+cudaError_t cuda_k_conv_finish(cudaStream_t s, struct tensor y, struct tensor acc, struct tensor b, bool accumulate);
 
 /* --- pictures: cuda_picture.cu -------------------------------------------------------- */
 cudaError_t cuda_k_group_moments(cudaStream_t s, struct tensor moments, struct tensor x);
@@ -45,8 +47,6 @@ cudaError_t cuda_k_conv_weights(cudaStream_t s, struct tensor y, struct tensor w
  * `width` pixels a row, what lies under the kernel; zeros outside the picture. */
 cudaError_t cuda_k_im2col(cudaStream_t s, struct tensor y, struct tensor x, int64_t from, int64_t width, int kh, int kw,
                           int stride, int top, int left);
-/* y[m,n] = acc[m,n] (F32) + b[n] (may be absent) + (accumulate: y), rounded once. */
-cudaError_t cuda_k_conv_finish(cudaStream_t s, struct tensor y, struct tensor acc, struct tensor b, bool accumulate);
 
 /* --- attention: cuda_attention.cu ------------------------------------------------------ */
 /* Tensor-core flash attention: o, q, k, v all F16 or all BF16; head dimension 64, 128 or 512; no causal

@@ -381,6 +381,43 @@ static void a_refused_arena_is_planned_again(void **state)
     job_free(&j);
 }
 
+/* In any evaluation, of any sampler, under any budget: the job goes on, with the same picture. */
+static void memory_that_runs_out_in_a_step(void **state)
+{
+    (void)state;
+    static const size_t budgets[] = { 0, (size_t)1 << 30, JOB_BUDGET_AUTO };
+    struct job j = make_job("goes on");
+    struct said want, got;
+    j.cfg = 2;
+    j.width = j.height = 96;
+    for (j.sampler = 0; j.sampler < SAMPLER_COUNT_; j.sampler++) {
+        j.inject_oom = 0;
+        j.budget = 0;
+        run(&j, &want);
+        for (j.inject_oom = 1; j.inject_oom <= plan_evaluations(&j); j.inject_oom++) {
+            struct err e = { 0 };
+            j.budget = budgets[j.inject_oom % 3];
+            memset(&got, 0, sizeof got);
+            if (!try(&j, &got, &e))
+                fail_msg("%s", e.text);
+            assert_non_null(strstr(got.notices, "it goes on from there"));
+            assert_int_equal(difference(want.image[0], got.image[0]), 0);
+            said_free(&got);
+        }
+        said_free(&want);
+    }
+    j.sampler = SAMPLER_EULER;
+    j.inject_oom = 2;
+    j.budget = JOB_BUDGET_LEAST; /* less does not do */
+    struct err e = { 0 };
+    memset(&got, 0, sizeof got);
+    assert_false(try(&j, &got, &e));
+    assert_int_equal(e.kind, ERR_MEMORY);
+    assert_non_null(strstr(got.failed, "step 1 of 3: out of memory"));
+    said_free(&got);
+    job_free(&j);
+}
+
 static void a_budget_is_bounded_by_what_is_free(void **state)
 {
     (void)state;
@@ -437,6 +474,7 @@ int main(void)
         cmocka_unit_test(the_vae_has_a_precision_of_its_own),
         cmocka_unit_test(one_allocation_a_job),
         cmocka_unit_test(a_refused_arena_is_planned_again),
+        cmocka_unit_test(memory_that_runs_out_in_a_step),
         cmocka_unit_test(a_budget_is_bounded_by_what_is_free),
     };
     return cmocka_run_group_tests_name("jobs", tests, begin, end);

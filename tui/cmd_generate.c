@@ -87,10 +87,16 @@ static json_t *memory_json(const struct event_memory *m)
         json_object_set_new(activations, stage_name(s), json_integer((json_int_t)m->activations[s]));
         json_object_set_new(weights, stage_name(s), json_integer((json_int_t)m->weights[s]));
     }
-    return json_pack("{s:I, s:I, s:o, s:o, s:I, s:I, s:I}", "arena_bytes", (json_int_t)m->arena_bytes, "used_bytes",
-                     (json_int_t)m->used_bytes, "activation_bytes", activations, "weight_bytes", weights, "rss_bytes",
+    json_t *o = json_pack("{s:I, s:I, s:o, s:o, s:I, s:I, s:I}", "arena_bytes", (json_int_t)m->arena_bytes, "used_bytes",
+                          (json_int_t)m->used_bytes, "activation_bytes", activations, "weight_bytes", weights, "rss_bytes",
                      (json_int_t)m->rss, "rss_anonymous_bytes", (json_int_t)m->rss_anonymous, "rss_file_bytes",
                      (json_int_t)m->rss_file);
+    if (m->device_total) {
+        json_object_set_new(o, "device_total_bytes", json_integer((json_int_t)m->device_total));
+        json_object_set_new(o, "device_free_bytes", json_integer((json_int_t)m->device_free));
+        json_object_set_new(o, "device_held_bytes", json_integer((json_int_t)m->device_held));
+    }
+    return o;
 }
 
 static void print_json(const struct event *ev)
