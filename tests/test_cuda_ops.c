@@ -53,7 +53,7 @@ static void older_cards_have_no_bf16(void **state)
     set_sm(75);
     assert_false(cuda_device_new(&d, DT_BF16, &(struct cuda_options){ 0 }, &e));
     assert_null(d);
-    assert_int_equal(e.kind, ERR_INPUT);
+    assert_int_equal(e.kind, ERR_DEVICE);
 }
 
 static bool load(void)
@@ -99,7 +99,7 @@ int main(void)
                 (modes[mode].mode != CUDA_ATTENTION_AUTO && !check_cuda_attends(check)))
                 continue;
             pairs[n] = (struct pairing){ &targets[i], check, card->sm };
-            snprintf(names[n], sizeof names[n], "%s:%s", target_names[i], check_name(check));
+            snprintf(names[n], sizeof names[n], "%s:%s", targets[i].name, check_name(check));
             tests[n] = (struct CMUnitTest){ names[n], run_check, NULL, NULL, &pairs[n] };
             n++;
         }
