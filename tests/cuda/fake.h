@@ -4,9 +4,9 @@
  * functions are exported from it: a test that has loaded it (SLUICE_CUDA, cuda.h) finds them
  * with dlsym. Any thread may call them. C and C++.
  *
- * The runtime. Device memory is the process's own, filled with NaN bytes when it is allocated
- * and again before it is freed, with guards around it that cudaFree checks; outside the
- * runtime's own work it cannot be touched (a host access is a SIGSEGV). A stream is a
+ * The runtime. Device memory is the process's own, filled with NaN bytes when it is allocated,
+ * with guards around it that cudaFree checks; but while the runtime works it cannot be
+ * touched: an access by the host is a SIGSEGV. A stream is a
  * queue of which nothing runs before somebody waits: for it, for an event, in a blocking copy.
  * Then streams run in a random order that only keeps what streams and events promise, and not
  * always everything: so a forgotten wait shows as wrong bytes, with most seeds. Copies
@@ -19,7 +19,10 @@
  *
  * The environment, read once, when the module is loaded, so that a whole program can run on it:
  *   FAKE_CUDA_MEMORY=bytes  FAKE_CUDA_SM=86  FAKE_CUDA_CARDS=n  FAKE_CUDA_SEED=n
- *   FAKE_CUDA_FAIL=n        the n-th call fails (fake_cuda_fail) */
+ *   FAKE_CUDA_FAIL=n or n:error   the n-th call fails (fake_cuda_fail)
+ *
+ * What a card can and this cannot: a capture that forks to a second stream (it is refused); kernels that
+ * run side by side. */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
 
@@ -30,6 +33,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum fake_cuda_kind {
     FAKE_CUDA_MEMORY, /* cudaMalloc */
@@ -74,6 +78,7 @@ void fake_cuda_immediate(bool on);
 struct fake_cuda_counts { uint64_t launches, graph_launches, bytes_in, bytes_out, bytes_inside; };
 struct fake_cuda_counts fake_cuda_counts(void);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -136,11 +136,11 @@ inline int lane_id() { return (int)((threadIdx.x + blockDim.x * (threadIdx.y + b
 
 template <class T> T shuffle(unsigned mask, T value, int lane, const char *where)
 {
-    static_assert(sizeof(T) <= sizeof(uint64_t) && std::is_trivially_copyable<T>::value, "a shuffle moves 8 bytes");
+    static_assert(std::is_arithmetic<T>::value || sizeof(T) <= 4, "a shuffle moves a number, or __half2 and its like");
     shuffled s = { 0, lane };
-    memcpy((void *)&s.value, (const void *)&value, sizeof value);
+    memcpy(&s.value, &value, sizeof value);
     warp(mask, meet_shuffle, &s, where);
-    memcpy((void *)&value, (const void *)&s.value, sizeof value);
+    memcpy(&value, &s.value, sizeof value);
     return value;
 }
 

@@ -14,6 +14,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default) /* tests take them from the module */
 
 typedef enum cudaError {
     cudaSuccess = 0,
@@ -32,6 +33,7 @@ typedef enum cudaError {
     cudaErrorECCUncorrectable = 214,
     cudaErrorOperatingSystem = 304,
     cudaErrorInvalidResourceHandle = 400,
+    cudaErrorIllegalState = 401,
     cudaErrorNotReady = 600,
     cudaErrorIllegalAddress = 700,
     cudaErrorLaunchOutOfResources = 701,
@@ -220,6 +222,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
 cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attr, int value);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
