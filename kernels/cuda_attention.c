@@ -21,7 +21,8 @@ void cuda_attention(struct device *d, struct tensor o, struct tensor q, struct t
                     const struct attention *a, void *scratch)
 {
     struct cuda_device *c = cuda_of(d);
-    if (library_wanted(c) && cuda_sdpa_can(c, o, q, k, v, a) && (cuda_sdpa(d, o, q, k, v, a->scale, scratch) || !device_ok(d)))
+    if (library_wanted(c) && cuda_sdpa_can(c, o, q, k, v, a) &&
+        (cuda_sdpa(d, o, q, k, v, a->scale, scratch) || !device_ok(d)))
         return;
     bool plain = c->attention == CUDA_ATTENTION_MATH || a->causal || tensor_present(a->bias) || !(a->scale > 0);
     if (!plain && cuda_k_flash_can(c->sm, o, q, k, v))

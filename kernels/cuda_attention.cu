@@ -61,17 +61,20 @@ static __device__ inline void fetch(unsigned char *tile, const struct heads &x, 
 }
 
 /* Where a lane's row begins for mma_load: a's fragment of 16 rows, 16 columns from piece on, ... */
-template <int PIECES> static __device__ inline const unsigned char *a_at(const unsigned char *tile, int row, int piece, int lane)
+template <int PIECES>
+static __device__ inline const unsigned char *a_at(const unsigned char *tile, int row, int piece, int lane)
 {
     return at<PIECES>(tile, row + (lane & 15), piece + (lane >> 4));
 }
 /* ... b's of two products with 16 columns of b, which are rows of the tile (keys), ... */
-template <int PIECES> static __device__ inline const unsigned char *k_at(const unsigned char *tile, int row, int piece, int lane)
+template <int PIECES>
+static __device__ inline const unsigned char *k_at(const unsigned char *tile, int row, int piece, int lane)
 {
     return at<PIECES>(tile, row + (lane >> 4) * 8 + (lane & 7), piece + (lane >> 3 & 1));
 }
 /* ... and, transposed, b's of two products where its 16 rows are those of the tile. */
-template <int PIECES> static __device__ inline const unsigned char *v_at(const unsigned char *tile, int row, int piece, int lane)
+template <int PIECES>
+static __device__ inline const unsigned char *v_at(const unsigned char *tile, int row, int piece, int lane)
 {
     return at<PIECES>(tile, row + (lane >> 3 & 1) * 8 + (lane & 7), piece + (lane >> 4));
 }
@@ -250,7 +253,8 @@ static __device__ inline void wide_fetch(unsigned char *ring, const struct opera
     if (i < WIDE_TILES)
         fetch<FLASH_KEYS, WIDE_K_PIECES>(to, f.k, first, f.keys, i * WIDE_K_PIECES * PIECE_BYTES);
     else
-        fetch<16, WIDE_V_PIECES>(to, f.v, first + (i - WIDE_TILES) / 2 * 16, f.keys, i % 2 * WIDE_V_PIECES * PIECE_BYTES);
+        fetch<16, WIDE_V_PIECES>(to, f.v, first + (i - WIDE_TILES) / 2 * 16, f.keys,
+                                 i % 2 * WIDE_V_PIECES * PIECE_BYTES);
 }
 
 /* Waits for a tile, and sends for the one that takes the place of the tile before it. A barrier. */
@@ -415,7 +419,8 @@ static __device__ inline void widen_rows(float *to, int stride, const unsigned c
 }
 
 /* At most 32 rows [first, end), columns [column, column + columns). */
-static __device__ inline void load_rows(float *to, int stride, struct heads x, int first, int end, int column, int columns)
+static __device__ inline void load_rows(float *to, int stride, const struct heads &x, int first, int end, int column,
+                                        int columns)
 {
     const unsigned char *from = x.data + blockIdx.y * x.head + first * x.row;
     int rows = min(end - first, WARP);
@@ -427,7 +432,7 @@ static __device__ inline void load_rows(float *to, int stride, struct heads x, i
         widen_rows<__half>(to, stride, from + column * 2, x.row, rows, columns, x.wide);
 }
 
-static __device__ inline void store_one(struct heads x, int row, int column, float value)
+static __device__ inline void store_one(const struct heads &x, int row, int column, float value)
 {
     unsigned char *to = x.data + blockIdx.y * x.head + row * x.row;
     if (x.type == DT_F32)
@@ -504,17 +509,26 @@ static __global__ void __launch_bounds__(PLAIN_THREADS, PARTS == 1 ? 2 : 1) plai
             __syncthreads();
             load_rows(kv, STRIDE, f.v, first, f.keys, from, min(f.dim - from, COLUMNS));
             __syncthreads();
-            for (int j = 0; j < most; j++) {
-                float v[LANE_DIMS];
-#pragma unroll
-                for (int d = 0; d < LANE_DIMS; d++)
-                    v[d] = kv[j * STRIDE + d * WARP + lane];
+            for (int j = 0; j < most; j += 4) {
+                float4 four[PLAIN_ROWS];
 #pragma unroll
                 for (int r = 0; r < PLAIN_ROWS; r++)
-                    if (j < seen[r])
+                    four[r] = *(const float4 *)(p + r * WARP + j);
 #pragma unroll
-                        for (int d = 0; d < LANE_DIMS; d++)
-                            o[r][part][d] = fmaf(p[r * WARP + j], v[d], o[r][part][d]);
+                for (int i = 0; i < 4; i++) {
+                    float v[LANE_DIMS];
+#pragma unroll
+                    for (int d = 0; d < LANE_DIMS; d++)
+                        v[d] = kv[(j + i) * STRIDE + d * WARP + lane];
+#pragma unroll
+                    for (int r = 0; r < PLAIN_ROWS; r++) {
+                        float weight = i == 0 ? four[r].x : i == 1 ? four[r].y : i == 2 ? four[r].z : four[r].w;
+                        if (j + i < seen[r])
+#pragma unroll
+                            for (int d = 0; d < LANE_DIMS; d++)
+                                o[r][part][d] = fmaf(weight, v[d], o[r][part][d]);
+                    }
+                }
             }
         }
     }
@@ -535,7 +549,7 @@ static __global__ void __launch_bounds__(PLAIN_THREADS, PARTS == 1 ? 2 : 1) plai
 /* --- host ------------------------------------------------------------------------------------ */
 static struct heads heads_of(struct tensor t)
 {
-    int64_t size = (int64_t)dtype_bytes(t.dtype);
+    int64_t size = t.dtype == DT_F32 ? 4 : 2;
     bool wide = ((uintptr_t)t.data | (uintptr_t)(t.stride[0] * size) | (uintptr_t)(t.stride[1] * size)) % 16 == 0;
     return (struct heads){ (unsigned char *)t.data, t.stride[0] * size, t.stride[1] * size, t.dtype, wide };
 }

@@ -50,11 +50,11 @@ cudaError_t cuda_k_im2col(cudaStream_t s, struct tensor y, struct tensor x, int6
 
 /* --- attention: cuda_attention.cu ------------------------------------------------------ */
 /* Tensor-core flash attention: o, q, k, v all F16 or all BF16; head dimension 64, 128 or 512; no causal
- * mask, no bias; every row 16-byte aligned. sm: compute capability times ten; BF16 from 80 on. */
+ * mask, no bias; every row 16-byte aligned; scale > 0. sm: compute capability times ten; BF16 from 80 on. */
 bool cuda_k_flash_can(int sm, struct tensor o, struct tensor q, struct tensor k, struct tensor v);
 cudaError_t cuda_k_flash(cudaStream_t s, int sm, struct tensor o, struct tensor q, struct tensor k, struct tensor v,
                          float scale);
-/* Any types, any head dimension, causal mask, bias as in struct attention (absent: none); F32 arithmetic. */
+/* Any types, a head dimension up to 1024, causal mask, bias as in struct attention (absent: none); F32 arithmetic. */
 cudaError_t cuda_k_attention(cudaStream_t s, struct tensor o, struct tensor q, struct tensor k, struct tensor v,
                              float scale, bool causal, struct tensor bias);
 

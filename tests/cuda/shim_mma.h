@@ -67,7 +67,8 @@ template <bool transposed> void meet_load(void *const brought[32], unsigned)
         for (int i = 0; i < 4; i++) {
             uint16_t pair[2];
             for (int j = 0; j < 2; j++) {
-                int row = transposed ? 2 * (lane % 4) + j : lane / 4, column = transposed ? lane / 4 : 2 * (lane % 4) + j;
+                int near = 2 * (lane % 4) + j, far = lane / 4;
+                int row = transposed ? near : far, column = transposed ? far : near;
                 const load_lane *from = (const load_lane *)brought[i * 8 + row];
                 memcpy(&pair[j], (const uint16_t *)from->row + column, sizeof pair[j]);
             }
