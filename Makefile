@@ -106,7 +106,7 @@ $(B)/cuda/%.cu.o: %.cu Makefile
 
 $(B)/libsluice-cuda.so: $(CUDA_OBJ)
 	$(call say,LD,$@)
-	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBS) -lcublasLt \
+	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBS) -lcublasLt -lm -ldl -Xlinker -z,defs \
 	    -Xlinker -rpath,$(CUDA_LIBS):$(CUDNN_HOME)/lib:$(CUDNN_HOME)/lib64 -Xlinker --exclude-libs,ALL
 
 # The same module for the processor: a runtime that only pretends to be one, for tests.
@@ -132,7 +132,7 @@ $(B)/fake/%.o: %.cpp Makefile
 
 $(B)/fake/libsluice-cuda.so: $(FAKE_OBJ)
 	$(call say,LD,$@)
-	$(Q)$(CXX) $(SLUICE_LDFLAGS) -shared -o $@ $^
+	$(Q)$(CXX) $(SLUICE_LDFLAGS) -shared $(if $(findstring sanitize,$(LDFLAGS)),,-Wl,-z,defs) -o $@ $^
 
 # --- on a card: everything that only a card shows (tests/gpu) ----------------------------------
 # A program that needs no library but the module's: what reads JSON is built against a small

@@ -55,9 +55,10 @@ size_t cuda_linear_scratch(struct device *d, struct tensor y, struct tensor x, s
     return t.b_bytes + t.x_bytes + t.w_bytes + t.y_bytes;
 }
 
+/* A lone row's stride counts too: a row of y must go the way that it goes among others. */
 static bool aligned(struct tensor t)
 {
-    bool rows = t.ndim == 1 || t.shape[0] == 1 || (size_t)t.stride[0] * dtype_bytes(t.dtype) % GEMM_ALIGN == 0;
+    bool rows = t.ndim == 1 || (size_t)t.stride[0] * dtype_bytes(t.dtype) % GEMM_ALIGN == 0;
     return rows && (uintptr_t)t.data % GEMM_ALIGN == 0 && t.shape[t.ndim - 1] % GEMM_STEP == 0;
 }
 

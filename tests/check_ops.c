@@ -332,6 +332,25 @@ static double greatest(struct tensor dense_f64)
 static void run_ref(struct call *c, const struct tensor *t);
 static void issue_conv2d(struct device *d, const struct call *c, const struct tensor *t);
 
+/* For each result of linear or conv2d the sum of |x| over its products. t: the operands' magnitudes. */
+static double *sum_of_inputs(struct call *c, const struct tensor *t)
+{
+    struct call sum = *c;
+    struct tensor of[SLOTS];
+    memcpy(of, t, sizeof of);
+    int64_t n = tensor_count(t[Y]), weights = tensor_count(t[W]);
+    double *s = keep(c, (size_t)n * sizeof *s), *ones = keep(c, (size_t)weights * sizeof *ones);
+    for (int64_t i = 0; i < weights; i++)
+        ones[i] = 1;
+    memset(s, 0, (size_t)n * sizeof *s);
+    of[Y].data = s;
+    of[W].data = ones;
+    of[B] = (struct tensor){ 0 };
+    sum.act = ACT_NONE;
+    run_ref(&sum, of);
+    return s;
+}
+
 /* Of linear and conv2d: the operation itself on magnitudes is the sum of |x w|. */
 static void bound_products(struct call *c, const double *want, double *bound)
 {
@@ -345,15 +364,20 @@ static void bound_products(struct call *c, const double *want, double *bound)
         memset(s, 0, (size_t)n * sizeof *s);
     sum.act = ACT_NONE;
     run_ref(&sum, t);
+    double *inputs = c->target->rounding.weights && c->t[X].dtype == DT_F16 && c->t[W].dtype != DT_F16
+                         ? sum_of_inputs(c, t) : NULL;
     double k = (double)(tensor_count(c->t[W]) / c->t[W].shape[0]);
     double flush = (double)FLT_MIN * (1 + k * (greatest(t[X]) + greatest(t[W])));
     bool narrowed = c->t[X].dtype == DT_BF16 && c->t[W].dtype != DT_BF16;
     double relative = (k + 4) * u + (narrowed ? 1.01 * type_unit(DT_BF16) : 0);
     enum dtype type = c->t[Y].dtype;
+    double heaviest = greatest(t[W]);
     int early = c->op->issue == issue_conv2d ? 2 * c->target->rounding.convolution
                                              : c->act != ACT_NONE && c->target->rounding.activation;
     for (int64_t i = 0; i < n; i++) {
         double error = relative * s[i] + flush;
+        if (inputs)
+            error += 1.01 * type_unit(DT_F16) * s[i] + inputs[i] * fmax(type_tiny(DT_F16), heaviest - type_max(DT_F16));
         if (early) /* stored before it is whole: rounded, and F16 cut to its range */
             error += early * (1.01 * type_unit(type) * s[i] + type_tiny(type)) +
                      (type == DT_F16 ? fmax(s[i] - type_max(type), 0) : 0);
@@ -1254,15 +1278,10 @@ static bool check_op(const struct check_options *o, struct device *d, const stru
  * paint the same picture. */
 struct halves {
     struct device *all, *some; /* the same device, with other threads */
-    void *memory;
 };
-
-enum { HALVES_BYTES = 96 << 20 };
 
 static void halves_drop(struct halves *h, const struct check_target *target)
 {
-    if (h->all)
-        device_give(h->all, h->memory);
     if (h->some)
         target->drop(h->some);
     if (h->all)
@@ -1272,16 +1291,21 @@ static void halves_drop(struct halves *h, const struct check_target *target)
 static bool halves_make(struct halves *h, const struct check_target *target, struct err *e)
 {
     *h = (struct halves){ 0 };
-    if (!target->make(target, target->threads, &h->all, e) || !target->make(target, 1, &h->some, e) ||
-        !device_take(h->all, &h->memory, HALVES_BYTES, e)) {
-        halves_drop(h, target);
-        return false;
-    }
-    h->all->arena = h->some->arena = arena_over(h->memory, HALVES_BYTES);
-    return true;
+    if (target->make(target, target->threads, &h->all, e) && target->make(target, 1, &h->some, e))
+        return true;
+    halves_drop(h, target);
+    return false;
 }
 
 typedef void issue_rows(struct device *d, const struct call *c, const struct tensor *t, int64_t from, int64_t rows);
+
+static size_t scratch_of(struct device *d, const struct call *c, int64_t rows, issue_rows *issue)
+{
+    struct count_device count;
+    count_device_init(&count, d);
+    issue(&count.device, c, c->t, 0, rows);
+    return count.device.arena.peak;
+}
 
 /* What y is made of, `chunk` rows at a time, into c's host memory. */
 static bool make_y(struct device *d, struct device *placer, struct call *c, int64_t chunk, issue_rows *issue,
@@ -1310,7 +1334,16 @@ static bool check_rows_of(struct halves *h, struct call *c, const int64_t *chunk
     for (int s = 0; s < SLOTS; s++)
         if (tensor_present(c->t[s]))
             memcpy(c->memory[s].before, c->memory[s].bytes, c->memory[s].size);
+    size_t scratch = scratch_of(h->all, c, m, issue);
+    for (int i = 0; i < n; i++) {
+        size_t bytes = chunks[i] < m ? scratch_of(h->some, c, chunks[i], issue) : 0;
+        scratch = bytes > scratch ? bytes : scratch;
+    }
     unsigned char *once = keep(c, y->size);
+    void *memory;
+    if (!device_take(h->all, &memory, scratch + ARENA_ALIGN, e))
+        return false;
+    h->all->arena = h->some->arena = arena_over(memory, scratch);
     bool ok = make_y(h->all, h->all, c, m, issue, e);
     memcpy(once, y->bytes, y->size);
     for (int i = 0; i < n && ok; i++) {
@@ -1325,6 +1358,8 @@ static bool check_rows_of(struct halves *h, struct call *c, const int64_t *chunk
                          text[W], (long long)chunks[i]);
         }
     }
+    h->all->arena = h->some->arena = (struct arena){ 0 };
+    device_give(h->all, memory);
     return ok;
 }
 
