@@ -158,6 +158,14 @@ gpu-check: $(B)/gpu-check $(CUDA_MODULE) cuda-note
 	COMPUTE_SANITIZER='$(firstword $(wildcard $(CUDA_HOME)/bin/compute-sanitizer $(CUDA_HOME)/compute-sanitizer/compute-sanitizer))' \
 	    $(B)/gpu-check --out '$(OUT)'
 
+# A libnvidia-ml.so.1 that says what tests tell it to, and one of an older driver.
+$(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so: tests/nvml/fake_nvml.c tests/nvml/fake_nvml.h Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CUDA_CFLAGS) -Wno-missing-prototypes $(if $(findstring old,$@),-DFAKE_OLD) -shared -o $@ $<
+
+$(B)/tests/test_nvml $(B)/tests/test_doctor: | $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so
+
 cuda-note:
 	$(if $(CUDA_LACKS),@echo "CUDA device left out: $(CUDA_LACKS) was not found (the CPU device does everything)",@:)
 

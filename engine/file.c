@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,31 @@ bool folder_exists(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool folder_temporary(char path[FILE_PATH_MAX], const char *name, struct err *e)
+{
+    const char *in = getenv("TMPDIR");
+    in = in && *in ? in : "/tmp";
+    int n = snprintf(path, FILE_PATH_MAX, "%s/sluice-%s-XXXXXX", in, name);
+    if (n < 0 || n >= FILE_PATH_MAX)
+        return err_set(e, ERR_INPUT, "TMPDIR: %.100s...: the path is too long", in);
+    if (!mkdtemp(path))
+        return err_errno(e, errno, "%s: no temporary folder can be made in it", in);
+    return true;
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *f)
+{
+    (void)st, (void)flag, (void)f;
+    (void)!remove(path);
+    return 0;
+}
+
+void folder_remove(const char *path)
+{
+    enum { DESCRIPTORS = 16 };
+    nftw(path, remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS);
 }
 
 int file_open(const char *path, uint64_t *bytes, struct err *e)

@@ -18,6 +18,11 @@ bool file_join(char buf[FILE_PATH_MAX], const char *dir, const char *name, struc
 /* The folder that path is in: "." if it has no '/'. */
 void file_folder(const char *path, char buf[FILE_PATH_MAX]);
 
+/* A new empty folder sluice-NAME-XXXXXX for the user alone, in $TMPDIR, else /tmp; and a folder
+ * away with all that is in it, as far as that can be (links are not followed). */
+bool folder_temporary(char path[FILE_PATH_MAX], const char *name, struct err *e);
+void folder_remove(const char *path);
+
 bool file_exists(const char *path); /* a regular file, or a link to one */
 bool folder_exists(const char *path);
 

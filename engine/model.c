@@ -516,6 +516,14 @@ static bool place(int i, const char *name, char buf[MODEL_PATH_MAX])
     return true;
 }
 
+bool model_folder(char path[MODEL_PATH_MAX])
+{
+    place(0, "", path);
+    if (*path)
+        path[strlen(path) - 1] = '\0'; /* the slash before no name */
+    return *path != '\0';
+}
+
 bool model_find(char path[MODEL_PATH_MAX], const char *name, struct err *e)
 {
     if (name && (strchr(name, '/') || folder_exists(name) || file_exists(name))) {

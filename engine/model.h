@@ -106,6 +106,9 @@ bool model_consistent(const struct model *m, struct err *e);
  * "demo". Says only where; open it to know whether it is a model. */
 bool model_find(char path[MODEL_PATH_MAX], const char *name, struct err *e);
 
+/* The user's folder of models, whether it exists or not; false: there is no place for one (no HOME). */
+bool model_folder(char path[MODEL_PATH_MAX]);
+
 /* path/part into buf. */
 const char *model_part_dir(const struct model *m, enum model_part p, char buf[MODEL_PATH_MAX]);
 

@@ -5,7 +5,6 @@
 #include "engine/embeddings.h"
 #include "engine/file.h"
 #include "engine/flux.h"
-#include "engine/devices.h"
 #include "engine/memory.h"
 #include "engine/rates.h"
 #include "engine/record.h"
@@ -296,6 +295,11 @@ static bool make_plan(struct pipeline *p, const struct job *j, size_t budget, st
     struct plan_rates rates = plan_rates(p, j);
     plan_free(plan);
     return plan_make(plan, &m, j, &d, &rates, budget, e);
+}
+
+const struct devices *pipeline_devices(const struct pipeline *p)
+{
+    return &p->devices;
 }
 
 bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, char notice[EVENT_TEXT_BYTES],
@@ -659,12 +663,15 @@ static void preview(struct run *r)
     emit(r, &ev);
 }
 
-/* A step so short that starting its operations one by one would show, and nothing to be
- * brought for it: it may be recorded. A longer one is not, so that a cancel is heard within a block. */
+/* A step so short that starting its operations one by one would show, by what it has taken or by
+ * its work, and nothing to be brought for it: it may be recorded. A longer one is not, so that a
+ * cancel is heard within a block. */
 static bool repeats(const struct run *r)
 {
-    static const double SHORT_SECONDS = 0.25;
-    return r->plan.budget && r->plan.phase[PHASE_STEP].ring == RING_NONE && r->step > 1 && r->step_seconds < SHORT_SECONDS;
+    static const double SHORT_SECONDS = 0.25, SHORT_FLOPS = 2e12;
+    const struct plan_phase *q = &r->plan.phase[PHASE_STEP];
+    return r->plan.budget && q->ring == RING_NONE && r->step > 1 &&
+           (r->step_seconds < SHORT_SECONDS || (double)q->flops < SHORT_FLOPS);
 }
 
 /* The velocity at r->latent and sigma `at`, into r->velocity; with cfg of both
@@ -904,8 +911,10 @@ static void keep_partial(struct run *r, int steps_done)
     r->heed = PIPELINE_ABANDON;
     r->stages.open = false;
     char *path = NULL;
-    if (steps_done > 0 && !on_interrupted(r) && decode(r, r->x0, &ignored) &&
-        (path = path_beside(r, "-partial.png", &ignored))) {
+    bool decoded = steps_done > 0 && !on_interrupted(r) && decode(r, r->x0, &ignored);
+    if (decoded)
+        tell_memory(r);
+    if (decoded && (path = path_beside(r, "-partial.png", &ignored))) {
         ev.image = image_from_tensor(tensor_3d(r->image, DT_F32, r->job->height, r->job->width, 3), &ignored);
         if (ev.image && save(r, ev.image, path, steps_done, &ignored))
             snprintf(ev.text, sizeof ev.text, "%s", path);

@@ -8,6 +8,7 @@
 #ifndef SLUICE_PIPELINE_H
 #define SLUICE_PIPELINE_H
 
+#include "engine/devices.h"
 #include "engine/event.h"
 #include "engine/job.h"
 #include "engine/plan.h"
@@ -29,6 +30,9 @@ struct pipeline;
 /* m must outlive the pipeline. Opens nothing yet. */
 bool pipeline_new(struct pipeline **out, const struct model *m, struct err *e);
 void pipeline_free(struct pipeline *p); /* NULL is fine */
+
+/* The devices of the last job planned or run; all zero before. */
+const struct devices *pipeline_devices(const struct pipeline *p);
 
 /* What pipeline_run would do with the memory now, without doing it. j: checked.
  * notice: why it is less than the job's budget, or "". plan_free(plan) in every case. */

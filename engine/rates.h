@@ -45,7 +45,7 @@ enum { RATES_COMPUTE = 1, RATES_LINK = 2, RATES_DISK = 4 };
 /* Measures what `want` asks for into *r and leaves the rest.
  * COMPUTE: a linear layer as wide as FLUX.1's, bf16 weights, in d's compute type (an upper
  * bound: README's table says how near a model comes). LINK: device_link_pass. Both take
- * some 100 MB for the moment; d is idle and gets its arena back.
+ * some 100 MB for the moment; d is idle and gets its arena back; for DISK alone it may be NULL.
  * DISK: reads at most 64 MB of `file` (may be NULL), whose pages are first asked out of
  * the page cache. Unknown if they stay there (mapped and in use, a file system in memory)
  * or the system does not tell (another user's file), for less than 1 MB, and on any fault.

@@ -275,15 +275,12 @@ static void find_path(struct cuda_device *c)
 /* --- the search -------------------------------------------------------------------------------- */
 struct operands { struct tensor y, x, w, b; };
 
-/* The stride of a lone row is nobody's. */
-static int64_t leading(struct tensor t) { return t.shape[0] == 1 ? t.shape[1] : t.stride[0]; }
-
 static cublasStatus_t run(struct cuda_device *c, const struct kind *kind, const cublasLtMatmulAlgo_t *algo,
                           const struct operands *o)
 {
     static const float one = 1, zero = 0;
     struct product p;
-    cublasStatus_t rc = describe(&p, kind, o->x.shape[0], leading(o->y), leading(o->x), leading(o->w), o->b.data);
+    cublasStatus_t rc = describe(&p, kind, o->x.shape[0], o->y.stride[0], o->x.stride[0], o->w.stride[0], o->b.data);
     return rc ? rc : cublasLtMatmul(c->blas, &p.op, &one, o->w.data, &p.a, o->x.data, &p.b, &zero, o->y.data, &p.d,
                                     o->y.data, &p.d, algo, NULL, 0, c->compute);
 }

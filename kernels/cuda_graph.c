@@ -7,7 +7,8 @@
  * cannot wait inside a recording: they go through pinned memory that the graph keeps,
  * filled before it starts and emptied when it has ended.
  *
- * Where recording fails the device says so at its next sync and never records again. */
+ * Where recording fails nothing has been done: the device's next sync says ERR_AGAIN, and it
+ * never records again. */
 #include "kernels/cuda_internal.h"
 
 #include <stdlib.h>
@@ -56,12 +57,6 @@ bool cuda_graph_recording(const struct cuda_device *c)
     return c->graph && c->graph->recording;
 }
 
-static void refuse(struct device *d, cudaError_t rc, const char *what)
-{
-    cuda_of(d)->graph->refused = true;
-    cuda_check(d, rc, what);
-}
-
 void cuda_graph_begin(struct device *d)
 {
     struct cuda_device *c = cuda_of(d);
@@ -71,7 +66,7 @@ void cuda_graph_begin(struct device *d)
     if (first || g->refused || g->recording || !device_ok(d))
         return;
     g->ups = g->downs = 0;
-    cudaError_t rc = cudaStreamBeginCapture(c->compute, cudaStreamCaptureModeThreadLocal);
+    cudaError_t rc = cudaStreamBeginCapture(c->compute, cudaStreamCaptureModeRelaxed);
     g->recording = rc == cudaSuccess;
     if (rc != cudaSuccess) { /* then it is queued piece by piece */
         g->refused = true;
@@ -79,12 +74,11 @@ void cuda_graph_begin(struct device *d)
     }
 }
 
-/* The next of the copies, with pinned memory for it. NULL: refused. */
+/* The next of the copies, with pinned memory for it, taken while the stream records: the mode allows it. NULL: refused. */
 static struct copy *take(struct device *d, struct copy *copies, int *count, size_t bytes)
 {
     struct copy *k = &copies[*count];
     if (*count == COPIES_MAX) {
-        cuda_of(d)->graph->refused = true;
         err_set(&d->err, ERR_DEVICE, "cuda: a recorded step has more than %d copies", COPIES_MAX);
         return NULL;
     }
@@ -94,7 +88,7 @@ static struct copy *take(struct device *d, struct copy *copies, int *count, size
         cudaError_t rc = cudaMallocHost(&k->pinned, bytes);
         if (rc != cudaSuccess) {
             k->pinned = NULL;
-            refuse(d, rc, "pinned memory of a recorded step");
+            cuda_check(d, rc, "pinned memory of a recorded step");
             return NULL;
         }
         k->room = bytes;
@@ -152,8 +146,13 @@ void cuda_graph_start(struct device *d)
         rc = cudaGraphLaunch(g->exec, c->compute);
     if (graph)
         cudaGraphDestroy(graph);
-    if (rc != cudaSuccess)
-        refuse(d, rc, "a recorded step");
+    cuda_check(d, rc, "a recorded step");
+    if (device_ok(d) || d->err.kind == ERR_CANCELLED)
+        return;
+    g->refused = true;
+    d->err.kind = ERR_AGAIN;
+    g->downs = 0;
+    cudaGetLastError();
 }
 
 void cuda_graph_deliver(struct cuda_device *c)

@@ -4,15 +4,17 @@
  * Used where they lie are operands of x's type with aligned rows whose length is a multiple
  * of GEMM_STEP: all that models have. Else x and w are copied to scratch, longer rows filled
  * with zeros, some rows at a time; w also if it is stored in another type. y is made in
- * scratch, in F32, if it is not aligned, or if the activation is not one of cuBLASLt's and y is narrower
- * than F32: so that it is rounded once. How weights are cut follows from the weight and
+ * scratch, in F32, if it is not aligned, and if it is narrower than F32 and the activation is
+ * not one of cuBLASLt's, or b has digits that y's type has not (cuBLASLt wants b to be of that
+ * type): so that it is rounded once. How weights are cut follows from the weight and
  * not from the rows of x: pieces of them have algorithms of their own. */
 #include "kernels/cuda_gemm.h"
 
 enum {
     CONVERTED_BYTES = 32 << 20, /* of weights in another type: enough outputs for every multiprocessor */
-    COPIED_BYTES = 1 << 20,     /* of what is only badly aligned, and of y in F32: nothing that a large product has.
-                                   Every linear's scratch has room for them, as an operand's alignment is not known then */
+    COPIED_BYTES = 1 << 20,     /* of what is badly aligned, which nothing large is. Every linear's scratch has
+                                   room for it, as alignment is not known then */
+    MADE_BYTES = 8 << 20,       /* of y in F32, likewise: that can be large, and stays in the cache */
     OUTPUTS_STEP = 64,          /* pieces of weights: a tile's edge */
 };
 
@@ -28,8 +30,8 @@ static int64_t piece_rows(size_t bytes, int64_t cols, enum dtype t, int64_t step
 
 /* By shapes and types alone; what scratch holds, in this order. */
 struct cut {
-    int64_t n, k;             /* up to GEMM_STEP */
-    int64_t rows, y_rows, outputs; /* of a copied piece of x, of y, of w */
+    int64_t n, k;                  /* up to GEMM_STEP */
+    int64_t rows, y_rows, outputs; /* of a piece of x, y, w */
     size_t b_bytes, x_bytes, w_bytes, y_bytes;
 };
 
@@ -40,7 +42,7 @@ static struct cut cut_of(struct tensor x, struct tensor w)
     size_t w_most = w.dtype != x.dtype ? CONVERTED_BYTES : COPIED_BYTES;
     t.outputs = piece_rows(w_most, t.k, x.dtype, OUTPUTS_STEP, t.n);
     t.rows = piece_rows(COPIED_BYTES, t.k, x.dtype, 1, m);
-    t.y_rows = piece_rows(COPIED_BYTES, t.n, DT_F32, 1, m);
+    t.y_rows = piece_rows(MADE_BYTES, t.n, DT_F32, 1, m);
     t.b_bytes = cuda_round((size_t)t.n * sizeof(float));
     t.x_bytes = cuda_round((size_t)(t.rows * t.k) * dtype_bytes(x.dtype));
     t.w_bytes = cuda_round((size_t)(t.outputs * t.k) * dtype_bytes(x.dtype));
@@ -55,7 +57,7 @@ size_t cuda_linear_scratch(struct device *d, struct tensor y, struct tensor x, s
     return t.b_bytes + t.x_bytes + t.w_bytes + t.y_bytes;
 }
 
-/* A lone row's stride counts too: a row of y must go the way that it goes among others. */
+/* Also of a lone row: it may be a piece of more, and has to go the way that they go. */
 static bool aligned(struct tensor t)
 {
     bool rows = t.ndim == 1 || (size_t)t.stride[0] * dtype_bytes(t.dtype) % GEMM_ALIGN == 0;
@@ -71,6 +73,13 @@ static struct tensor copied(struct device *d, void *to, enum dtype type, struct 
         cuda_check(d, cudaMemsetAsync(to, 0, tensor_bytes(r), c->compute), "filling with zeros");
     cuda_check(d, cuda_k_copy(c->compute, tensor_cols(tensor_rows(r, 0, t.shape[0]), 0, t.shape[1]), t), "copying");
     return r;
+}
+
+/* Whether b can be of y's type. A BF16 number beyond F16's range makes a result that is beyond it as well. */
+static bool keeps(enum dtype y, struct tensor b)
+{
+    return !tensor_present(b) || y == DT_F32 || b.dtype == y || b.dtype == DT_F8_E4M3 ||
+           (b.dtype == DT_BF16 && y == DT_F16);
 }
 
 /* b[from, from + n) as `type`, in the first n of `room` places at `to` if it has to be copied. */
@@ -100,8 +109,10 @@ void cuda_linear(struct device *d, struct tensor y, struct tensor x, struct tens
         struct tensor part = tensor_rows(w, first, some);
         if (copy_w)
             part = copied(d, w_to, x.dtype, part, up(some), t.k);
-        bool fused = !wide && act == ACT_GELU_TANH && aligned(y) && cuda_gemm_gelu(c, y.dtype, part, tensor_present(b));
-        bool make = !aligned(y) || !(wide || fused || act == ACT_NONE); /* y in scratch, then stored */
+        bool direct = aligned(y) && keeps(y.dtype, b);
+        bool fused = direct && !wide && act == ACT_GELU_TANH &&
+                     cuda_gemm_gelu(c, y.dtype, part, tensor_present(b));
+        bool make = !direct || !(wide || fused || act == ACT_NONE); /* y in scratch, then stored */
         struct tensor bias = bias_at(d, b_to, make ? DT_F32 : y.dtype, b, first, some);
         int64_t rows = min64(copy_x ? t.rows : m, make ? t.y_rows : m);
         for (int64_t i = 0; i < m && device_ok(d); i += rows) {

@@ -11,6 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus /* the CUDA kernels */
+extern "C" {
+#endif
+
 enum dtype {
     DT_NONE = 0,
     DT_F32,
@@ -101,5 +105,9 @@ float f32_from_f8e5m2(uint8_t b);
 double dtype_load(const void *data, enum dtype t, int64_t i);
 /* Stores v rounded to a floating type (F32, BF16, F16, F64). */
 void dtype_store(void *data, enum dtype t, int64_t i, double v);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

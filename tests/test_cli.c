@@ -763,6 +763,13 @@ static void test_options_refused(void **state)
     refused(1, NAMES("preset Portrait photograph is made for FLUX.1-dev", "-m"), "generate", "--preset", "portrait");
     refused(2, NAMES("prompt is missing"), "generate", "-m", demo, "--preset", "draft");
     refused(2, NAMES("-m needs a value"), "-m");
+    refused(2, NAMES("takes no arguments"), "doctor", "all");
+    refused(2, NAMES("no option --fix"), "doctor", "--fix");
+    refused(2, NAMES("takes no arguments"), "bench", "demo");
+    refused(2, NAMES("not both"), "bench", "--json", "--markdown");
+    refused(2, NAMES("--limit \"0\"", "1 to 86400"), "bench", "--limit", "0");
+    refused(1, NAMES("no model \"nosuch\""), "bench", "-m", "nosuch");
+    refused(1, NAMES("no/such/folder"), "bench", "-m", "no/such/folder", "--quick");
 }
 
 static void test_init_latents_refused(void **state)
@@ -833,7 +840,8 @@ static void test_help(void **state)
     work_clear();
     static const struct { const char *command, *section; } commands[] = {
         { "studio", "\n.SS Options\n" }, { "generate", "\n.SH SLUICE GENERATE\n" },
-        { "plan", "\n.SH SLUICE PLAN\n" },
+        { "plan", "\n.SH SLUICE PLAN\n" },           { "bench", "\n.SH SLUICE BENCH\n" },
+        { "doctor", "\n.SH SLUICE DOCTOR\n" },
         { "preset", "\n.SH SLUICE PRESET\n" },
         { "profile", "\n.SH SLUICE PROFILE\n" },
         { "inspect", "\n.SH SLUICE INSPECT\n" },
@@ -858,7 +866,7 @@ static void test_help(void **state)
         assert_non_null(end);
         /* what makes a job takes every setting, and these have a section of their own */
         const char *settings = strstr(man, "\n.SH SETTINGS\n"), *others = strstr(settings + 1, "\n.SH ");
-        if (i > 2)
+        if (i > 3)
             others = settings;
         char *section = NULL;
         assert_true(asprintf(&section, "%.*s%.*s", (int)(end - begin), begin, (int)(others - settings), settings) > 0);

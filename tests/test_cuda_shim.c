@@ -79,7 +79,7 @@ static int nothing_lives(void **state)
     return 0;
 }
 
-/* --- kernels ----------------------------------------------------------------------------------------- */
+/* --- kernels ---------------------------------------------------------------------------------- */
 struct buffers {
     cudaStream_t s;
     float *x, *y;          /* on the card */
@@ -248,7 +248,7 @@ static void test_lanes(void **state)
         buffers_read(&b);
         for (int row = 0; row < ROWS; row++)
             for (int t = 0; t < THREADS; t++) {
-                float v[32], want = (float)0, found = b.host_y[row * THREADS + t];
+                float v[32], want, found = b.host_y[row * THREADS + t];
                 for (int i = 0; i < 32; i++)
                     v[i] = (float)(t / 32 * 32 + i);
                 want = lanes_want(row, t % 32, v);
@@ -269,7 +269,8 @@ static void test_launch_configurations(void **state)
         { 1, 32, 48 * 1024, cudaSuccess },             { 1, 32, 48 * 1024 + 1, cudaErrorInvalidValue },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        IS(F(shim_kernel)(SHIM_ADD_ONE, b.s, cases[i].grid, cases[i].block, cases[i].shared, b.y, b.x, b.n), cases[i].want);
+        IS(F(shim_kernel)(SHIM_ADD_ONE, b.s, cases[i].grid, cases[i].block, cases[i].shared, b.y, b.x, b.n),
+           cases[i].want);
         OK(F(cudaGetLastError)()); /* a launch has taken it */
     }
     IS(F(shim_where)(b.s, 1, 65536, 1, b.y), cudaErrorInvalidConfiguration);
@@ -283,7 +284,7 @@ static void test_launch_configurations(void **state)
     buffers_free(&b);
 }
 
-/* --- what ends the process ------------------------------------------------------------------------------ */
+/* --- what ends the process -------------------------------------------------------------------- */
 /* Runs f in a child, which has to die of that signal. */
 static void assert_dies(const char *name, void (*f)(void), int signal_number)
 {
@@ -320,7 +321,9 @@ static void beyond_shared(void) { run_wrong(SHIM_BEYOND_SHARED); }
 static void touch_device_memory(void)
 {
     float *p;
+    F(fake_cuda_close_memory)(true);
     F(cudaMalloc)((void **)&p, 64);
+    F(cudaMemset)(p, 0, 64);
     *(volatile float *)p = 1;
 }
 
@@ -366,6 +369,421 @@ static void test_wrong_programs_die(void **state)
 #endif
 }
 
+/* --- streams ---------------------------------------------------------------------------------- */
+/* y = x + 1 on one stream after x came on another: with an event between, or without. True: y is right. */
+static bool two_streams(struct buffers *b, bool event)
+{
+    size_t bytes = (size_t)b->n * sizeof(float);
+    cudaStream_t in;
+    cudaEvent_t came;
+    bool right = true;
+    OK(F(cudaStreamSynchronize)(b->s));
+    OK(F(cudaMemsetAsync)(b->x, 0, bytes, b->s));
+    OK(F(cudaStreamSynchronize)(b->s));
+    OK(F(cudaStreamCreateWithPriority)(&in, cudaStreamNonBlocking, 0));
+    OK(F(cudaEventCreateWithFlags)(&came, cudaEventDisableTiming));
+    OK(F(cudaMemcpyAsync)(b->x, b->host_x, bytes, cudaMemcpyHostToDevice, in));
+    OK(F(cudaEventRecord)(came, in));
+    if (event)
+        OK(F(cudaStreamWaitEvent)(b->s, came, 0));
+    OK(F(shim_kernel)(SHIM_ADD_ONE, b->s, 1, 64, 0, b->y, b->x, b->n));
+    buffers_read(b);
+    for (int i = 0; i < b->n; i++)
+        right &= b->host_y[i] == (float)(i + 1);
+    OK(F(cudaEventDestroy)(came));
+    OK(F(cudaStreamDestroy)(in));
+    return right;
+}
+
+static void test_a_forgotten_event_shows(void **state)
+{
+    (void)state;
+    int wrong = 0;
+    struct buffers b = buffers_new(100);
+    for (int seed = 0; seed < SEEDS; seed++) {
+        F(fake_cuda_seed)((uint64_t)seed);
+        assert_true(two_streams(&b, true));
+        wrong += !two_streams(&b, false);
+    }
+    assert_in_range(wrong, SEEDS / 6, SEEDS);
+    F(fake_cuda_immediate)(true);
+    assert_true(two_streams(&b, false));
+    buffers_free(&b);
+}
+
+static void test_events(void **state)
+{
+    (void)state;
+    struct buffers b = buffers_new(8);
+    cudaStream_t other;
+    cudaEvent_t e, later;
+    float ms = -1;
+    int not_ready = 0;
+    OK(F(cudaStreamCreateWithFlags)(&other, cudaStreamNonBlocking));
+    OK(F(cudaEventCreate)(&e));
+    OK(F(cudaEventCreate)(&later));
+    OK(F(cudaEventQuery)(e)); /* never recorded: nothing to wait for */
+    OK(F(cudaStreamWaitEvent)(other, e, 0));
+    for (int seed = 0; seed < SEEDS; seed++) {
+        F(fake_cuda_seed)((uint64_t)seed);
+        /* a wait is for the record of its time: the next, behind what waits, is no deadlock */
+        OK(F(cudaEventRecord)(e, b.s));
+        OK(F(cudaStreamWaitEvent)(other, e, 0));
+        OK(F(cudaEventRecord)(later, other));
+        OK(F(cudaStreamWaitEvent)(b.s, later, 0));
+        OK(F(cudaEventRecord)(e, b.s));
+        cudaError_t rc;
+        while ((rc = F(cudaEventQuery)(e)) == cudaErrorNotReady)
+            not_ready++;
+        OK(rc);
+        OK(F(cudaEventSynchronize)(later));
+    }
+    assert_true(not_ready > 0);
+    OK(F(cudaGetLastError)()); /* not ready is no error */
+    OK(F(cudaEventElapsedTime)(&ms, later, e));
+    assert_true(ms >= 0);
+    OK(F(cudaEventRecord)(e, b.s));
+    OK(F(cudaEventDestroy)(e)); /* before it is reached */
+    OK(F(cudaStreamSynchronize)(b.s));
+    OK(F(cudaStreamQuery)(b.s));
+    IS(F(cudaEventRecord)(NULL, b.s), cudaErrorInvalidResourceHandle);
+    OK(F(cudaEventDestroy)(later));
+    OK(F(cudaStreamDestroy)(other));
+    buffers_free(&b);
+}
+
+static void test_copies(void **state)
+{
+    (void)state;
+    enum { N = 64 };
+    float pageable[N], back[N];
+    struct buffers b = buffers_new(N);
+    size_t bytes = sizeof pageable;
+    for (int i = 0; i < N; i++)
+        pageable[i] = (float)(i + 3);
+    /* pageable: gone when the call returns; pinned: read when the copy runs */
+    OK(F(cudaMemcpyAsync)(b.y, pageable, bytes, cudaMemcpyHostToDevice, b.s));
+    memset(pageable, 0, bytes);
+    buffers_read(&b);
+    assert_all(&b, plus, 3);
+    OK(F(cudaMemcpyAsync)(b.y, b.host_x, bytes, cudaMemcpyDefault, b.s));
+    b.host_x[5] = -1;
+    OK(F(cudaMemcpyAsync)(back, b.y, bytes, cudaMemcpyDeviceToHost, b.s)); /* waits */
+    assert_true(back[4] == 4 && back[5] == -1);
+    OK(F(cudaHostRegister)(pageable, bytes, cudaHostRegisterDefault));
+    IS(F(cudaHostRegister)(pageable + 1, 4, cudaHostRegisterDefault), cudaErrorHostMemoryAlreadyRegistered);
+    OK(F(cudaMemcpyAsync)(pageable, b.x, bytes, cudaMemcpyDeviceToHost, b.s));
+    assert_true(pageable[7] == 0);
+    OK(F(cudaHostUnregister)(pageable)); /* waits */
+    assert_true(pageable[7] == 7);
+    IS(F(cudaHostUnregister)(pageable), cudaErrorHostMemoryNotRegistered);
+    /* columns 2..4 of 8 rows of 8 become dense */
+    OK(F(cudaMemcpy2DAsync)(b.y, 3 * sizeof(float), b.x + 2, 8 * sizeof(float), 3 * sizeof(float), 8,
+                            cudaMemcpyDeviceToDevice, b.s));
+    buffers_read(&b);
+    assert_true(b.host_y[0] == 2 && b.host_y[2] == 4 && b.host_y[3] == 10 && b.host_y[23] == 60);
+    IS(F(cudaMemcpy2DAsync)(b.y, 8, b.x, 32, 12, 8, cudaMemcpyDeviceToDevice, b.s), cudaErrorInvalidPitchValue);
+    IS(F(cudaMemcpyAsync)(b.y, b.x, bytes + 1, cudaMemcpyDeviceToDevice, b.s), cudaErrorInvalidValue);
+    IS(F(cudaMemcpyAsync)(b.y, b.x, bytes, cudaMemcpyHostToDevice, b.s), cudaErrorInvalidValue);
+    IS(F(cudaMemsetAsync)(b.host_x, 0, bytes, b.s), cudaErrorInvalidValue);
+    struct fake_cuda_counts c = F(fake_cuda_counts)();
+    assert_int_equal(c.bytes_in, 3 * bytes);
+    assert_int_equal(c.bytes_out, 4 * bytes);
+    assert_int_equal(c.bytes_inside, 24 * sizeof(float));
+    buffers_free(&b);
+}
+
+/* It waits for streams, but not for one that was made not to block. */
+static void test_default_stream(void **state)
+{
+    (void)state;
+    static const unsigned flags[] = { cudaStreamDefault, cudaStreamNonBlocking };
+    for (int i = 0; i < 2; i++) {
+        int *device, *host, found;
+        cudaStream_t s;
+        OK(F(cudaStreamCreateWithFlags)(&s, flags[i]));
+        OK(F(cudaMalloc)((void **)&device, sizeof *device));
+        OK(F(cudaMallocHost)((void **)&host, sizeof *host));
+        OK(F(cudaMemset)(device, 0, sizeof *device));
+        *host = 7;
+        OK(F(cudaMemcpyAsync)(device, host, sizeof *host, cudaMemcpyHostToDevice, s));
+        OK(F(cudaMemcpy)(&found, device, sizeof found, cudaMemcpyDeviceToHost));
+        assert_int_equal(found, flags[i] == cudaStreamNonBlocking ? 0 : 7);
+        OK(F(cudaDeviceSynchronize)());
+        OK(F(cudaMemcpy)(&found, device, sizeof found, cudaMemcpyDeviceToHost));
+        assert_int_equal(found, 7);
+        OK(F(cudaFree)(device));
+        OK(F(cudaFreeHost)(host));
+        OK(F(cudaStreamDestroy)(s));
+    }
+}
+
+/* --- cards and their memory ------------------------------------------------------------------- */
+static void test_memory(void **state)
+{
+    (void)state;
+    size_t free_bytes, total;
+    void *a, *b, *pinned;
+    unsigned char byte;
+    F(fake_cuda_set_memory)(1000);
+    F(fake_cuda_set_others)(100);
+    OK(F(cudaMalloc)(&a, 600));
+    assert_int_equal((uintptr_t)a % 256, 0);
+    OK(F(cudaMemcpy)(&byte, (char *)a + 599, 1, cudaMemcpyDeviceToHost));
+    assert_int_equal(byte, 0xff);
+    IS(F(cudaMalloc)(&b, 301), cudaErrorMemoryAllocation);
+    assert_null(b);
+    OK(F(cudaMalloc)(&b, 300));
+    OK(F(cudaMemGetInfo)(&free_bytes, &total));
+    assert_int_equal(free_bytes, 0);
+    assert_int_equal(total, 1000);
+    F(fake_cuda_set_others)(5000);
+    OK(F(cudaMemGetInfo)(&free_bytes, &total));
+    assert_int_equal(free_bytes, 0);
+    OK(F(cudaFree)(a));
+    OK(F(cudaFree)(b));
+    OK(F(cudaFree)(NULL));
+    IS(F(cudaFree)(&byte), cudaErrorInvalidValue);
+    assert_int_equal(F(fake_cuda_peak)(), 900);
+    F(fake_cuda_set_pinned_limit)(100);
+    OK(F(cudaHostAlloc)(&pinned, 60, cudaHostAllocPortable));
+    IS(F(cudaHostRegister)(&byte, 41, 0), cudaErrorMemoryAllocation);
+    OK(F(cudaFreeHost)(pinned));
+    OK(F(cudaFreeHost)(NULL));
+}
+
+static void test_cards(void **state)
+{
+    (void)state;
+    int n = -1;
+    char id[16];
+    struct cudaDeviceProp p;
+    cudaStream_t s;
+    F(fake_cuda_set_cards)(0);
+    IS(F(cudaGetDeviceCount)(&n), cudaErrorNoDevice);
+    assert_int_equal(n, 0);
+    IS(F(cudaStreamCreate)(&s), cudaErrorNoDevice);
+    F(fake_cuda_set_cards)(-1);
+    IS(F(cudaGetDeviceCount)(&n), cudaErrorInsufficientDriver);
+    OK(F(cudaDriverGetVersion)(&n));
+    assert_int_equal(n, 0);
+    F(fake_cuda_set_cards)(2);
+    F(fake_cuda_set_sm)(120);
+    OK(F(cudaGetDeviceProperties)(&p, 1));
+    assert_int_equal(p.major * 10 + p.minor, 120);
+    OK(F(cudaDeviceGetPCIBusId)(id, sizeof id, 1));
+    assert_string_equal(id, "0000:66:00.0");
+    IS(F(cudaSetDevice)(2), cudaErrorInvalidDevice);
+    OK(F(cudaStreamCreate)(&s));
+    OK(F(cudaSetDevice)(1)); /* the stream is the other card's */
+    F(cudaGetLastError)();
+    IS(F(shim_where)(s, 1, 1, 1, NULL), cudaErrorInvalidResourceHandle);
+    OK(F(cudaSetDevice)(0));
+    OK(F(cudaStreamDestroy)(s));
+    setenv("FAKE_CUDA_SM", "75", 1);
+    setenv("FAKE_CUDA_FAIL", "2:46", 1);
+    F(fake_cuda_reset)();
+    unsetenv("FAKE_CUDA_SM");
+    unsetenv("FAKE_CUDA_FAIL");
+    OK(F(cudaDeviceGetAttribute)(&n, cudaDevAttrComputeCapabilityMinor, 0));
+    assert_int_equal(n, 5);
+    assert_int_equal(F(cudaGetDevice)(&n), 46);
+}
+
+/* --- failures --------------------------------------------------------------------------------- */
+/* A program that gives everything back, whatever fails. The first error. */
+static cudaError_t program(void)
+{
+    cudaStream_t s = NULL;
+    cudaEvent_t e = NULL;
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t exec = NULL;
+    float *device = NULL, *pinned = NULL, other[4];
+    cudaError_t rc, last;
+#define STEP(call) if ((rc = (call)) != cudaSuccess) goto done
+    STEP(F(cudaStreamCreateWithFlags)(&s, cudaStreamNonBlocking));
+    STEP(F(cudaEventCreateWithFlags)(&e, cudaEventDisableTiming));
+    STEP(F(cudaMalloc)((void **)&device, 64));
+    STEP(F(cudaMallocHost)((void **)&pinned, 64));
+    STEP(F(cudaMemcpyAsync)(device, pinned, 64, cudaMemcpyHostToDevice, s));
+    STEP(F(cudaEventRecord)(e, s));
+    STEP(F(cudaStreamWaitEvent)(s, e, 0));
+    STEP(F(cudaStreamBeginCapture)(s, cudaStreamCaptureModeThreadLocal));
+    rc = F(shim_kernel)(SHIM_ADD_ONE, s, 1, 32, 0, device, device, 16);
+    last = F(cudaStreamEndCapture)(s, &graph);
+    rc = rc ? rc : last;
+    STEP(rc);
+    STEP(F(cudaGraphInstantiate)(&exec, graph, 0));
+    STEP(F(cudaGraphLaunch)(exec, s));
+    STEP(F(cudaMemcpyAsync)(other, device, sizeof other, cudaMemcpyDeviceToHost, s));
+    STEP(F(cudaEventSynchronize)(e));
+    STEP(F(cudaStreamSynchronize)(s));
+done:
+#define GIVE(object, call) if ((object) && (last = (call)) != cudaSuccess && rc == cudaSuccess) rc = last
+    GIVE(exec, F(cudaGraphExecDestroy)(exec));
+    GIVE(graph, F(cudaGraphDestroy)(graph));
+    GIVE(device, F(cudaFree)(device));
+    GIVE(pinned, F(cudaFreeHost)(pinned));
+    GIVE(e, F(cudaEventDestroy)(e));
+    GIVE(s, F(cudaStreamDestroy)(s));
+    F(cudaGetLastError)();
+    return rc;
+}
+
+static void test_every_call_fails(void **state)
+{
+    (void)state;
+    long calls = 0, n;
+    OK(program());
+    calls = F(fake_cuda_calls)();
+    assert_int_equal(calls, 21); /* each of the above once */
+    for (n = 1; n <= calls; n++) {
+        F(fake_cuda_fail)(n, n % 2 ? 0 : cudaErrorECCUncorrectable);
+        cudaError_t rc = program();
+        assert_non_null(F(fake_cuda_failed)());
+        if (n % 2 == 0)
+            IS(rc, cudaErrorECCUncorrectable);
+        assert_int_not_equal(rc, cudaSuccess);
+        assert_int_equal(nothing_lives(NULL), 0);
+    }
+    F(fake_cuda_fail)(n, 0);
+    OK(program());
+    assert_null(F(fake_cuda_failed)());
+    F(fake_cuda_fail)(3, 0);
+    IS(program(), cudaErrorMemoryAllocation);
+    assert_string_equal(F(fake_cuda_failed)(), "cudaMalloc");
+}
+
+/* --- graphs ----------------------------------------------------------------------------------- */
+static void test_graphs(void **state)
+{
+    (void)state;
+    struct buffers b = buffers_new(50);
+    size_t bytes = (size_t)b.n * sizeof(float);
+    cudaGraph_t graph, second;
+    cudaGraphExec_t exec;
+    cudaGraphExecUpdateResultInfo info;
+    enum cudaStreamCaptureStatus status;
+    OK(F(cudaStreamSynchronize)(b.s));
+    OK(F(cudaStreamBeginCapture)(b.s, cudaStreamCaptureModeThreadLocal));
+    OK(F(cudaStreamIsCapturing)(b.s, &status));
+    assert_int_equal(status, cudaStreamCaptureStatusActive);
+    OK(F(cudaMemcpyAsync)(b.x, b.host_x, bytes, cudaMemcpyHostToDevice, b.s));
+    for (int i = 0; i < 2; i++)
+        OK(F(shim_kernel)(SHIM_ADD_ONE, b.s, 2, 32, 0, b.x, b.x, b.n));
+    OK(F(cudaMemcpyAsync)(b.host_y, b.x, bytes, cudaMemcpyDeviceToHost, b.s));
+    OK(F(cudaStreamEndCapture)(b.s, &graph));
+    assert_int_equal(F(fake_cuda_counts)().launches, 0);
+    OK(F(cudaGraphInstantiate)(&exec, graph, 0));
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < b.n; i++)
+            b.host_x[i] = (float)(i + round);
+        OK(F(cudaGraphLaunch)(exec, b.s));
+        OK(F(cudaStreamSynchronize)(b.s));
+        assert_all(&b, plus, round + 2);
+    }
+    assert_int_equal(F(fake_cuda_counts)().launches, 6);
+    assert_int_equal(F(fake_cuda_counts)().graph_launches, 3);
+    /* the same steps with other operands; a launch that is queued keeps the old ones */
+    OK(F(cudaMemsetAsync)(b.y, 0, bytes, b.s));
+    OK(F(cudaStreamBeginCapture)(b.s, cudaStreamCaptureModeRelaxed));
+    OK(F(cudaMemcpyAsync)(b.y, b.host_x, bytes, cudaMemcpyHostToDevice, b.s));
+    for (int i = 0; i < 2; i++)
+        OK(F(shim_kernel)(SHIM_ADD_ONE, b.s, 2, 32, 0, b.y, b.y, b.n));
+    OK(F(cudaMemcpyAsync)(b.host_y, b.y, bytes, cudaMemcpyDeviceToHost, b.s));
+    OK(F(cudaStreamEndCapture)(b.s, &second));
+    OK(F(cudaGraphExecUpdate)(exec, second, &info));
+    assert_int_equal(info.result, cudaGraphExecUpdateSuccess);
+    OK(F(cudaGraphLaunch)(exec, b.s));
+    OK(F(cudaStreamSynchronize)(b.s));
+    assert_all(&b, plus, 4);
+    OK(F(cudaGraphDestroy)(second));
+    OK(F(cudaStreamBeginCapture)(b.s, cudaStreamCaptureModeRelaxed));
+    OK(F(cudaStreamEndCapture)(b.s, &second));
+    IS(F(cudaGraphExecUpdate)(exec, second, &info), cudaErrorGraphExecUpdateFailure);
+    OK(F(cudaGraphDestroy)(second));
+    OK(F(cudaGraphDestroy)(graph));
+    OK(F(cudaGraphExecDestroy)(exec));
+    buffers_free(&b);
+}
+
+static void *allocate(void *rc)
+{
+    void *p;
+    *(cudaError_t *)rc = F(cudaMallocHost)(&p, 16);
+    if (*(cudaError_t *)rc == cudaSuccess)
+        F(cudaFreeHost)(p);
+    return NULL;
+}
+
+/* What spoils a capture; and what another thread may do meanwhile. */
+static void test_captures_that_fail(void **state)
+{
+    (void)state;
+    struct buffers b = buffers_new(4);
+    cudaGraph_t graph;
+    cudaEvent_t before, inside;
+    void *p;
+    OK(F(cudaEventCreate)(&before));
+    OK(F(cudaEventCreate)(&inside));
+    OK(F(cudaEventRecord)(before, b.s));
+    IS(F(cudaStreamBeginCapture)(NULL, cudaStreamCaptureModeGlobal), cudaErrorStreamCaptureUnsupported);
+    for (int i = 0; i < 5; i++) {
+        OK(F(cudaStreamBeginCapture)(b.s, cudaStreamCaptureModeThreadLocal));
+        OK(F(cudaEventRecord)(inside, b.s));
+        switch (i) {
+        case 0: IS(F(cudaMalloc)(&p, 16), cudaErrorStreamCaptureUnsupported); break;
+        case 1: IS(F(cudaStreamSynchronize)(b.s), cudaErrorStreamCaptureUnsupported); break;
+        case 2: IS(F(cudaStreamWaitEvent)(b.s, before, 0), cudaErrorStreamCaptureIsolation); break;
+        case 3: IS(F(cudaEventSynchronize)(inside), cudaErrorCapturedEvent); break;
+        case 4: IS(F(cudaMemcpy)(b.x, b.y, 4, cudaMemcpyDeviceToDevice), cudaErrorStreamCaptureUnsupported); break;
+        }
+        IS(F(cudaMemsetAsync)(b.x, 0, 4, b.s), cudaErrorStreamCaptureInvalidated);
+        IS(F(cudaStreamEndCapture)(b.s, &graph), cudaErrorStreamCaptureInvalidated);
+        assert_null(graph);
+    }
+    static const struct { enum cudaStreamCaptureMode mode; cudaError_t want; } others[] = {
+        { cudaStreamCaptureModeThreadLocal, cudaSuccess },
+        { cudaStreamCaptureModeGlobal, cudaErrorStreamCaptureUnsupported },
+    };
+    for (int i = 0; i < 2; i++) {
+        pthread_t t;
+        cudaError_t rc;
+        OK(F(cudaStreamBeginCapture)(b.s, others[i].mode));
+        assert_int_equal(pthread_create(&t, NULL, allocate, &rc), 0);
+        pthread_join(t, NULL);
+        IS(rc, others[i].want);
+        if (F(cudaStreamEndCapture)(b.s, &graph) == cudaSuccess)
+            OK(F(cudaGraphDestroy)(graph));
+    }
+    OK(F(cudaEventDestroy)(before));
+    OK(F(cudaEventDestroy)(inside));
+    buffers_free(&b);
+}
+
+/* --- threads ---------------------------------------------------------------------------------- */
+static void *sums(void *unused)
+{
+    (void)unused;
+    struct buffers b = buffers_new(128);
+    for (int i = 0; i < 50; i++) {
+        OK(F(shim_kernel)(SHIM_BLOCK_SUM, b.s, 2, 64, 0, b.y, b.x, b.n));
+        buffers_read(&b);
+        assert_true(b.host_y[0] == 127.0f * 128 / 2 && b.host_y[1] == b.host_y[0]);
+    }
+    buffers_free(&b);
+    return NULL;
+}
+
+static void test_two_threads(void **state)
+{
+    (void)state;
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, sums, NULL), 0);
+    sums(NULL);
+    pthread_join(t, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,6 +796,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_lanes, fresh, nothing_lives),
         cmocka_unit_test_setup_teardown(test_launch_configurations, fresh, nothing_lives),
         cmocka_unit_test_setup_teardown(test_wrong_programs_die, fresh, nothing_lives),
+        cmocka_unit_test_setup_teardown(test_a_forgotten_event_shows, fresh, nothing_lives),
+        cmocka_unit_test_setup_teardown(test_events, fresh, nothing_lives),
+        cmocka_unit_test_setup_teardown(test_copies, fresh, nothing_lives),
+        cmocka_unit_test_setup_teardown(test_default_stream, fresh, nothing_lives),
+        cmocka_unit_test_setup_teardown(test_memory, fresh, nothing_lives),
+        cmocka_unit_test_setup_teardown(test_cards, fresh, nothing_lives),
+        cmocka_unit_test_setup_teardown(test_every_call_fails, fresh, nothing_lives),
+        cmocka_unit_test_setup_teardown(test_graphs, fresh, nothing_lives),
+        cmocka_unit_test_setup_teardown(test_captures_that_fail, fresh, nothing_lives),
+        cmocka_unit_test_setup_teardown(test_two_threads, fresh, nothing_lives),
     };
     return cmocka_run_group_tests_name("cuda_shim", tests, open_module, NULL);
 }

@@ -20,6 +20,8 @@ int cmd_preset(int argc, char **argv);
 int cmd_profile(int argc, char **argv);
 int cmd_decode(int argc, char **argv);
 int cmd_cache(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 
 /* "sluice: text" on stderr. */
 void cmd_say(const char *text);

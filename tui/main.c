@@ -23,6 +23,8 @@ static const struct {
     { "profile", "list, show and explain profiles: how memory is used", cmd_profile },
     { "cache", "what is kept of encoded prompts", cmd_cache },
     { "inspect", "what a model is", cmd_inspect },
+    { "bench", "the time and memory that pictures take on this machine", cmd_bench },
+    { "doctor", "what this machine has for sluice, and what is wrong", cmd_doctor },
     { "synth", "a model with random weights, for tests and benchmarks", cmd_synth },
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };

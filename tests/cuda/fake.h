@@ -5,8 +5,7 @@
  * with dlsym. Any thread may call them. C and C++.
  *
  * The runtime. Device memory is the process's own, filled with NaN bytes when it is allocated,
- * with guards around it that cudaFree checks; but while the runtime works it cannot be
- * touched: an access by the host is a SIGSEGV. A stream is a
+ * with guards around it that cudaFree checks. A stream is a
  * queue of which nothing runs before somebody waits: for it, for an event, in a blocking copy.
  * Then streams run in a random order that only keeps what streams and events promise, and not
  * always everything: so a forgotten wait shows as wrong bytes, with most seeds. Copies
@@ -58,7 +57,7 @@ void fake_cuda_set_sm(int sm);                     /* 75, 80, 86, 89, 90, 100, 1
 void fake_cuda_set_memory(size_t bytes);           /* in all, of each card; default 8 GiB */
 void fake_cuda_set_others(size_t bytes);           /* default 0 */
 void fake_cuda_set_pinned_limit(size_t bytes);     /* beyond it pinning is refused; default none */
-size_t fake_cuda_peak(void);                       /* most bytes of device memory at once, over all cards, since reset */
+size_t fake_cuda_peak(void);                       /* most device memory at once, of all cards, since reset */
 
 /* The n-th call from now (1: the next) fails: 0 means none does. With the error given, or, if it is 0, with one that is
  * usual for that call. A call that releases something does so all the same. What is counted: every
@@ -73,6 +72,10 @@ int fake_cuda_live(enum fake_cuda_kind kind);
 void fake_cuda_seed(uint64_t seed);
 /* On: what is queued runs at once. */
 void fake_cuda_immediate(bool on);
+
+/* On: while the runtime does not work, device memory cannot be touched: an access by the host is a SIGSEGV, as
+ * with a card. Costs two system calls for every allocation at every wait, and page faults. */
+void fake_cuda_close_memory(bool on);
 
 /* Done, not only queued, since reset. */
 struct fake_cuda_counts { uint64_t launches, graph_launches, bytes_in, bytes_out, bytes_inside; };

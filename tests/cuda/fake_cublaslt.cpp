@@ -9,17 +9,17 @@
  * The environment: FAKE_CUBLASLT_VERSION=n is another version of the library, whose algorithms are
  * others too. It does not know batches, other layouts than "TN", or beta. */
 #include "fake_internal.h"
+#include "fake_libs.h"
+
+#include "kernels/tensor.h"
 
 #include <cublasLt.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
-
-extern "C" {
-#include "kernels/tensor.h"
-}
 
 #define EXPORT extern "C"
 
@@ -38,6 +38,8 @@ static_assert(sizeof(layout) <= sizeof(cublasLtMatrixLayoutOpaque_t) && sizeof(o
 enum { FORWARD, BACKWARD, ODD_EVEN, SPLIT, LARGE_ONLY, ALGORITHMS };
 
 struct product { layout a, b, d; operation op; };
+
+std::atomic<long> products;
 
 size_t bytes_of(uint64_t type) { return type == CUDA_R_32F ? 4 : 2; }
 
@@ -351,6 +353,9 @@ EXPORT cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc
     for (const void *pointer : { A, B, static_cast<const void *>(D), bias })
         if ((uintptr_t)pointer % g.align)
             return CUBLAS_STATUS_NOT_SUPPORTED;
+    products++;
     return fake_cuda_enqueue(stream, [=] { compute(p, g.id, A, B, D); }) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
                                                                                         : CUBLAS_STATUS_EXECUTION_FAILED;
 }
+
+extern "C" __attribute__((visibility("default"))) long fake_cublaslt_products(void) { return products; }

@@ -14,12 +14,16 @@
  * The environment: FAKE_CUDNN_MISSING: there is no such library. FAKE_CUDNN_VERSION=n: it is another version.
  * FAKE_CUDNN_BARE=1: only engines that are of no use. */
 #include "fake_internal.h"
+#include "fake_libs.h"
+
+#include "kernels/tensor.h"
 
 #include <cudnn.h>
 
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -28,10 +32,6 @@
 #include <memory>
 #include <string>
 #include <vector>
-
-extern "C" {
-#include "kernels/tensor.h"
-}
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -445,6 +445,8 @@ cudnnStatus_t finalize(descriptor *d)
 
 struct handle { cudaStream_t stream; };
 
+std::atomic<long> plans;
+
 } // namespace
 
 /* --- the interface ------------------------------------------------------------------------------------------------ */
@@ -633,6 +635,7 @@ EXPORT cudnnStatus_t cudnnBackendExecute(cudnnHandle_t h, cudnnBackendDescriptor
     }
     if (!workspace)
         return CUDNN_STATUS_BAD_PARAM_NULL_POINTER;
+    plans++;
     auto work = [=] {
         memset(workspace, 0xee, WORKSPACE);
         if (p.sdpa)
@@ -643,3 +646,5 @@ EXPORT cudnnStatus_t cudnnBackendExecute(cudnnHandle_t h, cudnnBackendDescriptor
     return fake_cuda_enqueue(reinterpret_cast<handle *>(h)->stream, work) == cudaSuccess ? CUDNN_STATUS_SUCCESS
                                                                                         : CUDNN_STATUS_EXECUTION_FAILED;
 }
+
+EXPORT long fake_cudnn_plans(void) { return plans; }

@@ -89,7 +89,7 @@ static struct {
     int fail_error;
     const char *failed;
     long calls;
-    bool immediate;
+    bool immediate, closed;
     shim::random dice;
     struct fake_cuda_counts counts;
 } fake;
@@ -99,7 +99,7 @@ static thread_local cudaError_t last_error;
 
 #define HOLD std::lock_guard<std::recursive_mutex> hold(lock)
 
-/* --- errors --------------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 static cudaError_t done(cudaError_t rc)
 {
     if (rc != cudaSuccess && rc != cudaErrorNotReady)
@@ -147,16 +147,18 @@ static cudaError_t begin(const char *name)
 
 #define NAME(error) { error, #error }
 static const struct { cudaError_t error; const char *name; } error_names[] = {
-    NAME(cudaSuccess), NAME(cudaErrorInvalidValue), NAME(cudaErrorMemoryAllocation), NAME(cudaErrorInitializationError),
-    NAME(cudaErrorInvalidConfiguration), NAME(cudaErrorInvalidPitchValue), NAME(cudaErrorInvalidMemcpyDirection),
-    NAME(cudaErrorInsufficientDriver), NAME(cudaErrorInvalidDeviceFunction), NAME(cudaErrorNoDevice),
-    NAME(cudaErrorInvalidDevice), NAME(cudaErrorInvalidKernelImage), NAME(cudaErrorNoKernelImageForDevice),
-    NAME(cudaErrorECCUncorrectable), NAME(cudaErrorOperatingSystem), NAME(cudaErrorInvalidResourceHandle),
-    NAME(cudaErrorIllegalState), NAME(cudaErrorNotReady), NAME(cudaErrorIllegalAddress), NAME(cudaErrorLaunchOutOfResources),
-    NAME(cudaErrorLaunchTimeout), NAME(cudaErrorHostMemoryAlreadyRegistered), NAME(cudaErrorHostMemoryNotRegistered),
-    NAME(cudaErrorMisalignedAddress), NAME(cudaErrorLaunchFailure), NAME(cudaErrorNotPermitted), NAME(cudaErrorNotSupported),
-    NAME(cudaErrorSystemDriverMismatch), NAME(cudaErrorStreamCaptureUnsupported), NAME(cudaErrorStreamCaptureInvalidated),
-    NAME(cudaErrorStreamCaptureUnmatched), NAME(cudaErrorStreamCaptureUnjoined), NAME(cudaErrorStreamCaptureIsolation),
+    NAME(cudaSuccess), NAME(cudaErrorInvalidValue), NAME(cudaErrorMemoryAllocation),
+    NAME(cudaErrorInitializationError), NAME(cudaErrorInvalidConfiguration), NAME(cudaErrorInvalidPitchValue),
+    NAME(cudaErrorInvalidMemcpyDirection), NAME(cudaErrorInsufficientDriver), NAME(cudaErrorInvalidDeviceFunction),
+    NAME(cudaErrorNoDevice), NAME(cudaErrorInvalidDevice), NAME(cudaErrorInvalidKernelImage),
+    NAME(cudaErrorNoKernelImageForDevice), NAME(cudaErrorECCUncorrectable), NAME(cudaErrorOperatingSystem),
+    NAME(cudaErrorInvalidResourceHandle), NAME(cudaErrorIllegalState), NAME(cudaErrorNotReady),
+    NAME(cudaErrorIllegalAddress), NAME(cudaErrorLaunchOutOfResources), NAME(cudaErrorLaunchTimeout),
+    NAME(cudaErrorHostMemoryAlreadyRegistered), NAME(cudaErrorHostMemoryNotRegistered),
+    NAME(cudaErrorMisalignedAddress), NAME(cudaErrorLaunchFailure), NAME(cudaErrorNotPermitted),
+    NAME(cudaErrorNotSupported), NAME(cudaErrorSystemDriverMismatch), NAME(cudaErrorStreamCaptureUnsupported),
+    NAME(cudaErrorStreamCaptureInvalidated), NAME(cudaErrorStreamCaptureUnmatched),
+    NAME(cudaErrorStreamCaptureUnjoined), NAME(cudaErrorStreamCaptureIsolation),
     NAME(cudaErrorStreamCaptureImplicit), NAME(cudaErrorCapturedEvent), NAME(cudaErrorStreamCaptureWrongThread),
     NAME(cudaErrorGraphExecUpdateFailure), NAME(cudaErrorUnknown),
 };
@@ -191,11 +193,18 @@ cudaError_t cudaGetLastError(void)
     return rc;
 }
 
-/* --- memory that is the card's ----------------------------------------------------------------------- */
+/* --- memory that is the card's ---------------------------------------------------------------- */
 static void protect(const device_block &b, int protection)
 {
     if (mprotect(b.map + page, b.map_bytes - 2 * page, protection) != 0)
         shim::die("device memory cannot be opened or closed");
+}
+
+static void protect_all(int protection)
+{
+    if (fake.closed)
+        for (auto &b : device_blocks)
+            protect(b.second, protection);
 }
 
 /* Device memory can be touched while one of these lives. */
@@ -203,19 +212,15 @@ struct open_memory {
     bool outer = !working;
     open_memory()
     {
-        if (!outer)
-            return;
-        for (auto &b : device_blocks)
-            protect(b.second, PROT_READ | PROT_WRITE);
+        if (outer)
+            protect_all(PROT_READ | PROT_WRITE);
         working = true;
     }
     ~open_memory()
     {
-        if (!outer)
-            return;
-        for (auto &b : device_blocks)
-            protect(b.second, PROT_NONE);
-        working = false;
+        if (outer)
+            protect_all(PROT_NONE);
+        working = !outer;
     }
 };
 
@@ -241,7 +246,7 @@ static place place_of(const void *p, size_t bytes)
     return h != host_blocks.end() && (const char *)p + bytes <= h->first + h->second.bytes ? PINNED : PAGEABLE;
 }
 
-/* --- streams --------------------------------------------------------------------------------------------- */
+/* --- streams ---------------------------------------------------------------------------------- */
 static cudaStream_t stream_of(cudaStream_t s)
 {
     if (s == nullptr || s == cudaStreamLegacy)
@@ -475,7 +480,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t f, void *user)
     return done(enqueue(stream_of(stream), [f, user] { f(user); }, nullptr));
 }
 
-/* --- events ------------------------------------------------------------------------------------------------ */
+/* --- events ----------------------------------------------------------------------------------- */
 static cudaEvent_t event_of(cudaEvent_t e)
 {
     if (!events.count(e))
@@ -618,7 +623,7 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
     return cudaSuccess;
 }
 
-/* --- cards ------------------------------------------------------------------------------------------------- */
+/* --- cards ------------------------------------------------------------------------------------ */
 static size_t shared_optin()
 {
     switch (fake.sm) {
@@ -754,7 +759,7 @@ cudaError_t cudaMemGetInfo(size_t *free, size_t *total)
     return cudaSuccess;
 }
 
-/* --- allocation ------------------------------------------------------------------------------------------------ */
+/* --- allocation ------------------------------------------------------------------------------- */
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
     BEGIN_OUTSIDE_CAPTURE;
@@ -775,7 +780,8 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
     memset(first + bytes, guard_byte, inside - guard_bytes - bytes);
     if (bytes <= fill_max)
         memset(first, nan_byte, bytes);
-    protect(b, PROT_NONE);
+    if (fake.closed)
+        protect(b, PROT_NONE);
     device_blocks[first] = b;
     fake.used[current_card] += bytes;
     fake.used_all += bytes;
@@ -889,7 +895,7 @@ static cudaError_t unpin(const char *name, void *memory, bool registered)
 cudaError_t cudaFreeHost(void *memory) { return unpin(__func__, memory, false); }
 cudaError_t cudaHostUnregister(void *memory) { return unpin(__func__, memory, true); }
 
-/* --- copies ------------------------------------------------------------------------------------------------------- */
+/* --- copies ----------------------------------------------------------------------------------- */
 struct copy { char *to; const char *from; size_t to_pitch, from_pitch, width, height; bool to_card, from_card; };
 
 static void copy_run(const copy &c)
@@ -915,9 +921,9 @@ static cudaError_t copy_queue(copy c, enum cudaMemcpyKind kind, cudaStream_t str
     place from = place_of(c.from, (c.height - 1) * c.from_pitch + c.width);
     c.to_card = to == ON_CARD;
     c.from_card = from == ON_CARD;
-    if (to == NOWHERE || from == NOWHERE || kind > cudaMemcpyDefault ||
-        (kind != cudaMemcpyDefault && (c.to_card != (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) ||
-                                       c.from_card != (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice))))
+    enum cudaMemcpyKind found = c.to_card ? c.from_card ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice :
+                                            c.from_card ? cudaMemcpyDeviceToHost : cudaMemcpyHostToHost;
+    if (to == NOWHERE || from == NOWHERE || (kind != cudaMemcpyDefault && kind != found))
         return done(cudaErrorInvalidValue);
     cudaStream_t s = stream_of(stream);
     if (!s->capture && from == PAGEABLE && to != PAGEABLE && !wait) { /* staged */
@@ -955,8 +961,8 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
                               size_t height, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
     BEGIN;
-    return copy_queue({ (char *)to, (const char *)from, to_pitch, from_pitch, width, height, false, false }, kind, stream,
-                      false);
+    copy c = { (char *)to, (const char *)from, to_pitch, from_pitch, width, height, false, false };
+    return copy_queue(c, kind, stream, false);
 }
 
 static cudaError_t set_queue(void *memory, int value, size_t bytes, cudaStream_t stream)
@@ -978,7 +984,7 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
     return set_queue(memory, value, bytes, stream);
 }
 
-/* --- kernels ------------------------------------------------------------------------------------------------------- */
+/* --- kernels ---------------------------------------------------------------------------------- */
 cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attr, int value)
 {
     BEGIN;
@@ -999,8 +1005,9 @@ static cudaError_t launch_checked(const char *name, const void *kernel, dim3 gri
     if (threads == 0 || threads > shim::max_threads || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
         grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535)
         return cudaErrorInvalidConfiguration;
-    auto allowed = kernel_shared.find(kernel);
-    if (shared_bytes > (allowed == kernel_shared.end() ? default_shared : allowed->second) || shared_bytes > shared_optin())
+    auto found = kernel_shared.find(kernel);
+    size_t allowed = found == kernel_shared.end() ? default_shared : found->second;
+    if (shared_bytes > allowed || shared_bytes > shared_optin())
         return cudaErrorInvalidValue;
     cudaStream_t s = stream_of(stream);
     if (s->card != current_card)
@@ -1020,7 +1027,7 @@ cudaError_t shim::launch(const char *name, const void *kernel, dim3 grid, dim3 b
     return cudaGetLastError();
 }
 
-/* --- graphs ----------------------------------------------------------------------------------------------------------- */
+/* --- graphs ----------------------------------------------------------------------------------- */
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
 {
     BEGIN;
@@ -1135,7 +1142,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
     return rc;
 }
 
-/* --- what tests ask --------------------------------------------------------------------------------------------------- */
+/* --- what tests ask --------------------------------------------------------------------------- */
 static uint64_t setting(const char *name, uint64_t otherwise)
 {
     const char *v = getenv(name);
@@ -1156,7 +1163,7 @@ void fake_cuda_reset(void)
     fake.fail_error = colon ? atoi(colon + 1) : 0;
     fake.failed = nullptr;
     fake.calls = 0;
-    fake.immediate = false;
+    fake.immediate = fake.closed = false;
     fake.dice.state = setting("FAKE_CUDA_SEED", 1);
     fake.counts = {};
 }
@@ -1179,6 +1186,15 @@ const char *fake_cuda_failed(void) { HOLD; return fake.failed; }
 long fake_cuda_calls(void) { HOLD; return fake.calls; }
 int fake_cuda_live(enum fake_cuda_kind kind) { HOLD; return live[kind]; }
 void fake_cuda_seed(uint64_t seed) { HOLD; fake.dice.state = seed; }
+
+void fake_cuda_close_memory(bool on)
+{
+    HOLD;
+    fake.closed = true;
+    protect_all(on ? PROT_NONE : PROT_READ | PROT_WRITE);
+    fake.closed = on;
+}
+
 void fake_cuda_immediate(bool on) { HOLD; fake.immediate = on; }
 struct fake_cuda_counts fake_cuda_counts(void) { HOLD; return fake.counts; }
 

@@ -36,11 +36,17 @@ dim3 blockDim, gridDim;
 
 namespace shim {
 
-/* --- fibers ----------------------------------------------------------------------------------------- */
-constexpr size_t stack_bytes = 256 * 1024, page = 4096;
+/* --- fibers ----------------------------------------------------------------------------------- */
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+constexpr size_t stack_bytes = 256 * 1024;
+#else
+constexpr size_t stack_bytes = 64 * 1024;
+#endif
+constexpr size_t chunk_bytes = 2 << 20, page = 4096;
+constexpr uint64_t stack_end = 0x5afe57acc0ffee00;
 
 struct fiber {
-    char *stack = nullptr; /* lowest byte that may be used; NULL: the thread's own */
+    char *stack = nullptr; /* its lowest byte; NULL: the thread's own */
     const void *bottom = nullptr;
     size_t bytes = 0;
 #ifdef SHIM_UCONTEXT
@@ -64,7 +70,8 @@ extern "C" void shim_switch(void **save, void *load);
 asm(".text\n.p2align 4\n.hidden shim_switch\n.globl shim_switch\n.type shim_switch,@function\nshim_switch:\n"
     "pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
     "movq %rsp, (%rdi)\n movq %rsi, %rsp\n"
-    "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret\n"
+    "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n"
+    "popq %rcx\n jmp *%rcx\n" /* a return would be foreseen to the caller on the other stack */
     ".size shim_switch, . - shim_switch\n");
 #endif
 
@@ -100,25 +107,45 @@ UNSEEN static void go(fiber *to, bool for_good)
     arrived();
 }
 
+/* Stacks lie side by side in huge pages, where the system has them: a block's threads visit all in turn, and
+ * small pages would cost more than the visit. So no page of guard is between two, but a number at the low end. */
 static fiber *fiber_new()
 {
+    static char *chunk;
+    static size_t used = chunk_bytes;
+    if (used == chunk_bytes) {
+        if (posix_memalign((void **)&chunk, chunk_bytes, chunk_bytes) != 0)
+            die("no memory for the stacks of threads");
+        madvise(chunk, chunk_bytes, MADV_HUGEPAGE);
+        used = 0;
+    }
     fiber *f = new fiber;
-    char *memory = (char *)mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0)
-        die("no memory for the stack of a thread");
-    f->stack = memory + page;
+    f->stack = chunk + used;
     f->bottom = f->stack;
-    f->bytes = stack_bytes - page;
+    f->bytes = stack_bytes;
+    memcpy(f->stack, &stack_end, sizeof stack_end);
+    used += stack_bytes;
 #ifdef __SANITIZE_THREAD__
     f->sanitizer = __tsan_create_fiber(0);
 #endif
     return f;
 }
 
-/* So that going to it enters fiber_main. colour: stacks that begin at different places of a page share no cache sets. */
+static void fiber_check(const fiber *f)
+{
+    if (memcmp(f->stack, &stack_end, sizeof stack_end) != 0)
+        die("a thread of a kernel has used more than %zu bytes of stack", stack_bytes);
+}
+
+/* So that going to it enters fiber_main. colour: where in a page it begins; stacks that begin at different places
+ * share no cache sets. */
 static void fiber_prepare(fiber *f, unsigned colour)
 {
     size_t usable = f->bytes - colour % 32 * 128;
+#ifdef __SANITIZE_ADDRESS__
+    f->sanitizer = nullptr;
+    __asan_unpoison_memory_region(f->stack, f->bytes); /* what frames that never returned have left */
+#endif
 #ifdef SHIM_UCONTEXT
     getcontext(&f->context);
     f->context.uc_stack.ss_sp = f->stack;
@@ -133,13 +160,9 @@ static void fiber_prepare(fiber *f, unsigned colour)
         *--top = nullptr;
     f->sp = top;
 #endif
-#ifdef __SANITIZE_ADDRESS__
-    f->sanitizer = nullptr;
-    __asan_unpoison_memory_region(f->stack, f->bytes); /* what frames that never returned have left */
-#endif
 }
 
-/* --- the block ---------------------------------------------------------------------------------------------- */
+/* --- the block -------------------------------------------------------------------------------- */
 enum state : unsigned char { UNBORN, READY, AT_BARRIER, AT_WARP, ENDED };
 
 struct thread {
@@ -177,22 +200,29 @@ void die(const char *format, ...)
     abort();
 }
 
-static void die_in_kernel(const char *what, unsigned t)
+/* t is waiting. */
+[[noreturn]] static void die_in_kernel(const char *what, unsigned t)
 {
-    die("kernel %s, block (%u, %u, %u), thread (%u, %u, %u), at %s: %s", kernel->name, blockIdx.x, blockIdx.y, blockIdx.z,
-        threads[t].index.x, threads[t].index.y, threads[t].index.z, threads[t].where ? threads[t].where : "its end", what);
+    const thread *it = &threads[t];
+    die("kernel %s, block (%u, %u, %u), thread (%u, %u, %u), at %s: %s", kernel->name, blockIdx.x, blockIdx.y,
+        blockIdx.z, it->index.x, it->index.y, it->index.z, it->where, what);
 }
 
-static void hang()
+[[noreturn]] static void hang()
 {
-    static const char *const names[] = { "has not begun", "can go on", "waits for the block", "waits for its warp", "has ended" };
-    fprintf(stderr, "fake CUDA: kernel %s, block (%u, %u, %u): its threads wait for each other\n", kernel->name, blockIdx.x,
-            blockIdx.y, blockIdx.z);
+    static const char *const names[] = {
+        "not begun", "ready", "waiting for the block", "waiting for the warp", "ended",
+    };
+    fprintf(stderr, "fake CUDA: kernel %s, block (%u, %u, %u): its threads wait for each other\n", kernel->name,
+            blockIdx.x, blockIdx.y, blockIdx.z);
     for (unsigned t = 0; t < count; t++)
         if (t == 0 || threads[t].at != threads[t - 1].at || threads[t].where != threads[t - 1].where)
-            fprintf(stderr, "  from thread %u on: %s, at %s\n", t, names[threads[t].at], threads[t].where ? threads[t].where : "-");
+            fprintf(stderr, "  from thread %u on: %s, %s\n", t, names[threads[t].at],
+                    threads[t].where ? threads[t].where : "-");
     abort();
 }
+
+static bool elsewhere(const char *a, const char *b) { return a != b && strcmp(a, b) != 0; }
 
 static void make_ready(unsigned t)
 {
@@ -228,12 +258,13 @@ UNSEEN static void leave(bool for_good)
         fiber_prepare(to, fibers - (unsigned)idle.size());
     } else if (living > 0) {
         hang();
-        return;
     } else {
         to = &home;
     }
-    if (for_good)
+    if (for_good) {
+        fiber_check(running);
         idle.push_back(running);
+    }
     if (to != running)
         go(to, for_good);
 }
@@ -253,14 +284,14 @@ static void release_block()
 static void try_warp(unsigned t)
 {
     unsigned w = t / 32, needed = threads[t].mask & warp_living[w];
-    void *brought[32] = { nullptr };
     if ((warp_waiting[w] & needed) != needed)
         return;
+    void *brought[32] = { nullptr };
     for (unsigned lane = 0; lane < 32; lane++) {
-        const thread *other = &threads[w * 32 + lane];
+        const thread *me = &threads[t], *other = &threads[w * 32 + lane];
         if (!(needed >> lane & 1))
             continue;
-        if (other->mask != threads[t].mask || other->meet != threads[t].meet || strcmp(other->where, threads[t].where) != 0) {
+        if (other->mask != me->mask || other->meet != me->meet || elsewhere(other->where, me->where)) {
             fprintf(stderr, "fake CUDA: lane %u came to %s with mask %08x\n", lane, other->where, other->mask);
             die_in_kernel("the lanes of a warp meet at different places or with different masks", t);
         }
@@ -304,14 +335,14 @@ UNSEEN static void fiber_main()
     leave(true);
 }
 
-/* --- what a kernel calls ------------------------------------------------------------------------------ */
+/* --- what a kernel calls ---------------------------------------------------------------------- */
 void barrier(const char *where)
 {
     threads[self].at = AT_BARRIER;
     threads[self].where = where;
     if (at_barrier++ == 0)
         barrier_where = where;
-    else if (barrier_where != where && strcmp(barrier_where, where) != 0) {
+    else if (elsewhere(barrier_where, where)) {
         fprintf(stderr, "fake CUDA: others wait at %s\n", barrier_where);
         die_in_kernel("the threads of a block meet at different barriers", self);
     }
@@ -339,7 +370,7 @@ unsigned warp_alive() { return warp_living[self / 32]; }
 
 unsigned char *shared() { return shared_memory; }
 
-/* --- grids ---------------------------------------------------------------------------------------------- */
+/* --- grids ------------------------------------------------------------------------------------ */
 uint64_t random::next()
 {
     uint64_t z = state += 0x9e3779b97f4a7c15u;

@@ -150,12 +150,12 @@ static __global__ void where(float *y)
 }
 
 static kernel_function *const kernels[] = {
-    add_one, block_sum, reverse<true>, reverse<false>, rounds, early_exit, lanes, unwritten, split_barrier, lost_lane, masks,
-    beyond_shared,
+    add_one, block_sum, reverse<true>, reverse<false>, rounds, early_exit, lanes, unwritten, split_barrier, lost_lane,
+    masks, beyond_shared,
 };
 
-cudaError_t shim_kernel(enum shim_kernel which, cudaStream_t s, unsigned grid, unsigned block, size_t shared_bytes, float *y,
-                        const float *x, int n)
+cudaError_t shim_kernel(enum shim_kernel which, cudaStream_t s, unsigned grid, unsigned block, size_t shared_bytes,
+                        float *y, const float *x, int n)
 {
     return LAUNCH(kernels[which], grid, block, shared_bytes, s, y, x, n);
 }

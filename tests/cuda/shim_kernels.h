@@ -12,7 +12,7 @@ extern "C" {
 enum shim_kernel {
     SHIM_ADD_ONE,         /* y[i] = x[i] + 1, any grid */
     SHIM_BLOCK_SUM,       /* y[block] = sum of x[n], by warps, then by static shared memory; block: a multiple of 32 */
-    SHIM_REVERSE,         /* each block's part of x in reverse, through dynamic shared memory; n: a multiple of the block */
+    SHIM_REVERSE,         /* each block's part of x in reverse, through dynamic shared memory; n: whole blocks */
     SHIM_REVERSE_RACE,    /* the same, but for the barrier */
     SHIM_ROUNDS,          /* y[i] = x[i] moved on by n places in its block, one place and two barriers at a time */
     SHIM_EARLY_EXIT,      /* threads from n on end at once; the others meet 3 times, in blocks and warps. y[i] = n */
@@ -24,8 +24,8 @@ enum shim_kernel {
     SHIM_BEYOND_SHARED,   /* wrong: writes the float after the end of dynamic shared memory */
 };
 
-cudaError_t shim_kernel(enum shim_kernel which, cudaStream_t s, unsigned grid, unsigned block, size_t shared_bytes, float *y,
-                        const float *x, int n);
+cudaError_t shim_kernel(enum shim_kernel which, cudaStream_t s, unsigned grid, unsigned block, size_t shared_bytes,
+                        float *y, const float *x, int n);
 /* Allows that kernel more than 48 KiB of dynamic shared memory. */
 cudaError_t shim_kernel_allow(enum shim_kernel which, int shared_bytes);
 /* y[thread]: its number in order of the grid, whose blocks are 4 x 3 x 2. */

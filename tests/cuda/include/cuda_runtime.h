@@ -35,7 +35,7 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __grid_constant__
 
-/* --- vectors: aligned as on the card, where a load of 16 bytes needs 16-byte alignment ------- */
+/* --- vectors: aligned as on the card, where a load of 16 bytes needs 16-byte alignment -------- */
 #define FAKE_CUDA_VECTOR2(name, type) \
     struct alignas(2 * sizeof(type)) name##2 { type x, y; }; \
     inline name##2 make_##name##2(type x, type y) { return { x, y }; }
@@ -60,7 +60,7 @@ struct dim3 {
     constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) { }
 };
 
-/* --- where a thread is ------------------------------------------------------------------- */
+/* --- where a thread is ------------------------------------------------------------------------ */
 #define FAKE_CUDA_LOCAL __attribute__((visibility("hidden")))
 extern FAKE_CUDA_LOCAL uint3 threadIdx, blockIdx;
 extern FAKE_CUDA_LOCAL dim3 blockDim, gridDim;
@@ -100,7 +100,7 @@ template <class... P> cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), enu
     return cudaFuncSetAttribute((const void *)kernel, attr, value);
 }
 
-/* --- barriers, warps ----------------------------------------------------------------------- */
+/* --- barriers, warps -------------------------------------------------------------------------- */
 #define FAKE_CUDA_STRING_(x) #x
 #define FAKE_CUDA_STRING(x) FAKE_CUDA_STRING_(x)
 #define FAKE_CUDA_WHERE __FILE__ ":" FAKE_CUDA_STRING(__LINE__)

@@ -1,0 +1,21 @@
+/* fake_nvml.h - how tests tell the fake NVML (fake_nvml.c) what to say: by the
+ * exported variable "fake_nvml". */
+#ifndef SLUICE_FAKE_NVML_H
+#define SLUICE_FAKE_NVML_H
+
+#include <stdbool.h>
+
+struct fake_nvml {
+    int cards, compute, graphics; /* how many cards; processes in the two lists */
+    unsigned graphics_first;      /* number of the first in the second list; 0: 5000. Those of the first begin at 1000 */
+    char failing[64];             /* functions that have this in their name fail with `code` */
+    bool fail_all;                /* every one but nvmlInit_v2 does */
+    int code;
+    bool garbage;                 /* names with escape sequences and bytes that are no UTF-8 */
+    bool growing;                 /* processes start between two questions */
+    bool no_text;                 /* nvmlErrorString knows nothing */
+    int open;                     /* inits less shutdowns */
+    char asked_uuid[64];
+};
+
+#endif
