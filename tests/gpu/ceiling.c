@@ -124,6 +124,13 @@ static bool time_shape(struct device *d, struct shape s, const void *values, siz
     return ok;
 }
 
+void ceiling_begin(struct device *d)
+{
+    struct recorder *r = d->ops->linear == record_linear ? d->user : NULL;
+    if (r)
+        r->shapes = 0;
+}
+
 bool ceiling_measure(struct ceiling *c, struct device *d, stage_fn *run, const void *user, struct err *e)
 {
     enum { VALUES = 1 << 20 };

@@ -12,6 +12,9 @@ struct ceiling {
     int shapes;               /* and how many different ones */
 };
 
+/* For `run`: what it has asked for so far does not count. On a device that computes: nothing. */
+void ceiling_begin(struct device *d);
+
 /* What `run` asks for on d is recorded without being done, then timed on made-up values. */
 bool ceiling_measure(struct ceiling *c, struct device *d, stage_fn *run, const void *user, struct err *e);
 

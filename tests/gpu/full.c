@@ -85,7 +85,9 @@ struct full {
     struct picture_model model;
     struct device *device;
     int sizes[3];
-    double link;      /* bytes per second, as the pager brings weights */
+    double link;      /* bytes per second, as the pager brings weights, */
+    double pinned;    /* and as the driver copies pinned memory; 0: unknown */
+    double opening;   /* seconds */
     const struct gpu *g;
 };
 
@@ -97,9 +99,11 @@ static bool full_open(struct full *k, struct err *e)
     struct synth_options o = { .arch = "flux-dev", .doubles = -1, .singles = -1, .t5_layers = -1, .clip_layers = -1,
                                .dtype = DT_BF16, .seed = 1, .headers_only = true };
     /* The narrowest that synth makes is FLUX's own width: too much for a processor. */
-    bool ok = g->small ? picture_open(&k->model, "assets/demo", e)
-                       : file_join(folder, g->scratch, "flux-dev", e) &&
-                         synth_write(folder, &o, "assets/demo", NULL, NULL, e) && picture_open(&k->model, folder, e);
+    bool ok = file_join(folder, g->small ? "assets" : g->scratch, g->small ? "demo" : "flux-dev", e) &&
+              (g->small || synth_write(folder, &o, "assets/demo", NULL, NULL, e));
+    double began = seconds_now();
+    ok = ok && picture_open(&k->model, folder, e);
+    k->opening = seconds_now() - began;
     int pattern = ok ? make_pattern(pattern_bytes, e) : -1;
     ok = pattern >= 0 && cover(flux_weights(k->model.flux), pattern, pattern_bytes, e) &&
          cover(t5_weights(k->model.t5), pattern, pattern_bytes, e) &&
@@ -152,10 +156,10 @@ static void one_step(struct device *d, const void *user)
     struct flux_inputs in = { .text = m->t5.tokens, .rows = s->rows, .cols = s->cols, .steps = 1, .conditions = 1,
                               .sigmas = sigmas, .guidance = 3.5f };
     flux_begin(s->full->model.flux, d, &tables, &in);
+    ceiling_begin(d);
     flux_step(s->full->model.flux, d, &tables, 0, 0, NULL, NULL);
 }
 
-/* flux_begin's own are a thousandth of a step's and are counted with it. */
 static double measure_ceiling(struct full *k, int size, struct err *e)
 {
     int packed = 2 * k->model.model.vae.factor;
@@ -270,7 +274,7 @@ static bool measure_budget(struct full *k, int size, size_t budget, const char *
             tell_goal(k->g, row, p.step / t->compute, GOAL_RESIDENT, "ratio");
         return true;
     }
-    double floor = fmax(t->resident, (double)p.link_each / k->link);
+    double floor = fmax(t->resident, (double)p.link_each / fmax(k->link, k->pinned));
     snprintf(row, sizeof row, "%d px: %s over its floor", size, name);
     tell_goal(k->g, row, p.step / floor, GOAL_STREAMED, "of the larger of the resident step and bytes over the link");
     snprintf(row, sizeof row, "%d px: %s over resident", size, name);
@@ -313,6 +317,33 @@ static void measure_size(struct full *k, int size)
     picture_free(&t.whole);
 }
 
+/* From token ids to a picture, as a user meets it after the model was opened. */
+static void measure_whole(struct full *k, int size, size_t budget, const char *name)
+{
+    const struct model *m = &k->model.model;
+    struct err e = { 0 };
+    struct picture p = { 0 };
+    char row[96];
+    int32_t *clip_ids = calloc((size_t)m->clip.tokens, sizeof *clip_ids);
+    int32_t *t5_ids = calloc((size_t)m->t5.tokens, sizeof *t5_ids);
+    struct picture_wish wish = { .width = size, .height = size, .steps = 4, .seed = 1, .guidance = 3.5f,
+                                 .budget = budget, .clip_ids = clip_ids, .t5_ids = t5_ids };
+    snprintf(row, sizeof row, "%d px: from opening to the first preview, %s", size, name);
+    bool ok = (clip_ids && t5_ids) || err_set(&e, ERR_MEMORY, "out of memory");
+    if (ok)
+        clip_ids[m->clip.tokens - 1] = m->clip.eos_id;
+    ok = ok && picture_make(&p, &k->model, k->device, &wish, &e);
+    if (ok)
+        tell_value(k->g, row, k->opening + p.preview, "s",
+                   "opening %.2f s, plan %.2f s, CLIP %.2f s, T5 %.2f s, modulation %.2f s, step 1 %.2f s; then "
+                   "%.3f s a step, VAE %.2f s", k->opening, p.plan, p.clip, p.t5, p.modulation, p.first_step, p.step, p.vae);
+    else
+        tell(k->g, NOT_POSSIBLE, row, "%s", e.text);
+    picture_free(&p);
+    free(clip_ids);
+    free(t5_ids);
+}
+
 /* The demo model, whose step is hundreds of short kernels: recorded as one, and started one by one. */
 static void measure_recording(struct full *k)
 {
@@ -343,11 +374,10 @@ void part_full(const struct gpu *g)
     struct full k = { .g = g };
     struct cuda_card card;
     struct err e = { 0 };
-    double pinned;
     bool opened = open_card(&card, &e);
     enum dtype type = opened && card_has(&card, DT_BF16) ? DT_BF16 : DT_F16;
-    if (opened && link_pinned(card.ordinal, &pinned, &e))
-        tell_value(g, "link, pinned memory", pinned * 1e-9, "GB/s", "the driver's own copy");
+    if (opened && link_pinned(card.ordinal, &k.pinned, &e))
+        tell_value(g, "link, pinned memory", k.pinned * 1e-9, "GB/s", "the driver's own copy");
     else if (opened)
         tell(g, NOT_POSSIBLE, "link, pinned memory", "%s", e.text);
     if (opened)
@@ -361,6 +391,8 @@ void part_full(const struct gpu *g)
     tell(g, NOT_POSSIBLE, "modulation in every step", "the engine always hoists it: there is no switch");
     static const int sizes[] = { 1024, 768, 512 }, small[] = { 32 };
     measure_recording(&k);
+    measure_whole(&k, g->small ? small[0] : sizes[0], (size_t)1 << 45, "resident");
+    measure_whole(&k, g->small ? small[0] : sizes[0], g->small ? JOB_BUDGET_LEAST : 8000000000, "8 GB");
     for (int i = 0; i < (g->small ? 1 : 3); i++)
         measure_size(&k, g->small ? small[i] : sizes[i]);
     measure_t5(&k);

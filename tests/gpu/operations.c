@@ -49,7 +49,9 @@ void part_operations(const struct gpu *g)
     }
     for (int t = 0; t < 3; t++)
         for (int m = 0; m < MODES; m++)
-            if (card_has(&card, types[t]))
+            if (m && types[t] == DT_F32)
+                continue; /* it has one attention only */
+            else if (card_has(&card, types[t]))
                 run_target(g, &o, types[t], m);
             else if (!m)
                 tell(g, NOT_POSSIBLE, "operations in bf16", "%s has no bf16", card.name);
