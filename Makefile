@@ -20,7 +20,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1)  $(2)")
 
 PACKAGES := gcc make libdnnl-dev libjansson-dev libutf8proc-dev libpng-dev libyaml-dev \
-            libstb-dev libncurses-dev libsixel-dev nettle-dev
+            libstb-dev libncurses-dev libsixel-dev nettle-dev libsqlite3-dev
 TEST_PACKAGES := g++ libcmocka-dev libvterm-dev tmux xterm xvfb x11-apps xdotool imagemagick xfonts-base
 
 OPT ?= -O3 -g
@@ -28,7 +28,7 @@ WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 SLUICE_CFLAGS := -std=gnu11 $(OPT) $(WARN) -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread \
                  -fopenmp -I. -D_GNU_SOURCE -DSLUICE_VERSION='"$(VERSION)"' $(CFLAGS)
 SLUICE_LDFLAGS := -pthread -fopenmp $(LDFLAGS)
-LIBS := -ldnnl -ljansson -lutf8proc -lyaml -lnettle -lpng -lz -lncursesw -ltinfo -lsixel -lm
+LIBS := -ldnnl -ljansson -lutf8proc -lyaml -lnettle -lsqlite3 -lpng -lz -lncursesw -ltinfo -lsixel -lm
 
 # Of the CUDA device the program itself has only what loads the module.
 CUDA_SRC := $(wildcard kernels/cuda_*.c)
@@ -212,6 +212,11 @@ install: all
 	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5/
 	install -m 644 presets/*.yaml $(DESTDIR)$(PREFIX)/share/sluice/presets/
 	install -m 644 presets/profiles/* $(DESTDIR)$(PREFIX)/share/sluice/presets/profiles/
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(B)/sluice completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sluice
+	$(B)/sluice completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sluice
+	$(B)/sluice completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sluice.fish
 	find assets/demo -type f ! -path '*/__pycache__/*' | while read -r f; do \
 	    install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/sluice/$${f#assets/}" || exit 1; done
 

@@ -1,7 +1,7 @@
 /* engine.c - see engine.h.
  *
  * Shared between the two threads: the two queues, and under `lock` which job
- * runs and how many have not ended. A job moves from the queue to `current`
+ * runs, how many have not ended, and whether to rest. A job moves from the queue to `current`
  * under that lock, so a cancel finds it in the one place or the other. The
  * thread owns the pipeline. */
 #include "engine/engine.h"
@@ -26,6 +26,9 @@ struct engine {
     uint64_t current;     /* job being run, 0: none */
     int left;             /* jobs accepted that have not ended */
     _Atomic int stop;     /* enum pipeline_stop for the current job; written under lock */
+    atomic_bool paused;   /* the same for all jobs */
+    bool resting;         /* paused between two jobs, and that was told */
+    pthread_cond_t go;    /* paused or stop has changed */
 };
 
 static void emit(void *user, struct event *ev)
@@ -37,7 +40,26 @@ static void emit(void *user, struct event *ev)
 static enum pipeline_stop stop(void *user)
 {
     struct engine *g = user;
-    return (enum pipeline_stop)atomic_load(&g->stop);
+    enum pipeline_stop asked = (enum pipeline_stop)atomic_load(&g->stop);
+    return asked == PIPELINE_GO && atomic_load(&g->paused) ? PIPELINE_PAUSE : asked;
+}
+
+/* What a job that runs tells itself is told here when none does. Under the lock. */
+static void tell_rest(struct engine *g)
+{
+    bool rests = atomic_load(&g->paused) && !g->current;
+    if (rests != g->resting)
+        event_push(g->events, &(struct event){ .kind = rests ? EVENT_PAUSED : EVENT_RESUMED });
+    g->resting = rests;
+}
+
+static void rest(void *user)
+{
+    struct engine *g = user;
+    pthread_mutex_lock(&g->lock);
+    while (stop(g) == PIPELINE_PAUSE)
+        pthread_cond_wait(&g->go, &g->lock);
+    pthread_mutex_unlock(&g->lock);
 }
 
 /* A job is over: the last one's end is told with it. Under the lock. */
@@ -51,6 +73,8 @@ static void ended(struct engine *g, uint64_t id)
 static bool begin(struct engine *g, struct command *c)
 {
     pthread_mutex_lock(&g->lock);
+    while (atomic_load(&g->paused))
+        pthread_cond_wait(&g->go, &g->lock);
     bool any = command_take(g->commands, c);
     if (any) {
         g->current = c->job;
@@ -66,7 +90,7 @@ static void *engine_thread(void *user)
     struct command c;
     for (;;) {
         struct err e = { 0 };
-        struct pipeline_hooks hooks = { .emit = emit, .stop = stop, .user = g };
+        struct pipeline_hooks hooks = { .emit = emit, .stop = stop, .wait = rest, .user = g };
         command_wait(g->commands);
         if (!begin(g, &c))
             continue;
@@ -77,6 +101,7 @@ static void *engine_thread(void *user)
         pthread_mutex_lock(&g->lock);
         g->current = 0;
         ended(g, c.job);
+        tell_rest(g);
         pthread_mutex_unlock(&g->lock);
     }
 }
@@ -88,6 +113,7 @@ bool engine_start(struct engine **out, const char *model_path, struct err *e)
     if (!g)
         return err_set(e, ERR_MEMORY, "out of memory");
     pthread_mutex_init(&g->lock, NULL);
+    pthread_cond_init(&g->go, NULL);
     bool ok = model_open(&g->model, model_path, true, e) && command_queue_new(&g->commands, e) &&
               event_queue_new(&g->events, e) && pipeline_new(&g->pipeline, &g->model, e);
     if (ok) {
@@ -113,6 +139,8 @@ void engine_stop(struct engine *g)
         while (command_withdraw(g->commands, 0, &c))
             job_free(&c.request);
         atomic_store(&g->stop, PIPELINE_ABANDON);
+        atomic_store(&g->paused, false);
+        pthread_cond_broadcast(&g->go);
         pthread_mutex_unlock(&g->lock);
         command_push(g->commands, &(struct command){ .kind = COMMAND_QUIT });
         pthread_join(g->thread, NULL);
@@ -120,6 +148,7 @@ void engine_stop(struct engine *g)
     pipeline_free(g->pipeline);
     command_queue_free(g->commands);
     event_queue_free(g->events);
+    pthread_cond_destroy(&g->go);
     pthread_mutex_destroy(&g->lock);
     free(g);
 }
@@ -148,6 +177,51 @@ bool engine_submit(struct engine *g, const struct job *j, uint64_t *id, struct e
     return fits ? true : err_set(e, ERR_INPUT, "the queue is full: wait for a picture to finish");
 }
 
+bool engine_replace(struct engine *g, uint64_t id, const struct job *j, struct err *e)
+{
+    struct job copy;
+    if (!job_copy(&copy, j, e))
+        return false;
+    bool waits = command_replace(g->commands, id, &copy);
+    job_free(&copy);
+    return waits ? true : err_set(e, ERR_INPUT, "the job has begun: it cannot be changed any more");
+}
+
+bool engine_withdraw(struct engine *g, uint64_t id)
+{
+    struct command c;
+    pthread_mutex_lock(&g->lock);
+    bool waits = id && command_withdraw(g->commands, id, &c);
+    if (waits) {
+        job_free(&c.request);
+        ended(g, id);
+    }
+    pthread_mutex_unlock(&g->lock);
+    return waits;
+}
+
+void engine_reorder(struct engine *g, const uint64_t *ids, int count)
+{
+    command_reorder(g->commands, ids, count);
+}
+
+void engine_pause(struct engine *g)
+{
+    pthread_mutex_lock(&g->lock);
+    atomic_store(&g->paused, true);
+    tell_rest(g);
+    pthread_mutex_unlock(&g->lock);
+}
+
+void engine_resume(struct engine *g)
+{
+    pthread_mutex_lock(&g->lock);
+    atomic_store(&g->paused, false);
+    pthread_cond_broadcast(&g->go);
+    tell_rest(g);
+    pthread_mutex_unlock(&g->lock);
+}
+
 void engine_cancel(struct engine *g, uint64_t id)
 {
     struct command c;
@@ -159,6 +233,7 @@ void engine_cancel(struct engine *g, uint64_t id)
     }
     if (g->current && (!id || id == g->current))
         atomic_store(&g->stop, atomic_load(&g->stop) == PIPELINE_GO ? PIPELINE_CANCEL : PIPELINE_ABANDON);
+    pthread_cond_broadcast(&g->go);
     pthread_mutex_unlock(&g->lock);
 }
 

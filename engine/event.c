@@ -12,7 +12,7 @@ const char *stage_name(enum stage s)
 const char *event_kind_name(enum event_kind k)
 {
     static const char *const names[EVENT_KIND_COUNT] = { "queued",  "started", "stage",     "progress", "preview", "memory",
-                                                         "notice",  "done",    "cancelled", "failed",   "idle" };
+                                                         "notice",  "done",    "cancelled", "failed",   "paused",  "resumed", "idle" };
     return (unsigned)k < EVENT_KIND_COUNT ? names[k] : "?";
 }
 

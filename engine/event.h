@@ -26,6 +26,9 @@ enum event_kind {
     EVENT_DONE,      /* image (full size), text: path written, seconds, index */
     EVENT_CANCELLED, /* image: partial picture or NULL, text: its path or "" */
     EVENT_FAILED,    /* text: the reason by stage; image: finished picture that could not be saved, or NULL */
+    EVENT_PAUSED,    /* the job rests between two steps, its memory given back: step, how many are done; job 0: none
+                        is at work, and none will begin */
+    EVENT_RESUMED,   /* it goes on from there; job 0: jobs begin again */
     EVENT_IDLE,      /* every job accepted has ended; job: the last to end */
     EVENT_KIND_COUNT
 };

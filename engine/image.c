@@ -11,7 +11,9 @@
 #include <zlib.h>
 
 #define STBI_NO_STDIO
+#define STBI_WRITE_NO_STDIO
 #include <stb/stb_image.h>
+#include <stb/stb_image_write.h>
 
 enum { SIDE_MAX = 16384, FILE_MAX = 1 << 29, TEXT_MAX = 64 << 20 };
 
@@ -206,32 +208,78 @@ done:
     return ok;
 }
 
-struct image *image_read(const char *path, struct err *e)
+struct image *image_read_memory(const void *file, size_t bytes, const char *name, struct err *e)
 {
-    size_t bytes;
+    const unsigned char *data = file;
     struct image *im = NULL;
-    unsigned char *data = (unsigned char *)file_read(path, FILE_MAX, &bytes, e), *pixels = NULL;
-    if (!data)
-        return NULL;
+    unsigned char *pixels = NULL;
     int width, height, channels;
-    if (!stbi_info_from_memory(data, (int)bytes, &width, &height, &channels)) {
-        err_set(e, ERR_INPUT, "%s: not a PNG, JPEG or BMP picture (%s)", path, stbi_failure_reason());
+    if (bytes > FILE_MAX || !stbi_info_from_memory(data, (int)bytes, &width, &height, &channels)) {
+        err_set(e, ERR_INPUT, "%s: not a PNG, JPEG or BMP picture (%s)", name, stbi_failure_reason());
     } else if (width < 1 || height < 1 || width > SIDE_MAX || height > SIDE_MAX) {
-        err_set(e, ERR_INPUT, "%s: %d x %d pixels, expected 1 to %d a side", path, width, height,
+        err_set(e, ERR_INPUT, "%s: %d x %d pixels, expected 1 to %d a side", name, width, height,
                 SIDE_MAX);
     } else if (!(pixels = stbi_load_from_memory(data, (int)bytes, &width, &height, &channels, 3))) {
         const char *why = stbi_failure_reason();
         if (!strcmp(why, "outofmem"))
-            err_set(e, ERR_MEMORY, "%s: no memory for its %d x %d pixels", path, width, height);
+            err_set(e, ERR_MEMORY, "%s: no memory for its %d x %d pixels", name, width, height);
         else
-            err_set(e, ERR_INPUT, "%s: damaged picture (%s)", path, why);
+            err_set(e, ERR_INPUT, "%s: damaged picture (%s)", name, why);
     } else if ((im = image_new(width, height, e))) {
         memcpy(im->rgb, pixels, image_bytes(im));
     }
     stbi_image_free(pixels);
+    return im;
+}
+
+struct image *image_read(const char *path, struct err *e)
+{
+    size_t bytes;
+    char *data = file_read(path, FILE_MAX, &bytes, e);
+    struct image *im = data ? image_read_memory(data, bytes, path, e) : NULL;
     free(data);
     return im;
 }
+
+/* --- JPEG ------------------------------------------------------------------- */
+
+struct growing {
+    unsigned char *data;
+    size_t used, room;
+    bool failed;
+};
+
+static void on_jpeg(void *user, void *data, int n)
+{
+    struct growing *g = user;
+    if (!g->failed && g->used + (size_t)n > g->room) {
+        size_t room = 2 * (g->used + (size_t)n) + 4096;
+        unsigned char *grown = realloc(g->data, room);
+        g->failed = !grown;
+        if (grown) {
+            g->data = grown;
+            g->room = room;
+        }
+    }
+    if (g->failed)
+        return;
+    memcpy(g->data + g->used, data, (size_t)n);
+    g->used += (size_t)n;
+}
+
+unsigned char *image_jpeg(const struct image *im, int quality, size_t *bytes, struct err *e)
+{
+    struct growing g = { 0 };
+    if (stbi_write_jpg_to_func(on_jpeg, &g, im->width, im->height, 3, im->rgb, quality) && !g.failed) {
+        *bytes = g.used;
+        return g.data;
+    }
+    free(g.data);
+    err_set(e, ERR_MEMORY, "no memory for a JPEG of %d x %d pixels", im->width, im->height);
+    return NULL;
+}
+
+/* --- text of a PNG ---------------------------------------------------------- */
 
 /* Text read here, chunk by chunk, and not by libpng, which gives the chunks after
  * the pixels only to those who decode them. */

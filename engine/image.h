@@ -36,6 +36,12 @@ bool image_write_png(const struct image *im, const char *path, const struct imag
 /* PNG, JPEG, BMP through stb_image; at most 16384 px a side. */
 struct image *image_read(const char *path, struct err *e);
 
+/* The same of a file's bytes in memory; `name` is for the errors. */
+struct image *image_read_memory(const void *data, size_t bytes, const char *name, struct err *e);
+
+/* As JPEG: for thumbnails, a fifth of a PNG's size. malloc'd, *bytes of it; quality 1 to 100. */
+unsigned char *image_jpeg(const struct image *im, int quality, size_t *bytes, struct err *e);
+
 /* The text chunk `key` of a PNG, malloc'd, or NULL with e set. */
 char *image_read_text(const char *path, const char *key, struct err *e);
 

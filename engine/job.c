@@ -56,6 +56,8 @@ bool job_init(struct job *j, const struct model *m, struct err *e)
         .vae_overlap = 8,
         .vae_precision = JOB_AUTO_PRECISION,
         .embedding_cache = true,
+        .history = true,
+        .checkpoint_steps = 4,
     };
     return job_set_string(&j->prompt, "", e) && job_set_string(&j->negative, "", e);
 }
@@ -77,18 +79,21 @@ void job_free(struct job *j)
     free(j->out);
     free(j->init_latents);
     free(j->dump_stages);
+    free(j->checkpoint);
+    free(j->resume);
     memset(j, 0, sizeof *j);
 }
 
 bool job_copy(struct job *to, const struct job *from, struct err *e)
 {
     *to = *from;
-    to->prompt = to->negative = to->out = to->init_latents = to->dump_stages = NULL;
+    to->prompt = to->negative = to->out = to->init_latents = to->dump_stages = to->checkpoint = to->resume = NULL;
     to->more = NULL;
     to->more_count = 0;
     bool ok = job_set_string(&to->prompt, from->prompt, e) && job_set_string(&to->negative, from->negative, e) &&
               job_set_string(&to->out, from->out, e) && job_set_string(&to->init_latents, from->init_latents, e) &&
-              job_set_string(&to->dump_stages, from->dump_stages, e);
+              job_set_string(&to->dump_stages, from->dump_stages, e) &&
+              job_set_string(&to->checkpoint, from->checkpoint, e) && job_set_string(&to->resume, from->resume, e);
     for (int i = 0; ok && i < from->more_count; i++)
         ok = job_add_prompt(to, from->more[i], e);
     if (!ok)

@@ -78,6 +78,10 @@ struct job {
     char *out;             /* PNG path of picture 0; picture i > 0 gets "-i" before ".png" */
     char *init_latents;    /* NULL or a safetensors path: `latent` [C,h,w] replaces the noise */
     char *dump_stages;     /* NULL or a safetensors path to write every stage to */
+    char *checkpoint;      /* NULL or the file (record.h) that keeps the picture at work, so that it can go on */
+    int checkpoint_steps;  /* it is written every so many steps, and whenever the job stops */
+    char *resume;          /* NULL or a checkpoint to go on from, with the same result */
+    int first;             /* pictures before this one are made already */
     bool preview;          /* send x0 previews */
     /* memory */
     size_t budget;         /* bytes of device memory; 0: weights are used where they lie;
@@ -96,6 +100,7 @@ struct job {
     enum t5_chunk_mode t5_chunk_mode;
     enum decode_order decode;
     bool embedding_cache;  /* keep and use encoded prompts on disk */
+    bool history;          /* its pictures are noted in the history (store.h) */
     double link;           /* bytes per second that weights are brought at most, to try a
                               slower link than this machine's; 0: no limit */
     int inject_oom;        /* for tests: evaluation N of the model fails once for want of memory; 0: none */

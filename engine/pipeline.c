@@ -67,6 +67,10 @@ struct run {
     bool loaded[PHASE_COUNT]; /* of those: their weights are there */
     size_t steps_mark;        /* of the arena, below all that steps stand on */
     int evaluations;          /* of the model, so far */
+    struct checkpoint from;   /* where picture from.index goes on; no data: nowhere */
+    bool kept_told;           /* that a checkpoint could not be written */
+    int prompt;               /* whose text text[0] is; -1: none's yet */
+    bool in_one_go;           /* all steps of this picture, in one plan, without a rest */
     struct stages stages;
     const struct record *record; /* of the latent's file that is decoded, or NULL */
     int h, w;                 /* latent */
@@ -506,6 +510,7 @@ static void run_close(struct run *r)
     weights_end(r);
     arena_close(r);
     plan_free(&r->plan);
+    checkpoint_free(&r->from);
     stages_free(&r->stages);
     device_leave(r->p->devices.main);
     device_leave(r->p->devices.vae);
@@ -603,10 +608,12 @@ static bool encode_texts(struct run *r, struct err *e)
 {
     const struct model *m = r->p->model;
     struct text *t = &r->text[0];
-    if (r->index % r->job->count == 0 && !encode_text(r, job_prompt(r->job, r->index), t, e))
+    int prompt = r->index / r->job->count;
+    if (prompt != r->prompt && !encode_text(r, job_prompt(r->job, r->index), t, e))
         return false;
-    if (r->index == 0 && job_conditions(r->job) == 2 && !encode_text(r, r->job->negative, &r->text[1], e))
+    if (r->prompt < 0 && job_conditions(r->job) == 2 && !encode_text(r, r->job->negative, &r->text[1], e))
         return false;
+    r->prompt = prompt;
     return r->index > 0 ||
            (stages_add(&r->stages, tensor_1d(t->clip_ids, DT_I32, m->clip.tokens), e, "clip_ids") &&
             stages_add(&r->stages, tensor_1d(t->t5_ids, DT_I32, m->t5.tokens), e, "t5_ids") &&
@@ -708,6 +715,7 @@ static bool steps_begin(struct run *r, struct flux_tables *tables, size_t done, 
     bool ok = weights_begin(r, PHASE_MODULATION, d, room, 1, e);
     if (!ok)
         return false;
+    r->in_one_go &= done == 0;
     flux_begin(r->p->flux, d, tables, &in);
     ok = device_sync(d, e) ? true : err_prefix(e, "before step %d", r->step);
     weights_end(r);
@@ -751,31 +759,152 @@ static bool evaluate_somehow(struct run *r, struct flux_tables *tables, int at, 
     return true;
 }
 
-static bool whole_step(struct run *r, const struct timespec *began, struct err *e)
+/* --- resting, and going on ------------------------------------------------------- */
+
+/* Of picture `index` with so many steps done: what its files say of it. */
+static bool make_record(const struct run *r, struct record *record, int index, int steps_done, struct err *e)
 {
-    r->step_seconds = since(began) / r->step;
+    return record_make(record, r->job, index, r->p->model->name, steps_done, e);
+}
+
+static void keep_place(struct run *r, const struct sampler *s)
+{
+    struct record record = { 0 };
+    struct err why = { 0 };
+    struct checkpoint here = { .index = r->index, .step = s->step, .trial = s->trial, .latent = latent_tensor(r, r->latent),
+                               .x0 = latent_tensor(r, r->x0) };
+    if (!r->job->checkpoint || sampler_behind(s) == 0)
+        return;
+    if (s->kept)
+        here.kept = latent_tensor(r, s->kept);
+    if ((!make_record(r, &record, r->index, s->step, &why) ||
+         !record_write_checkpoint(&record, &here, r->job->checkpoint, &why)) && !r->kept_told) {
+        notice(r, why.text);
+        r->kept_told = true;
+    }
+    record_free(&record);
+}
+
+static void forget_place(struct run *r)
+{
+    if (r->job->checkpoint)
+        unlink(r->job->checkpoint);
+}
+
+/* A record of that picture, as far as that, by the same settings. */
+static bool same_picture(const struct run *r, const struct record *found, int index, int steps_done)
+{
+    struct record want;
+    if (!make_record(r, &want, index, steps_done, NULL))
+        return false;
+    bool same = !strcmp(want.json, found->json);
+    record_free(&want);
+    return same;
+}
+
+/* Can this job go on from there? */
+static bool place_fits(const struct run *r, const struct checkpoint *c, const struct record *record)
+{
+    const struct job *j = r->job;
+    bool keeps = j->sampler != SAMPLER_EULER;
+    return c->index >= j->first && c->index < job_pictures(j) && c->step >= 0 && c->step < j->steps &&
+           c->step + c->trial > 0 && (!c->trial || (j->sampler == SAMPLER_HEUN && c->step < j->steps - 1)) &&
+           keeps == (c->kept.data != NULL) && tensor_same_shape(c->latent, latent_tensor(r, NULL)) &&
+           same_picture(r, record, c->index, c->step);
+}
+
+static void find_place(struct run *r)
+{
+    struct record record = { 0 };
+    struct err why = { 0 };
+    char text[EVENT_TEXT_BYTES];
+    if (!r->job->resume)
+        return;
+    bool read = record_read_checkpoint(&record, &r->from, r->job->resume, &why);
+    if (!read || !place_fits(r, &r->from, &record)) {
+        checkpoint_free(&r->from);
+        snprintf(text, sizeof text, "%.3000s: the picture begins anew", read ? "what was kept is of another picture" : why.text);
+        notice(r, text);
+    }
+    record_free(&record);
+}
+
+/* Latent and sampler as they were left, if it was this picture. */
+static void take_place(struct run *r, struct sampler *s)
+{
+    size_t bytes = r->latent_count * sizeof *r->latent;
+    if (!r->from.latent.data || r->from.index != r->index)
+        return;
+    memcpy(r->latent, r->from.latent.data, bytes);
+    memcpy(r->x0, r->from.x0.data, bytes);
+    if (s->kept)
+        memcpy(s->kept, r->from.kept.data, bytes);
+    s->step = r->from.step;
+    s->trial = r->from.trial;
+    r->step = s->step + 1;
+    checkpoint_free(&r->from);
+    preview(r);
+}
+
+/* Where somebody asks for a rest: the latent is the host's, so the device's memory can go back. */
+static bool rest(struct run *r, const struct sampler *s, struct flux_tables *tables, struct err *e)
+{
+    char text[EVENT_TEXT_BYTES];
+    const struct pipeline_hooks *h = r->hooks;
+    if (!h->wait || !h->stop || h->stop(h->user) != PIPELINE_PAUSE)
+        return true;
+    keep_place(r, s);
+    weights_end(r);
+    arena_close(r);
+    r->memory.arena_bytes = 0;
+    tell_memory(r);
+    struct event ev = news(r, EVENT_PAUSED);
+    ev.step = s->step;
+    emit(r, &ev);
+    h->wait(h->user);
+    ev = news(r, EVENT_RESUMED);
+    ev.step = s->step;
+    emit(r, &ev);
+    if (!make_plan(r->p, r->job, devices_budget(&r->p->devices, r->job, text), &r->plan, e) || !arena_open(r, e))
+        return false;
+    r->steps_mark = device_mark(r->p->devices.main);
+    r->in_one_go = false;
+    tell_memory(r);
+    return steps_begin(r, tables, (size_t)(sampler_behind(s) * job_conditions(r->job)), e);
+}
+
+/* --- steps ----------------------------------------------------------------------- */
+
+static bool whole_step(struct run *r, double seconds, struct err *e)
+{
+    r->step_seconds = seconds;
     preview(r);
     return stages_add(&r->stages, latent_tensor(r, r->velocity), e, "velocity_%02d", r->step) &&
            stages_add(&r->stages, latent_tensor(r, r->latent), e, "latent_%02d", r->step);
 }
 
 /* From the first velocity to the last. r->step: the one at work, 1-based. */
-static bool run_steps(struct run *r, struct flux_tables *tables, struct err *e)
+static bool run_steps(struct run *r, struct sampler *s, struct flux_tables *tables, struct err *e)
 {
-    size_t done = 0;
     const struct job *j = r->job;
-    struct timespec began;
-    struct sampler s;
-    bool ok = sampler_begin(&s, j->sampler, r->sigmas, j->steps, r->latent_count, j->rng, job_seed(j, r->index), e);
-    clock_gettime(CLOCK_MONOTONIC, &began);
-    while (ok && s.step < s.steps) {
-        r->step = s.step + 1;
-        ok = evaluate_somehow(r, tables, sampler_at(&s), done, e);
-        done += (size_t)job_conditions(j);
-        if (ok && sampler_advance(&s, r->latent, r->velocity, r->x0))
-            ok = whole_step(r, &began, e);
+    int steps_done = 0; /* here, in `working` seconds */
+    double working = 0;
+    bool ok = true;
+    while (ok && s->step < s->steps) {
+        struct timespec began;
+        r->step = s->step + 1;
+        ok = s->trial || rest(r, s, tables, e);
+        clock_gettime(CLOCK_MONOTONIC, &began);
+        ok = ok && evaluate_somehow(r, tables, sampler_at(s), (size_t)(sampler_behind(s) * job_conditions(j)), e);
+        working += since(&began);
+        if (ok && sampler_advance(s, r->latent, r->velocity, r->x0)) {
+            ok = whole_step(r, working / ++steps_done, e);
+            if (s->step < s->steps && j->checkpoint_steps > 0 && s->step % j->checkpoint_steps == 0)
+                keep_place(r, s);
+        }
     }
-    sampler_end(&s);
+    if (!ok)
+        keep_place(r, s);
     return ok ? true : err_prefix(e, "transformer, step %d of %d", r->step, j->steps);
 }
 
@@ -787,7 +916,7 @@ static void see_steps(struct run *r)
     struct pager_stats s = r->pager ? pager_stats(r->pager) : (struct pager_stats){ 0 };
     double computing = r->step_seconds * r->job->steps - s.wait_seconds;
     /* On a device that queues, the host sees neither the device wait nor the link alone. */
-    if (r->p->devices.main->ops->queues && q->ring != RING_NONE)
+    if (!r->in_one_go || (r->p->devices.main->ops->queues && q->ring != RING_NONE))
         return;
     if (computing > 0)
         r->seen.of[rate_of(r->p->devices.main->compute, false)] = (double)(q->flops * q->repeats) / computing;
@@ -814,16 +943,23 @@ static bool sample(struct run *r, struct err *e)
         !stages_add(&r->stages, latent_tensor(r, r->latent), e, "latent_00"))
         return false;
     struct flux_tables tables;
+    struct sampler s;
+    if (!sampler_begin(&s, j->sampler, r->sigmas, j->steps, r->latent_count, j->rng, job_seed(j, r->index), e))
+        return false;
     r->steps_mark = device_mark(d);
-    bool ok = steps_begin(r, &tables, 0, e);
+    r->in_one_go = true;
+    take_place(r, &s);
+    bool ok = steps_begin(r, &tables, (size_t)(sampler_behind(&s) * job_conditions(j)), e);
     if (ok) {
         tell_memory(r);
-        ok = run_steps(r, &tables, e);
+        ok = run_steps(r, &s, &tables, e);
         if (ok)
             see_steps(r);
     } else {
+        keep_place(r, &s);
         err_prefix(e, "transformer");
     }
+    sampler_end(&s);
     weights_end(r);
     device_release(d, r->steps_mark);
     return ok;
@@ -867,8 +1003,7 @@ static bool save(const struct run *r, const struct image *im, const char *path, 
     struct record record;
     if (r->record)
         return record_write_png(r->record, im, path, e);
-    bool ok = record_make(&record, r->job, r->index, r->p->model->name, steps_done, e) &&
-              record_write_png(&record, im, path, e);
+    bool ok = make_record(r, &record, r->index, steps_done, e) && record_write_png(&record, im, path, e);
     record_free(&record);
     return ok;
 }
@@ -893,6 +1028,8 @@ static bool finish(struct run *r, struct err *e)
     ev.image = image_from_tensor(tensor_3d(r->image, DT_F32, r->job->height, r->job->width, 3), e);
     bool ok = path && ev.image && save(r, ev.image, path, r->job->steps, e) &&
               stages_write(&r->stages, r->job->dump_stages, e);
+    if (ok)
+        forget_place(r);
     ev.seconds = since(&r->began);
     ev.eta_seconds = 0;
     if (!ok)
@@ -980,11 +1117,26 @@ static bool keep_latent(struct run *r, struct err *e)
 {
     struct record record = { 0 };
     char *path = path_beside(r, latent_suffix, e);
-    bool ok = path && record_make(&record, r->job, r->index, r->p->model->name, r->job->steps, e) &&
+    bool ok = path && make_record(r, &record, r->index, r->job->steps, e) &&
               record_write_latent(&record, latent_tensor(r, r->latent), path, e);
+    if (ok)
+        forget_place(r);
     record_free(&record);
     free(path);
     return ok;
+}
+
+/* Is this picture's latent there, from before the program was stopped? */
+static bool latent_kept(struct run *r)
+{
+    struct record record = { 0 };
+    struct err none = { 0 };
+    char *path = r->job->checkpoint ? path_beside(r, latent_suffix, &none) : NULL;
+    bool kept = path && file_exists(path) && read_latents(r, path, &record, &none) &&
+                same_picture(r, &record, r->index, r->job->steps);
+    record_free(&record);
+    free(path);
+    return kept;
 }
 
 static bool decode_latent(struct run *r, struct err *e)
@@ -1003,10 +1155,10 @@ static bool decode_latent(struct run *r, struct err *e)
     return ok;
 }
 
-/* The latents of pictures 0..count-1 to pictures; a latent is removed when its picture is written. */
-static bool decode_kept(struct run *r, int count, struct err *e)
+/* The latents of the pictures before `end` to pictures; a latent is removed when its picture is written. */
+static bool decode_kept(struct run *r, int end, struct err *e)
 {
-    for (int i = 0; i < count; i++) {
+    for (int i = r->job->first; i < end; i++) {
         r->index = i;
         if (!decode_latent(r, e))
             return false;
@@ -1044,18 +1196,21 @@ static bool open_all(struct run *r, struct err *e)
     return true;
 }
 
-/* All pictures, or until one fails or a stop. *latents: how many are kept to be decoded. */
+/* All pictures, or until one fails or a stop. Of those before *latents the latents are kept, to be decoded. */
 static bool run_pictures(struct run *r, bool deferred, int *latents, struct err *e)
 {
     int pictures = job_pictures(r->job);
     bool ok = true;
-    *latents = 0;
-    for (int i = 0; ok && i < pictures; i++) {
+    find_place(r);
+    for (int i = r->job->first; ok && i < pictures; i++) {
         r->index = i;
         r->stages.open = r->stages.open && i == 0; /* only the first picture's stages */
-        ok = make_latent(r, e) && (deferred ? keep_latent(r, e) : make_picture(r, e));
+        if (deferred)
+            ok = latent_kept(r) || (make_latent(r, e) && keep_latent(r, e));
+        else
+            ok = make_latent(r, e) && make_picture(r, e);
         *latents += ok && deferred;
-        if (ok && i + 1 < pictures && r->hooks->stop && r->hooks->stop(r->hooks->user) != PIPELINE_GO) {
+        if (ok && i + 1 < pictures && r->hooks->stop && r->hooks->stop(r->hooks->user) >= PIPELINE_CANCEL) {
             ok = err_set(e, ERR_CANCELLED, "cancelled after %d of %d pictures", i + 1, pictures);
             r->stage = STAGE_LOAD;
         }
@@ -1085,15 +1240,15 @@ static void tell_end(struct run *r, int latents, struct err *e)
 bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const struct pipeline_hooks *hooks,
                   struct err *e)
 {
-    struct run r = { .p = p, .job = j, .hooks = hooks, .id = id, .heed = PIPELINE_CANCEL,
+    struct run r = { .p = p, .job = j, .hooks = hooks, .id = id, .index = j->first, .heed = PIPELINE_CANCEL, .prompt = -1,
                      .stages = { .open = j->dump_stages != NULL } };
     bool deferred = j->decode == DECODE_DEFERRED && job_pictures(j) > 1;
-    int latents = 0;
+    int latents = j->first;
     clock_gettime(CLOCK_MONOTONIC, &r.began);
     bool ok = files_writable(j, e) && open_all(&r, e) && run_pictures(&r, deferred, &latents, e);
     if (ok && deferred) {
         ok = decode_kept(&r, latents, e);
-        latents = 0;
+        latents = j->first;
     }
     if (ok)
         rates_keep(&r);
@@ -1131,7 +1286,7 @@ bool pipeline_decode(struct pipeline *p, struct job *j, const char *latent, cons
         ok = make_picture(&r, e);
     }
     if (!ok)
-        tell_end(&r, 0, e);
+        tell_end(&r, j->first, e);
     free(t.data);
     record_free(&record);
     run_close(&r);

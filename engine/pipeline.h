@@ -15,6 +15,7 @@
 
 enum pipeline_stop {
     PIPELINE_GO,
+    PIPELINE_PAUSE,  /* rest between two steps, in hooks.wait */
     PIPELINE_CANCEL, /* stop sampling at once; decode and keep what there is */
     PIPELINE_ABANDON /* stop at once, decode nothing */
 };
@@ -23,6 +24,7 @@ enum pipeline_stop {
 struct pipeline_hooks {
     void (*emit)(void *user, struct event *ev);   /* takes over ev's image */
     enum pipeline_stop (*stop)(void *user);       /* asked before every device operation: cheap; may be NULL */
+    void (*wait)(void *user);                     /* comes back when stop() is not PIPELINE_PAUSE; NULL: no pauses */
     void *user;
 };
 
@@ -43,10 +45,14 @@ bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, c
  * predicts time. About a second, once; what jobs do corrects it. */
 bool pipeline_measure(struct pipeline *p, const struct job *j, struct err *e);
 
-/* Runs a checked job, all its pictures. Emits STARTED, STAGE, PROGRESS,
- * PREVIEW, MEMORY, NOTICE and one DONE per picture. False: e says why;
+/* Runs a checked job, all its pictures from j->first on. Emits STARTED, STAGE, PROGRESS,
+ * PREVIEW, MEMORY, NOTICE, PAUSED, RESUMED and one DONE per picture. False: e says why;
  * ERR_CANCELLED when stopped, and then CANCELLED was emitted; else FAILED was
- * emitted (with the picture, if it was finished but could not be written). */
+ * emitted (with the picture, if it was finished but could not be written).
+ * j->checkpoint is written every j->checkpoint_steps steps, at a pause and whenever
+ * sampling ends early, and removed with the picture's end. From j->resume the
+ * picture goes on with the same pixels; one that cannot be read, or is of
+ * another picture, is told in a NOTICE, and that picture begins anew. */
 bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const struct pipeline_hooks *hooks,
                   struct err *e);
 

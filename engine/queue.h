@@ -5,7 +5,7 @@
  * terminal. A push never blocks. A preview, a progress or a memory event
  * replaces the one of its kind and job that is still waiting, so a slow
  * terminal sees the newest only. A queue that nobody empties gives up those
- * first, then what began (STARTED, STAGE, NOTICE), and the end of a job last. */
+ * first, then what passes (STARTED, STAGE, NOTICE, PAUSED, RESUMED), and the end of a job last. */
 #ifndef SLUICE_QUEUE_H
 #define SLUICE_QUEUE_H
 
@@ -34,6 +34,10 @@ void command_queue_free(struct command_queue *q);
 bool command_push(struct command_queue *q, struct command *c); /* takes over; false: full */
 void command_wait(struct command_queue *q);                      /* blocks until there is one to take */
 bool command_take(struct command_queue *q, struct command *out); /* the oldest; false: empty */
+/* Another request for a job that has not begun; *request receives the old one. False: there is none. */
+bool command_replace(struct command_queue *q, uint64_t job, struct job *request);
+/* Of those that wait, these n come first, in this order; the others after them as they were. */
+void command_reorder(struct command_queue *q, const uint64_t *jobs, int n);
 /* Takes a GENERATE of this job (0: the oldest) back before it has begun. */
 bool command_withdraw(struct command_queue *q, uint64_t job, struct command *out);
 

@@ -160,31 +160,42 @@ static char *read_text(const struct safetensors *s, const char *name)
     return strndup(t.data, tensor_bytes(t));
 }
 
+/* A malloc'd copy of the F32 [C,h,w] of that name, every value finite. */
+static bool read_floats(const struct safetensors *s, const char *name, struct tensor *out, struct err *e)
+{
+    const char *path = safetensors_path(s);
+    struct tensor t;
+    char found[96];
+    if (!safetensors_find(s, name, &t))
+        return err_set(e, ERR_INPUT, "%s: no tensor named \"%s\"", path, name);
+    if (t.dtype != DT_F32 || t.ndim != 3)
+        return err_set(e, ERR_INPUT, "%s: %s is %s, not F32 [channels, height, width]", path, name,
+                       tensor_describe(t, found, sizeof found));
+    for (int64_t i = 0; i < tensor_count(t); i++)
+        if (!isfinite(((const float *)t.data)[i]))
+            return err_set(e, ERR_INPUT, "%s: %s holds a value that is not finite at %lld", path, name, (long long)i);
+    *out = t;
+    out->data = malloc(tensor_bytes(t));
+    if (!out->data)
+        return err_set(e, ERR_MEMORY, "%s: out of memory", path);
+    memcpy(out->data, t.data, tensor_bytes(t));
+    return true;
+}
+
+static bool read_record(const struct safetensors *s, struct record *r, struct err *e)
+{
+    *r = (struct record){ read_text(s, "sluice"), read_text(s, "parameters") };
+    return (r->json && r->parameters) || err_set(e, ERR_MEMORY, "%s: out of memory", safetensors_path(s));
+}
+
 bool record_read_latent(struct record *r, struct tensor *latent, const char *path, struct err *e)
 {
     struct safetensors *s;
-    struct tensor t;
-    char found[96];
     memset(r, 0, sizeof *r);
     memset(latent, 0, sizeof *latent);
     if (!safetensors_open(&s, path, e))
         return false;
-    bool ok = safetensors_find(s, "latent", &t) ? true : err_set(e, ERR_INPUT, "%s: no tensor named \"latent\"", path);
-    if (ok && (t.dtype != DT_F32 || t.ndim != 3))
-        ok = err_set(e, ERR_INPUT, "%s: latent is %s, not F32 [channels, height, width]", path,
-                     tensor_describe(t, found, sizeof found));
-    for (int64_t i = 0; ok && i < tensor_count(t); i++)
-        if (!isfinite(((const float *)t.data)[i]))
-            ok = err_set(e, ERR_INPUT, "%s: latent holds a value that is not finite at %lld", path, (long long)i);
-    if (ok) {
-        *latent = t;
-        latent->data = malloc(tensor_bytes(t));
-        *r = (struct record){ read_text(s, "sluice"), read_text(s, "parameters") };
-        if (latent->data && r->json && r->parameters)
-            memcpy(latent->data, t.data, tensor_bytes(t));
-        else
-            ok = err_set(e, ERR_MEMORY, "%s: out of memory", path);
-    }
+    bool ok = read_floats(s, "latent", latent, e) && read_record(s, r, e);
     if (!ok) {
         free(latent->data);
         latent->data = NULL;
@@ -192,4 +203,60 @@ bool record_read_latent(struct record *r, struct tensor *latent, const char *pat
     }
     safetensors_close(s);
     return ok;
+}
+
+bool record_write_checkpoint(const struct record *r, const struct checkpoint *c, const char *path, struct err *e)
+{
+    char state[96];
+    struct safetensors_entry entry[6];
+    size_t n = 0;
+    snprintf(state, sizeof state, "{\"index\":%d,\"step\":%d,\"trial\":%s}", c->index, c->step, c->trial ? "true" : "false");
+    entry[n++] = (struct safetensors_entry){ "latent", c->latent };
+    entry[n++] = (struct safetensors_entry){ "x0", c->x0 };
+    if (c->kept.data)
+        entry[n++] = (struct safetensors_entry){ "kept", c->kept };
+    entry[n++] = (struct safetensors_entry){ "checkpoint", text_tensor(state) };
+    entry[n++] = (struct safetensors_entry){ "sluice", text_tensor(r->json) };
+    entry[n++] = (struct safetensors_entry){ "parameters", text_tensor(r->parameters) };
+    return safetensors_write(path, entry, n, e);
+}
+
+static bool read_state(const struct safetensors *s, struct checkpoint *c, struct err *e)
+{
+    char *text = read_text(s, "checkpoint");
+    int trial;
+    json_t *o = text ? json_loads(text, 0, NULL) : NULL;
+    bool ok = o && !json_unpack(o, "{s:i, s:i, s:b}", "index", &c->index, "step", &c->step, "trial", &trial);
+    c->trial = ok && trial;
+    json_decref(o);
+    free(text);
+    return ok || err_set(e, ERR_INPUT, "%s: it does not say where it stands: not a checkpoint", safetensors_path(s));
+}
+
+bool record_read_checkpoint(struct record *r, struct checkpoint *c, const char *path, struct err *e)
+{
+    struct safetensors *s;
+    struct tensor kept;
+    memset(r, 0, sizeof *r);
+    memset(c, 0, sizeof *c);
+    if (!safetensors_open(&s, path, e))
+        return false;
+    bool ok = read_state(s, c, e) && read_floats(s, "latent", &c->latent, e) && read_floats(s, "x0", &c->x0, e) &&
+              (!safetensors_find(s, "kept", &kept) || read_floats(s, "kept", &c->kept, e)) && read_record(s, r, e);
+    if (ok && (!tensor_same_shape(c->latent, c->x0) || (c->kept.data && !tensor_same_shape(c->latent, c->kept))))
+        ok = err_set(e, ERR_INPUT, "%s: its tensors have not all one shape", path);
+    if (!ok) {
+        checkpoint_free(c);
+        record_free(r);
+    }
+    safetensors_close(s);
+    return ok;
+}
+
+void checkpoint_free(struct checkpoint *c)
+{
+    free(c->latent.data);
+    free(c->x0.data);
+    free(c->kept.data);
+    memset(c, 0, sizeof *c);
 }

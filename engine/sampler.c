@@ -272,6 +272,11 @@ int sampler_at(const struct sampler *s)
     return s->step + s->trial;
 }
 
+int sampler_behind(const struct sampler *s)
+{
+    return (s->kind == SAMPLER_HEUN ? 2 * s->step : s->step) + s->trial;
+}
+
 bool sampler_advance(struct sampler *s, float *x, const float *v, float *x0)
 {
     sampler_x0(x0, x, v, s->sigmas[sampler_at(s)], s->n);

@@ -102,7 +102,8 @@ bool sampler_from_name(enum sampler_kind *k, const char *name);
 /* Evaluations of the model that a job of `steps` steps takes. */
 int sampler_evaluations(enum sampler_kind k, int steps);
 
-/* One picture on its way:
+/* One picture on its way (x, with step, trial and kept, is the whole of its state: what is copied
+ * into a sampler of the same beginning goes on the same way):
  *
  *     sampler_begin(&s, ...);
  *     while (s.step < s.steps) {
@@ -137,6 +138,9 @@ void sampler_end(struct sampler *s);
 /* Index in sigmas of the next evaluation, 0..steps-1 (sigma is never 0 there);
  * steps when none is left. */
 int sampler_at(const struct sampler *s);
+
+/* Evaluations that are behind. */
+int sampler_behind(const struct sampler *s);
 
 /* Takes v[n], the model's answer at x[n] and sigmas[sampler_at(s)], and moves x.
  * x0[n] receives this evaluation's x0. True if that ends a step. */

@@ -98,6 +98,8 @@ static const struct setting settings[] = {
       "show the picture forming, one pixel for each latent pixel" },
     { "embedding_cache", SETTING_BOOL, SETTING_PROFILE, AT(embedding_cache), NULL, 0, 0, "on|off",
       "keep encoded prompts on disk, so that a known one loads no text encoder" },
+    { "history", SETTING_BOOL, SETTING_PROFILE, AT(history), NULL, 0, 0, "on|off",
+      "note the pictures in the history: sluice history" },
 
     { "device", SETTING_CHOICE, SETTING_RUN, AT(device),
       CHOICES({ "auto", DEVICE_AUTO }, { "cuda", DEVICE_CUDA }, { "gpu", DEVICE_CUDA }, { "cpu", DEVICE_CPU }), 0, 0, "NAME",

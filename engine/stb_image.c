@@ -1,4 +1,4 @@
-/* stb_image.c - the one place where stb_image is compiled. Its warnings are not
+/* stb_image.c - the one place where stb_image and stb_image_write are compiled. Their warnings are not
  * ours to fix. */
 #pragma GCC diagnostic ignored "-Wall"
 #pragma GCC diagnostic ignored "-Wextra"
@@ -17,3 +17,6 @@
 #define STBI_NO_HDR
 #define STBI_MAX_DIMENSIONS 16384
 #include <stb/stb_image.h>
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STBI_WRITE_NO_STDIO
+#include <stb/stb_image_write.h>

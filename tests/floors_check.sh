@@ -7,7 +7,7 @@
 #   a model sees device, model and weights, nothing else;
 #   values have no handles of the system in their headers;
 #   the pure files of the studio include no header that knows a terminal or the system;
-#   curses is term's alone, sixel graphics', oneDNN the cpu device's, nettle hash';
+#   curses is term's alone, sixel graphics', oneDNN the cpu device's, nettle hash', sqlite3 store's;
 #   no two files include each other, not even by way of others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -22,13 +22,13 @@ function floors()
     place(3, "kernels", "cpu cpu_* cuda cuda_* ref count")
     place(4, "engine", "file yaml shelf cache hash config safetensors weights tok_text tok_clip tok_t5 image stb_image")
     place(4, "engine", "rng memory nvml")
-    place(5, "engine", "model shapes sampler job setting sheet preset profile event")
-    place(6, "engine", "queue stages synth pager record embeddings rates devices")
+    place(5, "engine", "model shapes sampler job job_text contact wildcard setting sheet preset profile event")
+    place(6, "engine", "queue stages synth pager record embeddings rates devices store")
     place(7, "engine", "layer clip t5 flux vae")
     place(8, "engine", "plan pipeline")
     place(9, "engine", "engine doctor bench")
-    place(10, "tui", "key edit input scale draw layout view")
-    place(11, "tui", "graphics term studio cmd cmd_* main")
+    place(10, "tui", "key keys keys_table edit input scale draw theme layout wish screen view screen_*")
+    place(11, "tui", "graphics term worker config studio commands cmd cmd_* main")
 }
 
 function place(floor, folder, names,    n, i, name)
@@ -46,7 +46,8 @@ function floor(stem,    family)
     return family in floor_of ? floor_of[family] : 0
 }
 
-function stem_of(path) { sub(/\.[ch]u?h?$/, "", path); return path }
+# x_internal.h is a part of x.
+function stem_of(path) { sub(/(_internal)?\.[ch]u?h?$/, "", path); return path }
 
 function device(stem) { sub(/^kernels\//, "", stem); sub(/_.*/, "", stem); return stem }
 
@@ -91,6 +92,7 @@ FNR == 1 {
     if (name ~ /curses/ && me != "tui/term") wrong("only tui/term knows curses")
     if (name ~ /sixel/ && me != "tui/graphics") wrong("only tui/graphics knows sixel")
     if (name ~ /dnnl/ && device(me) != "cpu") wrong("only the cpu device knows oneDNN")
+    if (name ~ /sqlite/ && me != "engine/store") wrong("only engine/store knows sqlite3")
     if (name ~ /nettle/ && me != "engine/hash") wrong("only engine/hash knows nettle")
 }
 

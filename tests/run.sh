@@ -6,7 +6,7 @@ build=$1
 passed=0 failed=0 skipped=0
 export SLUICE_BUILD="$build" OMP_WAIT_POLICY=passive
 # Nothing of the user's is read or written; a test that is about the cache makes its own.
-export XDG_CACHE_HOME="$PWD/$build/test-cache" SLUICE_CACHE_BYTES=0
+export XDG_CACHE_HOME="$PWD/$build/test-cache" XDG_STATE_HOME="$PWD/$build/test-state" SLUICE_CACHE_BYTES=0
 # The processor computes, whatever this build and this machine have; a test that is about a card says so.
 export SLUICE_CUDA=
 for t in "$build"/tests/test_* tests/*_check.sh; do

@@ -166,6 +166,7 @@ static void child(const char *const *args, const struct manner *m, int out, int 
     setenv("LC_ALL", "C.UTF-8", 1);
     unsetenv("XDG_DATA_HOME");
     unsetenv("XDG_CONFIG_HOME");
+    unsetenv("XDG_STATE_HOME");
     if (chdir(work) == 0)
         execv(binary, (char *const *)(uintptr_t)argv);
     _exit(127);
@@ -844,6 +845,7 @@ static void test_help(void **state)
         { "doctor", "\n.SH SLUICE DOCTOR\n" },
         { "preset", "\n.SH SLUICE PRESET\n" },
         { "profile", "\n.SH SLUICE PROFILE\n" },
+        { "keys", "\n.SH SLUICE KEYS\n" },
         { "inspect", "\n.SH SLUICE INSPECT\n" },
         { "synth", "\n.SH SLUICE SYNTH\n" },
     };

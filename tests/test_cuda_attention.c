@@ -244,7 +244,7 @@ static void explain(const struct problem *p, char *text, size_t size)
 
 static void compare(const struct setting *s)
 {
-    static unsigned char scratch[64 * 1024];
+    static _Alignas(ARENA_ALIGN) unsigned char scratch[64 * 1024];
     struct tensor q = widened(s->t[Q]), k = widened(s->t[K]), v = widened(s->t[V]), want = widened(s->t[O]);
     double *limit = calloc((size_t)tensor_count(want), sizeof *limit);
     char text[160];

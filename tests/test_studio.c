@@ -75,7 +75,7 @@ static void new_emulator(struct pty *p, int cols, int rows)
     vterm_screen_reset(p->screen, 1);
 }
 
-/* argv[0] "fake": the studio with the fake engine, argv[1]: its graphics. */
+/* argv[0] "fake": the studio with the fake engine, argv[1]: its graphics; then perhaps "mouse". */
 static void start(struct pty *p, int cols, int rows, const char *da1, char **argv)
 {
     struct winsize size = { .ws_row = (unsigned short)rows, .ws_col = (unsigned short)cols };
@@ -100,7 +100,7 @@ static void start(struct pty *p, int cols, int rows, const char *da1, char **arg
         signal(SIGTSTP, SIG_DFL);
         for (int s = SIGSEGV; s; s = 0) signal(s, SIG_DFL);
         if (!strcmp(argv[0], "fake")) {
-            struct studio_options o = { .out_dir = out_dir };
+            struct studio_options o = { .out_dir = out_dir, .mouse = argv[2] && !strcmp(argv[2], "mouse") };
             graphics_from_name(&o.graphics, argv[1]);
             exit(studio_run(&o, fake_engine_start(), &fake_engine));
         }
@@ -645,6 +645,34 @@ static void test_plain_terminal(void **state)
     finish(&p);
 }
 
+static void test_mouse(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 10000);
+    assert_false(contains(&p, "\033[?100")); /* off, nothing is said of it */
+    keys(&p, "\033w");
+    wait_for(&p, "Mouse on", 10000);
+    assert_true(contains(&p, "\033[?1006h"));
+    keys(&p, "\033w");
+    wait_for(&p, "Mouse off", 10000);
+    assert_true(contains(&p, "\033[?1000l"));
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+    start(&p, 80, 24, NULL, (char *[]){ "fake", "blocks", "mouse", NULL });
+    wait_for(&p, "Describe", 10000);
+    assert_true(contains(&p, "\033[?1000h"));
+    keys(&p, "\033[<0;65;11M\033[<0;65;11m"); /* the button */
+    wait_for(&p, "Saved", 10000);
+    keys(&p, "crash\r");
+    expect_clean_end(&p, 10000);
+    assert_true(contains(&p, "\033[?1000l"));
+    finish(&p);
+}
+
 static void test_save_elsewhere(void **state)
 {
     (void)state;
@@ -806,6 +834,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_pictures_wait_for_the_terminal),
         cmocka_unit_test(test_without_colour),
         cmocka_unit_test(test_plain_terminal),
+        cmocka_unit_test(test_mouse),
         cmocka_unit_test(test_save_elsewhere),
         cmocka_unit_test(test_failure_of_the_engine_is_told),
         cmocka_unit_test(test_hostile_bytes),

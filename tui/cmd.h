@@ -15,6 +15,8 @@ int cmd_studio(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
+int cmd_queue(int argc, char **argv);
+int cmd_history(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
 int cmd_preset(int argc, char **argv);
 int cmd_profile(int argc, char **argv);
@@ -22,6 +24,8 @@ int cmd_decode(int argc, char **argv);
 int cmd_cache(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_keys(int argc, char **argv);
+int cmd_completion(int argc, char **argv);
 
 /* "sluice: text" on stderr. */
 void cmd_say(const char *text);

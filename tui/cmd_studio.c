@@ -1,22 +1,23 @@
 /* cmd_studio.c - `sluice` alone: the studio.
  *
  * One thread, one poll() on the terminal, the engine and the signals. The view
- * says what is wished for; here it is done. Saving a picture a second time
- * happens on a thread of its own, because a disk may be slow. */
+ * says what is wished for; here it is done. What may be slow (saving a picture a
+ * second time) is the worker thread's. */
 #include "engine/file.h"
 #include "engine/record.h"
 #include "tui/cmd.h"
 #include "tui/cmd_options.h"
+#include "tui/config.h"
 #include "tui/studio.h"
 #include "tui/term.h"
 #include "tui/view.h"
+#include "tui/worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <locale.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,18 +64,6 @@ static void release_signals(void)
 
 /* --- the state of the loop ----------------------------------------------------------- */
 
-struct saving {
-    pthread_t thread;
-    bool running;
-    int done_pipe[2]; /* the thread writes one byte when it is ready */
-    struct image *image;
-    char path[PATH_BYTES];
-    char from[PATH_BYTES]; /* the result's own file, to be copied as it is; "": none */
-    struct record record;  /* of the picture, should its file have gone; empty: its job is unknown */
-    bool ok;
-    struct err e;
-};
-
 struct studio {
     struct term *term;
     struct view *view;
@@ -83,7 +72,7 @@ struct studio {
     struct grid grid;
     char out_dir[PATH_BYTES], stamp[32];
     int stamp_used;   /* names given out with this stamp */
-    struct saving saving;
+    struct worker *worker;
     bool dirty, quit, gone;
     int signal; /* that ended the loop, or 0 */
     int64_t painted_ms;
@@ -150,72 +139,68 @@ static bool copy_file(const char *from, const char *to, struct err *e)
     return ok;
 }
 
-static void *save_thread(void *of)
-{
-    struct saving *s = of;
+struct saving {
+    struct worker_job job;
+    struct image *image;
+    char path[PATH_BYTES];
+    char from[PATH_BYTES]; /* the result's own file, to be copied as it is; "": none */
+    struct record record;  /* of the picture, should its file have gone; empty: its job is unknown */
+    bool ok;
+    struct err e;
+};
 
+static void save_run(struct worker_job *j)
+{
+    struct saving *s = (struct saving *)j;
+
+    if (access(s->path, F_OK) == 0) { /* image_write_png renames over what is there */
+        err_set(&s->e, ERR_IO, "%s is there already: choose another name", s->path);
+        return;
+    }
     /* The file carries every setting; if it has gone, the pixels are still here. */
     s->ok = (s->from[0] && copy_file(s->from, s->path, NULL)) ||
             (s->record.json ? record_write_png(&s->record, s->image, s->path, &s->e)
                             : image_write_png(s->image, s->path, NULL, 0, &s->e));
-    if (write(s->done_pipe[1], "", 1) < 0) {}
-    return NULL;
+}
+
+static void save_done(struct worker_job *j, void *owner)
+{
+    struct saving *s = (struct saving *)j;
+    struct studio *studio = owner;
+
+    if (j->ran) view_saved(studio->view, s->ok, s->ok ? s->path : s->e.text);
+    image_free(s->image);
+    record_free(&s->record);
+    free(s);
 }
 
 static void start_saving(struct studio *s, const char *path)
 {
-    struct saving *v = &s->saving;
     struct view_result r = view_result(s->view);
+    struct saving *v;
     struct err e = { 0 };
 
     if (!r.image) {
         view_saved(s->view, false, "there is no picture");
         return;
     }
-    if (v->running) {
-        view_saved(s->view, false, "the one before is still being written");
+    v = calloc(1, sizeof *v);
+    if (!v || !(v->image = image_copy(r.image, &e))) {
+        view_saved(s->view, false, v ? e.text : "no memory");
+        free(v);
         return;
     }
-    /* image_write_png renames over what is there. */
-    if (access(path, F_OK) == 0) {
-        char text[PATH_BYTES + 64];
-        snprintf(text, sizeof text, "%s is there already: choose another name", path);
-        view_saved(s->view, false, text);
-        return;
-    }
+    v->job = (struct worker_job){ .run = save_run, .done = save_done };
     snprintf(v->path, sizeof v->path, "%s", path);
     snprintf(v->from, sizeof v->from, "%s", r.path);
-    record_free(&v->record);
     if (r.job)
         record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps, NULL);
-    v->ok = false;
-    err_clear(&v->e);
-    v->image = image_copy(r.image, &e);
-    if (!v->image) {
-        view_saved(s->view, false, e.text);
-        return;
-    }
-    if (pthread_create(&v->thread, NULL, save_thread, v)) {
-        image_free(v->image);
-        v->image = NULL;
-        view_saved(s->view, false, "no thread could be started");
-        return;
-    }
-    v->running = true;
+    worker_submit(s->worker, &v->job);
 }
 
-static void end_saving(struct studio *s, bool tell)
+static void take_work(struct studio *s)
 {
-    struct saving *v = &s->saving;
-    char c;
-
-    if (!v->running) return;
-    pthread_join(v->thread, NULL);
-    if (read(v->done_pipe[0], &c, 1) < 0) {}
-    v->running = false;
-    image_free(v->image);
-    v->image = NULL;
-    if (tell) view_saved(s->view, v->ok, v->ok ? v->path : v->e.text);
+    for (struct worker_job *j; (j = worker_take(s->worker)); s->dirty = true) j->done(j, s);
 }
 
 /* --- what the view wishes ------------------------------------------------------------- */
@@ -265,6 +250,7 @@ static void grant(struct studio *s, struct wish w)
     case WISH_SAVE: start_saving(s, w.path); break;
     case WISH_SUSPEND: suspend(s); break;
     case WISH_REDRAW: term_redraw(s->term); break;
+    case WISH_MOUSE: term_mouse(s->term, w.on); break;
     case WISH_QUIT: s->quit = true; break;
     case WISH_NONE: break;
     }
@@ -363,17 +349,14 @@ static void loop(struct studio *s)
         p[0] = (struct pollfd){ .fd = term_fd(s->term), .events = term_poll_events(s->term) };
         p[1] = (struct pollfd){ .fd = s->calls->fd(s->engine), .events = POLLIN };
         p[2] = (struct pollfd){ .fd = signal_pipe[0], .events = POLLIN };
-        p[3] = (struct pollfd){ .fd = s->saving.done_pipe[0], .events = POLLIN };
+        p[3] = (struct pollfd){ .fd = worker_fd(s->worker), .events = POLLIN };
         wait = patience(s);
         if (s->dirty && p[0].events & POLLOUT && wait < FRAME_MS) wait = FRAME_MS;
         if (poll(p, 4, wait) == 0 && view_busy(s->view)) s->dirty = true;
         if (p[2].revents & POLLIN) take_signals(s);
         take_keys(s);
         if (p[1].revents & POLLIN) take_events(s);
-        if (p[3].revents & POLLIN) {
-            end_saving(s, true);
-            s->dirty = true;
-        }
+        take_work(s);
         if (term_gone(s->term)) s->quit = s->gone = true;
     }
 }
@@ -389,7 +372,7 @@ static void default_folder(char buf[PATH_BYTES])
 
 int studio_run(const struct studio_options *o, struct engine *g, const struct studio_engine *calls)
 {
-    struct studio s = { .engine = g, .calls = calls, .saving.done_pipe = { -1, -1 } };
+    struct studio s = { .engine = g, .calls = calls };
     struct err e = { 0 };
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct view_options vo = {
@@ -398,6 +381,11 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
         .start = o->start,
         .home = getenv("HOME"),
         .pictures = o->graphics != GRAPHICS_NONE,
+        .loaded = o->loaded,
+        .preset = o->preset,
+        .profile = o->profile,
+        .keys = o->keys,
+        .mouse = o->mouse,
         .out_dir = s.out_dir,
     };
     int status = 1;
@@ -405,11 +393,9 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     if (o->out_dir) snprintf(s.out_dir, sizeof s.out_dir, "%s", o->out_dir);
     else default_folder(s.out_dir);
     if (!view_new(&s.view, calls->model(g), &vo, &e)) goto done;
-    if (pipe2(s.saving.done_pipe, O_CLOEXEC)) {
-        err_errno(&e, errno, "cannot make a pipe");
-        goto done;
-    }
-    if (!term_open(&s.term, o->graphics, &e) || !catch_signals(&e)) goto done;
+    if (!worker_start(&s.worker, &e)) goto done;
+    if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
+    term_mouse(s.term, o->mouse);
     take_size(&s);
     loop(&s);
     status = 0;
@@ -418,10 +404,11 @@ done:
     term_close(s.term);
     release_signals();
     calls->stop(g);
-    end_saving(&s, false);
-    record_free(&s.saving.record);
-    for (int i = 0; i < 2; i++)
-        if (s.saving.done_pipe[i] >= 0) close(s.saving.done_pipe[i]);
+    if (s.worker) {
+        worker_stop(s.worker);
+        take_work(&s);
+        worker_free(s.worker);
+    }
     view_free(s.view);
     grid_free(&s.grid);
     if (e.kind) return cmd_fail(&e);
@@ -434,25 +421,40 @@ done:
 
 /* --- the command ------------------------------------------------------------------------- */
 
-enum { OPT_GRAPHICS = 512, OPT_OUT_DIR };
+enum { OPT_GRAPHICS = 512, OPT_OUT_DIR, OPT_THEME, OPT_MOUSE };
 
 static const struct cmd_option own[] = {
-    { "graphics", OPT_GRAPHICS, "KIND", "auto, sixel, kitty, blocks or none (default: auto)" },
-    { "out-dir", OPT_OUT_DIR, "DIR", "where pictures go (default: ~/Pictures/sluice)" },
+    { "graphics", OPT_GRAPHICS, "auto|sixel|kitty|blocks|none", "how pictures are drawn (default: auto)" },
+    { "out-dir", OPT_OUT_DIR, "FOLDER", "where pictures go (default: ~/Pictures/sluice)" },
+    { "theme", OPT_THEME, "auto|dark|light|mono|FILE", "colours (default: theme.yaml, else auto)" },
+    { "mouse", OPT_MOUSE, "on|off", "off: the terminal selects text as ever (default: on)" },
     { 0 },
+};
+
+struct studio_command {
+    struct studio_options o;
+    const char *theme;
 };
 
 static int take(void *to, int letter, const char *value)
 {
-    struct studio_options *o = to;
+    struct studio_command *c = to;
 
-    if (letter == OPT_OUT_DIR) o->out_dir = value;
-    else if (!graphics_from_name(&o->graphics, value))
-        return cmd_usage("studio", "--graphics \"%s\": use auto, sixel, kitty, blocks or none", value);
+    switch (letter) {
+    case OPT_OUT_DIR: c->o.out_dir = value; break;
+    case OPT_THEME: c->theme = value; break;
+    case OPT_MOUSE:
+        c->o.mouse = !strcmp(value, "on");
+        if (!c->o.mouse && strcmp(value, "off")) return cmd_usage("studio", "--mouse \"%s\": use on or off", value);
+        break;
+    default:
+        if (!graphics_from_name(&c->o.graphics, value))
+            return cmd_usage("studio", "--graphics \"%s\": use auto, sixel, kitty, blocks or none", value);
+    }
     return 0;
 }
 
-static const struct cmd_command command = {
+const struct cmd_command cmd_studio_command = {
     .name = "studio",
     .usage = "usage: sluice [options]\n"
              "\n"
@@ -463,32 +465,64 @@ static const struct cmd_command command = {
     .take = take,
 };
 
+/* The job as preset and profile alone have it: what is marked as edited differs from this. */
+static bool loaded_job(const struct cmd_options *o, const struct model *m, struct job *j, struct err *e)
+{
+    struct cmd_options files = *o;
+
+    memset(files.value, 0, sizeof files.value);
+    files.prompt = false;
+    files.preset.model[0] = 0; /* that it is another model's has been told already */
+    return cmd_options_job(&files, m, j, e);
+}
+
+/* A profile's name: its file's, without folder and ending. */
+static const char *profile_name(const struct profile *p, char buf[FILE_PATH_MAX])
+{
+    const char *slash = strrchr(p->path, '/');
+    char *dot;
+
+    snprintf(buf, FILE_PATH_MAX, "%s", slash ? slash + 1 : p->path);
+    if ((dot = strrchr(buf, '.'))) *dot = 0;
+    return buf;
+}
+
 int cmd_studio(int argc, char **argv)
 {
     static const struct studio_engine calls = { engine_stop, engine_model, engine_submit, engine_cancel, engine_poll,
                                                 engine_fd };
-    struct studio_options o = { 0 };
+    struct studio_command c = { .o.mouse = true };
     struct cmd_options options;
-    struct job start = { 0 };
-    char path[MODEL_PATH_MAX];
+    struct job start = { 0 }, loaded = { 0 };
+    struct keys keys;
+    struct theme theme;
+    char path[MODEL_PATH_MAX], name[FILE_PATH_MAX];
     struct engine *g = NULL;
     struct err e = { 0 };
-    int status = cmd_options_read(&options, &command, &o, argc, argv);
+    int status = cmd_options_read(&options, &cmd_studio_command, &c, argc, argv);
 
     if (status != CMD_GO) return status;
     if (optind < argc) {
         cmd_options_free(&options);
         return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
     }
-    if (cmd_options_model(&options, path, &e) && engine_start(&g, path, &e) &&
-        cmd_options_job(&options, engine_model(g), &start, &e)) {
-        o.start = &start;
-        status = studio_run(&o, g, &calls);
+    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) && cmd_options_model(&options, path, &e) &&
+        engine_start(&g, path, &e) && cmd_options_job(&options, engine_model(g), &start, &e) &&
+        loaded_job(&options, engine_model(g), &loaded, &e)) {
+        c.o.start = &start;
+        c.o.loaded = &loaded;
+        c.o.preset = options.preset_name ? options.preset.name : NULL;
+        if (options.profile_name) c.o.profile = profile_name(&options.profile, name);
+        else if (options.preset.has_profile) c.o.profile = profile_name(&options.preset.profile, name);
+        c.o.keys = &keys;
+        c.o.theme = &theme;
+        status = studio_run(&c.o, g, &calls);
     } else {
         engine_stop(g);
         status = cmd_fail(&e);
     }
     job_free(&start);
+    job_free(&loaded);
     cmd_options_free(&options);
     return status;
 }

@@ -30,6 +30,11 @@ enum { CELL_BOLD = 1, CELL_REVERSE = 2, CELL_UNDERLINE = 4, CELL_PICTURE = 8 };
 
 struct rect { int x, y, w, h; };
 
+static inline bool rect_has(struct rect r, int x, int y)
+{
+    return x >= r.x && x < r.x + r.w && y >= r.y && y < r.y + r.h;
+}
+
 struct cell {
     char text[18];         /* one base character and its combining marks; "" = blank */
     uint8_t width;         /* 1, 2, or 0: right half of the wide one before */

@@ -83,6 +83,19 @@ static enum input_got from_code_point(struct key *k, int ch, unsigned mods)
     return key_of(k, K_CHAR, (uint32_t)ch, mods & (K_CTRL | K_ALT));
 }
 
+/* SGR mouse reports: button and modifiers in bits, column and row from 1; 'M' pressed, 'm' released. */
+static enum input_got mouse(struct key *k, const int n[4], bool pressed)
+{
+    int b = n[0] & ~28;
+
+    if (!pressed || n[1] < 1 || n[2] < 1 || (b > 2 && b != 64 && b != 65)) return INPUT_NONE;
+    key_of(k, K_MOUSE, b == 64 ? MOUSE_UP : b == 65 ? MOUSE_DOWN : MOUSE_LEFT + (uint32_t)b,
+           (n[0] & 4 ? K_SHIFT : 0) | (n[0] & 8 ? K_ALT : 0) | (n[0] & 16 ? K_CTRL : 0));
+    k->x = n[1] - 1;
+    k->y = n[2] - 1;
+    return INPUT_KEY;
+}
+
 /* The whole sequence is in pending, without "ESC [", with the final byte. */
 static enum input_got csi_done(struct input *in, struct key *k)
 {
@@ -103,6 +116,7 @@ static enum input_got csi_done(struct input *in, struct key *k)
             while (i + 2 < in->pending_bytes && in->pending[i + 1] != ';') i++;
         }
     }
+    if (in->pending[0] == '<' && (final == 'M' || final == 'm')) return mouse(k, n, final == 'M');
     if (!private) {
         if (final == '~') {
             if (n[0] == 200) {

@@ -4,7 +4,7 @@
  * key reader is not used because a terminal's late answers (DA1 over a slow
  * SSH link) must never turn into typed letters, and because a paste must
  * arrive as one piece. Understands UTF-8, xterm/VT/rxvt/linux key sequences,
- * modifyOtherKeys and kitty's CSI u, bracketed paste, and sets every other
+ * modifyOtherKeys and kitty's CSI u, bracketed paste, SGR mouse reports, and sets every other
  * CSI, OSC, DCS and APC string aside as a reply.
  *
  * Limits: a reply is at most INPUT_REPLY_MAX bytes (the rest is dropped), a

@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-enum { SETTINGS_ROWS = 8 /* with border: five rows and the hint */, MEMORY_ROWS = 9 };
+/* With border. Settings: five rows of two, or nine of one with a hint and the button. */
+enum { PAIRS_ROWS = 7, SINGLES_ROWS = 13, MEMORY_ROWS = 8, RECENT_COLS_LEAST = 20, RECENT_COLS_MOST = 66 };
 
 static struct rect inner(struct rect r)
 {
@@ -14,13 +15,13 @@ static struct rect inner(struct rect r)
 static enum layout_shape shape_of(int cols, int rows)
 {
     if (cols < LAYOUT_MIN_COLS || rows < LAYOUT_MIN_ROWS) return LAYOUT_TOO_SMALL;
-    if (cols < LAYOUT_WIDE_COLS || rows < LAYOUT_WIDE_ROWS) return LAYOUT_COMPACT;
-    return LAYOUT_WIDE;
+    if (cols < LAYOUT_PANELS_COLS || rows < LAYOUT_PANELS_ROWS) return LAYOUT_COMPACT;
+    return LAYOUT_PANELS;
 }
 
 int layout_prompt_width(int cols, int rows)
 {
-    int w = shape_of(cols, rows) == LAYOUT_WIDE ? cols - 5 : cols - 3;
+    int w = shape_of(cols, rows) == LAYOUT_PANELS ? cols - 5 : cols - 3;
 
     return w > 1 ? w : 1;
 }
@@ -30,45 +31,73 @@ static int least(int a, int b)
     return a < b ? a : b;
 }
 
-static void wide(struct layout *l, int cols, int rows, int prompt_rows)
+/* The text inside a box has a blank column on either side. */
+static struct rect text_in(struct rect box)
 {
-    int side = cols >= 140 ? 44 : cols >= 100 ? 38 : 32;
-    int spare = rows - LAYOUT_WIDE_ROWS; /* rows beyond the least wide screen */
-    int p = least(prompt_rows < 1 ? 1 : prompt_rows, 1 + (spare + 1) / 3);
-    int y = 1, body;
+    struct rect r = inner(box);
+
+    r.x++;
+    r.w -= 2;
+    return r;
+}
+
+/* Beside a square picture of the body's height; cells are taken to be twice as tall as wide. */
+static int recent_cols(int cols, int body)
+{
+    int spare = cols - (2 * (body - 2) + 6);
+
+    return spare < RECENT_COLS_LEAST ? 0 : least(spare, RECENT_COLS_MOST);
+}
+
+static void panels(struct layout *l, int cols, int rows, const struct layout_want *want)
+{
+    int side = cols >= 160 ? 48 : cols >= 120 ? 44 : 42;
+    int spare = rows - LAYOUT_PANELS_ROWS; /* rows beyond the least */
+    int p = least(want->prompt_rows < 1 ? 1 : want->prompt_rows, 1 + (spare + 1) / 3), n = 0, y = 1, body, strip;
 
     if (spare >= 4 && p < 2) p = 2; /* room to see that it wraps */
-    p = least(p, 8);
+    p = least(p, rows >= 50 ? 12 : 8);
+    if (want->negative_rows) {
+        n = least(want->negative_rows, 1 + spare / 8);
+        p = p > 2 ? p - 1 : p;
+    }
     l->prompt_box = (struct rect){ 0, y, cols, p + 2 };
     l->prompt = (struct rect){ 2, y + 1, cols - 4, p };
     y += p + 2;
-    body = rows - y - 3;
-    l->picture_box = (struct rect){ 0, y, cols - side, body };
+    if (n) {
+        l->negative_box = (struct rect){ 0, y, cols, n + 1 };
+        l->negative = (struct rect){ 2, y, cols - 4, n };
+        y += n + 1;
+    }
+    body = rows - y - 4;
+    strip = want->recent ? recent_cols(cols - side, body) : 0;
+    l->picture_box = (struct rect){ 0, y, cols - side - strip, body };
     l->picture = inner(l->picture_box);
+    if (strip) {
+        l->recent_box = (struct rect){ cols - side - strip, y, strip, body };
+        l->recent = inner(l->recent_box);
+    }
     /* On a low screen the memory panel gives way first. */
-    l->settings_box = (struct rect){ cols - side, y, side, least(SETTINGS_ROWS, body) };
-    l->settings = inner(l->settings_box);
-    l->settings.x++;
-    l->settings.w -= 2;
+    l->settings_pairs = body < SINGLES_ROWS + MEMORY_ROWS;
+    l->settings_box = (struct rect){ cols - side, y, side, least(l->settings_pairs ? PAIRS_ROWS : SINGLES_ROWS, body) };
     y += l->settings_box.h;
     body -= l->settings_box.h;
     if (body >= 3) {
         l->memory_box = (struct rect){ cols - side, y, side, body };
-        l->memory = inner(l->memory_box);
-        l->memory.x++;
-        l->memory.w -= 2;
+        l->memory = text_in(l->memory_box);
     } else {
         l->settings_box.h += body;
-        l->settings.h += body;
     }
+    l->settings = text_in(l->settings_box);
+    l->queue = (struct rect){ 1, rows - 4, cols - 2, 1 };
     l->progress = (struct rect){ 1, rows - 3, cols - 2, 1 };
     l->message = (struct rect){ 1, rows - 2, cols - 2, 1 };
     l->hints = (struct rect){ 1, rows - 1, cols - 2, 1 };
 }
 
-static void compact(struct layout *l, int cols, int rows, int prompt_rows)
+static void compact(struct layout *l, int cols, int rows, const struct layout_want *want)
 {
-    int p = least(prompt_rows < 1 ? 1 : prompt_rows, rows >= 20 ? 4 : rows >= 14 ? 3 : 1);
+    int p = least(want->prompt_rows < 1 ? 1 : want->prompt_rows, rows >= 20 ? 4 : rows >= 14 ? 3 : 1);
     int memory = rows >= 14, y = 1;
 
     l->prompt_box = (struct rect){ 0, y, cols, p };
@@ -84,14 +113,14 @@ static void compact(struct layout *l, int cols, int rows, int prompt_rows)
     l->hints = (struct rect){ 0, rows - 1, cols, 1 };
 }
 
-void layout_make(struct layout *l, int cols, int rows, int prompt_rows)
+void layout_make(struct layout *l, int cols, int rows, const struct layout_want *want)
 {
     memset(l, 0, sizeof *l);
     l->shape = shape_of(cols, rows);
     if (l->shape == LAYOUT_TOO_SMALL) return;
     l->title = (struct rect){ 0, 0, cols, 1 };
-    if (l->shape == LAYOUT_WIDE) wide(l, cols, rows, prompt_rows);
-    else compact(l, cols, rows, prompt_rows);
+    if (l->shape == LAYOUT_PANELS) panels(l, cols, rows, want);
+    else compact(l, cols, rows, want);
 }
 
 struct rect layout_picture(struct rect room, int width, int height, int cell_w, int cell_h)

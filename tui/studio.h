@@ -7,6 +7,8 @@
 
 #include "engine/engine.h"
 #include "tui/graphics.h"
+#include "tui/keys.h"
+#include "tui/theme.h"
 
 /* As engine/engine.h has them. */
 struct studio_engine {
@@ -21,7 +23,12 @@ struct studio_engine {
 struct studio_options {
     enum graphics graphics;
     const struct job *start; /* what the form begins with; NULL: the model's defaults */
+    const struct job *loaded; /* what preset and profile alone say; NULL: as start */
+    const char *preset, *profile; /* their names; NULL: none */
     const char *out_dir;  /* NULL: the pictures folder of the user, /sluice in it */
+    const struct keys *keys;   /* NULL: the emacs-like set */
+    const struct theme *theme; /* NULL: auto */
+    bool mouse;
 };
 
 /* Runs until the user leaves, then stops g (which it owns from the start, also

@@ -23,15 +23,15 @@
 #include <utf8proc.h>
 #include <wchar.h>
 
-enum depth { DEPTH_MONO, DEPTH_8, DEPTH_256 };
 enum { ANSWER_LATE_MS = 2000, SIXEL_MAX_PX = 1000, TMUX_SIXEL_BYTES = 1000 * 1000 };
 
 struct term {
     SCREEN *screen;
     int fd;
     struct termios saved;
-    bool open, gone, utf8, in_tmux, strings_safe;
-    enum depth depth;
+    bool open, gone, utf8, in_tmux, strings_safe, mouse;
+    enum theme_depth depth;
+    struct theme theme;
     bool truecolour, light;
 
     enum graphics wanted;
@@ -121,18 +121,27 @@ static const char *capability(const char *name, const char *otherwise, char buf[
     return buf;
 }
 
+/* Buttons and the wheel, in the one form whose columns have no end (SGR). */
+static const char mouse_on[] = "\033[?1000h\033[?1006h", mouse_off[] = "\033[?1006l\033[?1000l";
+
+static void write_crash_text(const struct term *t)
+{
+    char leave[64], normal[64], cursor[64];
+    int n;
+
+    /* ST first: the crash may have come in the middle of a picture. */
+    n = snprintf(crash_text, sizeof crash_text, "%s\033[?2026l\033[?2004l%s%s%s%s", t->strings_safe ? "\033\\" : "",
+                 t->mouse ? mouse_off : "", capability("sgr0", "", normal), capability("cnorm", "", cursor), capability("rmcup", "\r\n", leave));
+    crash_bytes = n > 0 && (size_t)n < sizeof crash_text ? (size_t)n : 0;
+}
+
 static void arm_crash(struct term *t)
 {
     static bool at_exit;
     static char stack[64 * 1024];
-    char leave[64], normal[64], cursor[64];
     struct sigaction sa = { .sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_RESETHAND };
-    int n;
 
-    /* ST first: the crash may have come in the middle of a picture. */
-    n = snprintf(crash_text, sizeof crash_text, "%s\033[?2026l\033[?2004l%s%s%s", t->strings_safe ? "\033\\" : "",
-                 capability("sgr0", "", normal), capability("cnorm", "", cursor), capability("rmcup", "\r\n", leave));
-    crash_bytes = n > 0 && (size_t)n < sizeof crash_text ? (size_t)n : 0;
+    write_crash_text(t);
     crash_fd = STDOUT_FILENO;
     crash_termios = t->saved;
     crash_armed = 1;
@@ -148,45 +157,7 @@ static void disarm_crash(void)
     for (size_t i = 0; i < sizeof crash_signals / sizeof *crash_signals; i++) signal(crash_signals[i], SIG_DFL);
 }
 
-/* --- colours --------------------------------------------------------------------- */
-
-struct look { short colour; attr_t attr; };
-
-/* Roles in 256 colours on a dark and a light ground, and in the user's own 8.
- * Text is always the terminal's own colour. */
-static const short dark_256[COLOUR_COUNT] = { -1, 246, 240, 110, 114, 179, 203, 110, 60, 238 };
-static const short light_256[COLOUR_COUNT] = { -1, 242, 249, 25, 28, 130, 160, 67, 146, 252 };
-static const struct look look_8[COLOUR_COUNT] = {
-    { -1, 0 }, { -1, A_DIM }, { -1, A_DIM }, { COLOR_CYAN, 0 }, { COLOR_GREEN, 0 }, { COLOR_YELLOW, 0 },
-    { COLOR_RED, A_BOLD }, { COLOR_CYAN, 0 }, { COLOR_BLUE, 0 }, { -1, A_DIM },
-};
-static const attr_t look_mono[COLOUR_COUNT] = { 0, A_DIM, 0, A_BOLD, A_BOLD, A_BOLD, A_BOLD, 0, 0, A_DIM };
-
-static struct look look_of(const struct term *t, enum colour c)
-{
-    if (t->depth == DEPTH_MONO) return (struct look){ -1, look_mono[c] };
-    if (t->depth == DEPTH_8) return look_8[c];
-    return (struct look){ (t->light ? light_256 : dark_256)[c], 0 };
-}
-
-static int nearest_256(uint32_t rgb)
-{
-    static const int level[6] = { 0, 95, 135, 175, 215, 255 };
-    int v[3] = { (int)(rgb >> 16), (int)(rgb >> 8 & 255), (int)(rgb & 255) }, i[3], cube = 0, grey_off = 0;
-    int mean = (v[0] + v[1] + v[2]) / 3, g = mean < 4 ? 0 : mean > 242 ? 23 : (mean - 3) / 10;
-
-    for (int k = 0; k < 3; k++) {
-        i[k] = v[k] < 48 ? 0 : v[k] < 115 ? 1 : (v[k] - 35) / 40;
-        cube += (v[k] - level[i[k]]) * (v[k] - level[i[k]]);
-        grey_off += (v[k] - (8 + 10 * g)) * (v[k] - (8 + 10 * g));
-    }
-    return grey_off < cube ? 232 + g : 16 + 36 * i[0] + 6 * i[1] + i[2];
-}
-
-static int nearest_8(uint32_t rgb)
-{
-    return (rgb >> 23 & 1) | (rgb >> 15 & 1) << 1 | (rgb >> 7 & 1) << 2;
-}
+/* --- cells ------------------------------------------------------------------------ */
 
 /* Without colour a picture is shades. Never a plain blank: curses would clear
  * it together with the pixels above. */
@@ -205,14 +176,12 @@ static const wchar_t *shade(const struct term *t, const struct cell *c)
     return (t->utf8 ? blocks : ascii)[i > 4 ? 4 : i];
 }
 
-/* --- cells ------------------------------------------------------------------------ */
-
 /* What box and block characters become where UTF-8 is not spoken. */
 static wchar_t plain(wchar_t c)
 {
     static const struct { wchar_t from, to; } map[] = {
         { L'─', '-' }, { L'│', '|' }, { L'┌', '+' }, { L'┐', '+' }, { L'└', '+' }, { L'┘', '+' },
-        { L'█', '#' }, { L'▒', '=' }, { L'»', '>' }, { L'◆', '*' }, { L'·', ' ' }, { L'…', '~' },
+        { L'├', '+' }, { L'┤', '+' }, { L'█', '#' }, { L'▒', '=' }, { L'»', '>' }, { L'◆', '*' }, { L'·', ' ' }, { L'…', '~' },
     };
 
     if (c < 128) return c;
@@ -242,17 +211,17 @@ static void from_utf8(wchar_t out[CCHARW_MAX + 1], const char *s)
 static void put_cell(const struct term *t, int y, int x, const struct cell *c)
 {
     wchar_t text[CCHARW_MAX + 1] = L" ";
-    struct look look = look_of(t, (enum colour)c->colour);
-    attr_t attr = look.attr;
+    struct theme_look look = theme_look(&t->theme, t->depth, t->light, (enum colour)c->colour);
+    attr_t attr = (look.bold ? A_BOLD : 0) | (look.dim ? A_DIM : 0);
     int pair = 0;
     cchar_t cc;
 
     if (c->attr & CELL_PICTURE) {
-        if (t->depth == DEPTH_MONO || !t->utf8) {
+        if (t->depth == THEME_NO_COLOURS || !t->utf8) {
             wcscpy(text, shade(t, c));
             attr = 0;
         } else {
-            int (*nearest)(uint32_t) = t->depth == DEPTH_256 ? nearest_256 : nearest_8;
+            short (*nearest)(uint32_t) = t->depth == THEME_256_COLOURS ? theme_nearest_256 : theme_nearest_8;
             wcscpy(text, L"▀");
             pair = alloc_pair(nearest(c->top), nearest(c->bottom));
         }
@@ -401,7 +370,7 @@ static bool add_picture(struct term *t, const struct grid *g)
     bool fine = g->picture_fine || (r.w * cell_w * r.h * cell_h <= 400 * 400 && t->round_trip_ms < 60);
     bool ok = true;
 
-    if (kind == GRAPHICS_NONE || (kind == GRAPHICS_BLOCKS && !(t->truecolour && t->depth != DEPTH_MONO && t->utf8)))
+    if (kind == GRAPHICS_NONE || (kind == GRAPHICS_BLOCKS && !(t->truecolour && t->depth != THEME_NO_COLOURS && t->utf8)))
         return false;
     /* Without synchronized updates the cursor would be seen jumping about. Hidden
      * after DECSC, not before: some terminals save and restore that, too. */
@@ -695,6 +664,7 @@ static void ask_all(struct term *t)
     if (t->strings_safe) send_now(t, "\033]11;?\033\\");
     if (t->strings_safe && !t->in_tmux && (t->wanted == GRAPHICS_AUTO || t->wanted == GRAPHICS_KITTY))
         send_now(t, "\033_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\033\\");
+    if (t->mouse) send_now(t, mouse_on);
     send_now(t, "\033[?2004h\033[16t\033[14t\033[c");
 }
 
@@ -712,15 +682,15 @@ static bool choose_locale(void)
     return setlocale(LC_CTYPE, "C.UTF-8") && (!said || !*said || strcasestr(said, "utf-8") || strcasestr(said, "utf8"));
 }
 
-static enum depth choose_depth(void)
+static enum theme_depth choose_depth(void)
 {
     const char *no = getenv("NO_COLOR");
 
-    if ((no && *no) || !has_colors() || COLORS < 8) return DEPTH_MONO;
-    return COLORS >= 256 && COLOR_PAIRS > 256 ? DEPTH_256 : DEPTH_8;
+    if ((no && *no) || !has_colors() || COLORS < 8) return THEME_NO_COLOURS;
+    return COLORS >= 256 && COLOR_PAIRS > 256 ? THEME_256_COLOURS : THEME_8_COLOURS;
 }
 
-bool term_open(struct term **out, enum graphics wanted, struct err *e)
+bool term_open(struct term **out, enum graphics wanted, const struct theme *theme, struct err *e)
 {
     const char *name = getenv("TERM"), *colour = getenv("COLORTERM"), *delay = getenv("ESCDELAY"), *tmux = getenv("TMUX");
     struct term *t = calloc(1, sizeof *t);
@@ -749,6 +719,7 @@ bool term_open(struct term **out, enum graphics wanted, struct err *e)
     }
     t->utf8 = choose_locale();
     t->wanted = wanted;
+    if (theme) t->theme = *theme;
     t->in_tmux = tmux && *tmux;
     /* Old hardware-like consoles print what they do not understand. */
     t->strings_safe = strncmp(name, "linux", 5) && strncmp(name, "vt", 2) && strncmp(name, "cons25", 6);
@@ -792,6 +763,7 @@ static void put_back(struct term *t)
 
     if (t->kitty_up) graphics_kitty_clear(&text);
     if (t->sixel_restore) bytes_format(&text, "\033[?1;3;%dS", t->sixel_restore);
+    if (t->mouse) bytes_text(&text, mouse_off);
     bytes_text(&text, "\033[?2004l");
     bytes_add(&text, "", 1);
     if (!t->gone && !text.lost) send_now(t, text.data);
@@ -833,6 +805,16 @@ void term_close(struct term *t)
     bytes_free(&t->out);
     free(t->held);
     free(t);
+}
+
+void term_mouse(struct term *t, bool on)
+{
+    if (on == t->mouse) return;
+    t->mouse = on;
+    crash_armed = 0;
+    write_crash_text(t);
+    crash_armed = 1;
+    send_now(t, on ? mouse_on : mouse_off);
 }
 
 void term_resized(struct term *t)

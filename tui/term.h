@@ -17,12 +17,14 @@
 #include "tui/draw.h"
 #include "tui/graphics.h"
 #include "tui/key.h"
+#include "tui/theme.h"
 
 #include <poll.h>
 
 struct term;
 
-bool term_open(struct term **out, enum graphics wanted, struct err *e);
+/* theme NULL: auto. */
+bool term_open(struct term **out, enum graphics wanted, const struct theme *theme, struct err *e);
 void term_close(struct term *t); /* NULL is fine */
 
 struct term_size { int cols, rows, cell_w, cell_h, picture_w, picture_h; };
@@ -49,6 +51,8 @@ bool term_gone(const struct term *t); /* hung up: leave quietly */
 bool term_flush(struct term *t);
 void term_paint(struct term *t, const struct grid *g);
 
+/* Reports of clicks and the wheel; off at first. Off, no mouse sequence is sent. */
+void term_mouse(struct term *t, bool on);
 void term_resized(struct term *t); /* after SIGWINCH */
 void term_redraw(struct term *t);  /* the next paint assumes nothing about the screen */
 void term_suspend(struct term *t); /* hands the terminal back, e.g. before stopping */

@@ -2,8 +2,9 @@
  *
  * No I/O, no clock, no curses, no engine: every screen can be tested as text.
  * What the user wants done comes back as a `struct wish`; who owns the engine
- * and the disk does it and tells the view how it went. One table of actions in
- * view.c makes the key dispatch, the hint bar and the help screen.
+ * and the disk does it and tells the view how it went. view.c keeps what all
+ * screens share (jobs, picture, message, the stack of screens); each screen is a
+ * file of its own (screen.h); keys are rows of one table (keys.h).
  *
  * All functions are for one thread, and none blocks. A refusal of memory while
  * drawing or typing costs what was being drawn or typed, never the program. */
@@ -14,24 +15,10 @@
 #include "engine/job.h"
 #include "engine/model.h"
 #include "tui/draw.h"
-#include "tui/key.h"
+#include "tui/keys.h"
+#include "tui/wish.h"
 
-enum { VIEW_PROMPT_MAX = 256 * 1024 };
-
-enum wish_kind {
-    WISH_NONE,
-    WISH_GENERATE, /* take it by view_request, then view_submitted or view_refused */
-    WISH_CANCEL,   /* job (0: all) */
-    WISH_SAVE,     /* the picture shown, to `path`; then view_saved */
-    WISH_SUSPEND,  /* ^Z */
-    WISH_REDRAW,   /* ^L: the terminal may show anything */
-    WISH_QUIT,
-};
-struct wish {
-    enum wish_kind kind;
-    uint64_t job;
-    const char *path; /* borrowed until the next call */
-};
+enum { VIEW_PROMPT_MAX = 256 * 1024, VIEW_PATH_BYTES = 4096 };
 
 struct view_options {
     const char *device;   /* "cpu" */
@@ -41,6 +28,10 @@ struct view_options {
     const char *out_dir;  /* where results go, shown and offered for saving */
     const char *home;     /* shown as ~; NULL: none */
     bool pictures;        /* false: --graphics=none */
+    const struct keys *keys; /* NULL: the emacs-like set */
+    const char *preset, *profile; /* names of what `start` came from, for the title; NULL: none */
+    const struct job *loaded; /* what they alone say, to tell what was edited; NULL: as start */
+    bool mouse;           /* it is on */
 };
 
 struct view;
@@ -66,8 +57,22 @@ void view_event(struct view *v, struct event *ev);
  * frees) but for `out` and, when *random_seed, `seed`, which are the caller's to
  * choose. */
 bool view_request(struct view *v, struct job *out, bool *random_seed, struct err *e);
+/* The same while it is being typed, for a plan: nothing is checked or said. False:
+ * a field cannot be read (or no memory). */
+bool view_job(const struct view *v, struct job *out, struct err *e);
+/* Counts up whenever that job may have changed. */
+uint64_t view_changes(const struct view *v);
 void view_submitted(struct view *v, uint64_t id, const struct job *j);
 void view_refused(struct view *v, const char *text);
+
+/* A preset, a profile or a picture's settings into the form. Everything is as loaded
+ * then: nothing is edited. NULL names: none. False: no memory, and nothing has changed. */
+bool view_load(struct view *v, const struct job *j, const char *preset, const char *profile, struct err *e);
+/* One setting, wherever it is shown. False: the text is no value of it. */
+struct setting;
+bool view_set(struct view *v, const struct setting *s, const char *text, struct err *e);
+/* Does what Enter would start differ from the preset, the profile, as loaded? */
+void view_edited(const struct view *v, bool *preset, bool *profile);
 
 /* The picture on screen if it is a result (not a preview); all borrowed until
  * the next event. */
