@@ -4,6 +4,7 @@
 #   make check   install what is missing, build, run every test
 #   make         build only          make bench   measure       make install PREFIX=
 #   make asan | tsan                 the tests under a sanitizer
+#   make gpu-check [OUT=DIR]         with a card: checks, times, a report (needs nvcc, cuBLAS, cuDNN)
 #   make clean
 #
 # Everything built goes to build/ (build-asan/, build-tsan/). No network is used
@@ -106,7 +107,7 @@ $(B)/cuda/%.cu.o: %.cu Makefile
 
 $(B)/libsluice-cuda.so: $(CUDA_OBJ)
 	$(call say,LD,$@)
-	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBS) -lcublasLt \
+	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBS) -lcublasLt -lm -ldl -Xlinker -z,defs \
 	    -Xlinker -rpath,$(CUDA_LIBS):$(CUDNN_HOME)/lib:$(CUDNN_HOME)/lib64 -Xlinker --exclude-libs,ALL
 
 # The same module for the processor: a runtime that only pretends to be one, for tests.
@@ -132,7 +133,31 @@ $(B)/fake/%.o: %.cpp Makefile
 
 $(B)/fake/libsluice-cuda.so: $(FAKE_OBJ)
 	$(call say,LD,$@)
-	$(Q)$(CXX) $(SLUICE_LDFLAGS) -shared -o $@ $^
+	$(Q)$(CXX) $(SLUICE_LDFLAGS) -shared $(if $(findstring sanitize,$(LDFLAGS)),,-Wl,-z,defs) -o $@ $^
+
+# --- on a card: everything that only a card shows (tests/gpu) ----------------------------------
+# A program that needs no library but the module's: what reads JSON is built against a small
+# stand-in of jansson, here too, so that it is tested.
+OUT ?= $(B)/gpu-report
+GPU_SRC := $(wildcard tests/gpu/*.c) tests/gpu/jansson/jansson.c \
+           $(patsubst %,tests/%.c,check_ops check_cuda golden_files) \
+           $(patsubst %,kernels/%.c,act err tensor arena device count ref cuda) \
+           $(patsubst %,engine/%.c,clip config event file flux job layer model pager plan rng safetensors sampler shapes \
+             synth t5 vae weights)
+GPU_OBJ := $(patsubst %.c,$(B)/gpu/%.o,$(wildcard $(GPU_SRC)))
+
+$(B)/gpu/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$< (gpu-check))
+	$(Q)$(CC) -Itests/gpu/jansson $(SLUICE_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/gpu-check: $(GPU_OBJ)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ -ldl -lm
+
+gpu-check: $(B)/gpu-check $(CUDA_MODULE) cuda-note
+	COMPUTE_SANITIZER='$(firstword $(wildcard $(CUDA_HOME)/bin/compute-sanitizer $(CUDA_HOME)/compute-sanitizer/compute-sanitizer))' \
+	    $(B)/gpu-check --out '$(OUT)'
 
 # A libnvidia-ml.so.1 that says what tests tell it to, and one of an older driver.
 $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so: tests/nvml/fake_nvml.c tests/nvml/fake_nvml.h Makefile
@@ -153,7 +178,8 @@ run: setup-build
 check: setup-check
 	@$(MAKE) --no-print-directory check-built
 
-check-built: all $(TESTS) $(B)/fake/libsluice-cuda.so
+check-built: all $(TESTS) $(B)/fake/libsluice-cuda.so $(B)/gpu-check
+	$(if $(CUDA_LACKS),,@sh tests/registers.sh $(B) >$(B)/registers.txt || { cat $(B)/registers.txt; exit 1; })
 	@sh tests/run.sh $(B)
 
 setup-build:
@@ -198,8 +224,8 @@ install: all
 clean:
 	rm -rf build build-*
 
-.PHONY: all run check check-built setup-build setup-check bench asan tsan tsan-built install clean cuda-note
+.PHONY: all run check check-built gpu-check setup-build setup-check bench asan tsan tsan-built install clean cuda-note
 .SECONDARY:
 
 -include $(LIB_OBJ:.o=.d) $(TUI_OBJ:.o=.d) $(HELP_OBJ:.o=.d) $(TESTS:=.d) $(BENCH_SRC:%.c=$(B)/%.d) \
-         $(CUDA_OBJ:.o=.d) $(FAKE_OBJ:.o=.d)
+         $(CUDA_OBJ:.o=.d) $(FAKE_OBJ:.o=.d) $(GPU_OBJ:.o=.d)
