@@ -45,3 +45,6 @@ ACTION(INTERRUPT, "interrupt", KEYS_SCREENS | KEYS_HELP, "ctrl-c", NULL, NULL, "
 ACTION(REDRAW, "redraw", KEYS_ANYWHERE, "ctrl-l", NULL, NULL, "draw the screen again")
 ACTION(MOUSE, "mouse", KEYS_SCREENS, "f9 alt-w", NULL, NULL, "mouse off and on (off: the terminal selects text)")
 ACTION(SUSPEND, "suspend", KEYS_ANYWHERE, "ctrl-z", NULL, NULL, "back to the shell until fg")
+
+/* the picture */
+ACTION(PICTURE, "picture", KEYS_MAIN | KEYS_PICTURE, "f8 alt-v", NULL, "Picture", "the picture on the whole screen, and back")

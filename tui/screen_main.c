@@ -505,6 +505,7 @@ static const char *main_hint(const struct view *v, enum action a)
     case ACTION_NEXT: return unsaved ? NULL : label; /* leaves its room to what is urgent */
     case ACTION_SEED: return unsaved || view_busy(v) ? NULL : label;
     case ACTION_SAVE: return unsaved ? "Save elsewhere" : v->shown >= SHOWN_PARTIAL ? label : NULL;
+    case ACTION_PICTURE: return v->image && !unsaved && !view_busy(v) ? label : NULL;
     case ACTION_RESET: return field >= 0 && field_edited(v, field) ? label : NULL;
     default: return label;
     }

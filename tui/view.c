@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* Every screen there is. */
-static const struct screen *const screens[] = { &screen_main, &screen_help, &screen_save };
+static const struct screen *const screens[] = { &screen_main, &screen_help, &screen_save, &screen_picture };
 enum { SCREENS = sizeof screens / sizeof *screens };
 
 /* --- state ---------------------------------------------------------------- */
@@ -386,7 +386,7 @@ static void show(struct view *v, struct event *ev, enum shown what)
     v->image = ev->image;
     ev->image = NULL;
     v->shown = what;
-    v->serial++;
+    v->serial = ++v->serials;
     v->image_step = ev->step;
     v->image_steps = ev->steps ? ev->steps : v->steps;
     v->image_seconds = ev->seconds;

@@ -83,6 +83,10 @@ struct view_result {
     const char *path;          /* of its file; "" if it could not be saved */
 };
 struct view_result view_result(const struct view *v);
+/* A picture from elsewhere (the gallery, a file) on the picture screen, which it opens.
+ * Takes im over. title: its prompt, a line about it; path: of its file, "" if it has
+ * none. Both are copied, and may be hostile. */
+void view_show_image(struct view *v, struct image *im, const char *title, const char *path);
 void view_saved(struct view *v, bool ok, const char *path_or_reason);
 
 enum view_mood { VIEW_INFO, VIEW_GOOD, VIEW_WARN, VIEW_BAD };

@@ -43,6 +43,7 @@ struct view {
     struct main_state *main;
     struct help_state *help;
     struct save_state *save;
+    struct picture_state *picture;
 
     struct request *requests; /* oldest first */
     bool running, cancelling;
@@ -57,6 +58,7 @@ struct view {
 
     struct image *image; /* what is shown, owned */
     enum shown shown;
+    uint64_t serials;    /* given out: a number for each picture that is drawn */
     uint64_t serial, image_seed, last_seed;
     bool last_seed_known, image_job_known;
     struct job image_job;
