@@ -827,7 +827,7 @@ static bool draw_recent(const struct view *v, struct grid *g, const struct layou
 
 static bool draw_picture_panel(const struct view *v, struct grid *g, const struct layout *l, struct err *e)
 {
-    struct rect r, room;
+    struct rect r;
     char note[96];
 
     picture_note(v, note);
@@ -836,16 +836,7 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
         draw_invitation(v, g, l->picture);
         return true;
     }
-    room = l->picture;
-    if (v->picture_w && room.w > v->picture_w / v->cell_w) {
-        room.w = v->picture_w / v->cell_w;
-        room.x += (l->picture.w - room.w) / 2;
-    }
-    if (v->picture_h && room.h > v->picture_h / v->cell_h) {
-        room.h = v->picture_h / v->cell_h;
-        room.y += (l->picture.h - room.h) / 2;
-    }
-    r = layout_picture(room, v->image->width, v->image->height, v->cell_w, v->cell_h);
+    r = layout_picture(view_picture_room(v, l->picture), v->image->width, v->image->height, v->cell_w, v->cell_h);
     if (r.w < 1 || r.h < 1) return true;
     if (!draw_picture(g, r, v->image, e)) return false;
     g->picture = v->image;
