@@ -143,7 +143,7 @@ static void string_end(struct pty *p)
 {
     p->string[p->string_bytes < sizeof p->string ? p->string_bytes : sizeof p->string - 1] = 0;
     if (p->kind == 'P') p->sixels++;
-    else if (strstr(p->string, "a=T")) p->kitties++;
+    else if (strstr(p->string, "a=p")) p->kitties++;
     p->in_string = 0;
 }
 
