@@ -297,15 +297,15 @@ bool graphics_sixel(struct pieces *out, const struct image *im, const struct gra
     for (;; level++) {
         pieces_clear(out);
         if (!sixel_at_level(out, im, width, height, level, &h, e)) break;
-        if (!how->max_bytes || out->b.count <= how->max_bytes) {
-            /* The next may be better by one if there is room for it. */
-            if (how->level && !how->fine) *how->level = level && out->b.count * 5 < how->max_bytes * 2 ? level - 1 : level;
-            return true;
-        }
-        if (level + 1 == GRAPHICS_LEVELS) {
-            err_set(e, ERR_INPUT, "a picture of %dx%d needs more than %zu bytes of sixel", width, height, how->max_bytes);
+        if (level + 1 < GRAPHICS_LEVELS && how->max_bytes && out->b.count > how->max_bytes) continue;
+        if (how->limit_bytes && out->b.count > how->limit_bytes) {
+            if (level + 1 < GRAPHICS_LEVELS) continue;
+            err_set(e, ERR_INPUT, "a picture of %dx%d needs more than %zu bytes of sixel", width, height, how->limit_bytes);
             break;
         }
+        /* The next may be better by one if there is room for it. */
+        if (how->level && !how->fine) *how->level = level && out->b.count * 5 < how->max_bytes * 2 ? level - 1 : level;
+        return true;
     }
     pieces_clear(out);
     return false;

@@ -28,7 +28,7 @@ enum { ANSWER_LATE_MS = 2000, SIXEL_MAX_PX = 1000, TMUX_SIXEL_BYTES = 1000 * 100
 /* What a picture may take of the way to the terminal: a preview; a finished one; a piece of either.
  * A finished one that takes longer than DRAFT_MS is first sent as a preview would be, and its
  * own pieces wait while somebody types. */
-enum { PREVIEW_MS = 150, FINE_MS = 6000, PIECE_MS = 8, DRAFT_MS = 400, TYPING_MS = 1000, PIECE_BYTES_LEAST = 512 };
+enum { PREVIEW_MS = 150, FINE_MS = 6000, PIECE_MS = 6, DRAFT_MS = 400, TYPING_MS = 1000, PIECE_BYTES_LEAST = 384 };
 enum { CELL_BARE = 128 }; /* in cell.attr: a picture's cell that shows nothing */
 enum { KITTY_ID = 7341 }; /* and the next: a picture and the one that takes its place */
 
@@ -541,8 +541,12 @@ static bool make_pieces(struct term *t, const struct grid *g, bool fine)
     switch (kind) {
     case GRAPHICS_SIXEL:
         if (t->in_tmux) { /* it drops large ones, and one of which a row, however lightly touched, is written to */
-            if (!how.max_bytes || how.max_bytes > TMUX_SIXEL_BYTES) how.max_bytes = TMUX_SIXEL_BYTES;
+            how.limit_bytes = TMUX_SIXEL_BYTES;
             if (how.at.h * how.cell_h >= 6) how.height = how.at.h * how.cell_h / 6 * 6;
+        }
+        if (how.strips && !fine && how.piece_bytes) { /* it cannot be cut any finer */
+            size_t most = GRAPHICS_STRIPS * pace_bytes(&t->pace, PACE_QUEUE_MS);
+            if (how.max_bytes > most) how.max_bytes = most;
         }
         ok = graphics_sixel(&t->show, g->picture, &how, NULL);
         break;
