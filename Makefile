@@ -172,10 +172,11 @@ tsan:
 	$(MAKE) B=build-tsan OPT='-O1 -g -fsanitize=thread' LDFLAGS='-fsanitize=thread' tsan-built
 
 # libgomp is not instrumented: one compute thread, and only what the project's own threads share.
-tsan-built: all $(B)/tests/test_engine $(B)/tests/test_plan $(B)/tests/test_jobs
+tsan-built: all $(B)/tests/test_engine $(B)/tests/test_plan $(B)/tests/test_jobs $(B)/tests/test_checkpoint
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_engine
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_plan
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_jobs
+	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_checkpoint
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
