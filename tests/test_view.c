@@ -262,6 +262,21 @@ static void test_wide_and_hostile_text(void **state)
     view_free(v);
 }
 
+/* Names come from files of strangers: nothing in them reaches the terminal that is no plain character. */
+static void test_hostile_names(void **state)
+{
+    (void)state;
+    struct view *v = make_view("a\033]0;x\007\xe2\x80\xae" "b\xe2\x80\x8b" "c\xe2\x81\xa6", "p\tq\xc2\x9b" "2J\xef\xbb\xbf");
+    struct grid g = { 0 };
+
+    has(v, "│ a?]0;x?\xef\xbf\xbd" "b\xef\xbf\xbd" "c\xef\xbf\xbd │ p?q?2J\xef\xbf\xbd ");
+    assert_true(view_draw(v, &g, NULL));
+    for (int i = 0; i < g.cols * g.rows; i++)
+        for (const char *c = g.cells[i].text; *c; c++) assert_true((unsigned char)*c >= ' ' && *c != 0x7f);
+    grid_free(&g);
+    view_free(v);
+}
+
 static void test_paste_never_submits(void **state)
 {
     (void)state;
@@ -1238,6 +1253,7 @@ int main(void)
         cmocka_unit_test(test_typing_and_editing),
         cmocka_unit_test(test_graphemes),
         cmocka_unit_test(test_wide_and_hostile_text),
+        cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_paste_never_submits),
         cmocka_unit_test(test_long_prompts),
         cmocka_unit_test(test_wrapping_property),

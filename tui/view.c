@@ -65,7 +65,6 @@ static void request_end(struct view *v, uint64_t id)
         }
 }
 
-
 int view_waiting(const struct view *v)
 {
     int n = 0;
