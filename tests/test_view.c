@@ -1012,7 +1012,7 @@ static void test_random_use(void **state)
     struct view *v = make();
     struct grid g = { 0 };
 
-    for (int i = 0; i < 6000; i++) {
+    for (int i = 0; i < 10000; i++) {
         uint32_t at = seed, r = random_next(&seed);
         struct key k = { .kind = (enum key_kind)(1 + r % (K_F12 - 1)), .ch = 0, .mods = r >> 8 & 7 };
         struct event ev = about((enum event_kind)(r >> 11 & 15) < EVENT_KIND_COUNT ? (enum event_kind)(r >> 11 & 15) : EVENT_IDLE,
