@@ -434,6 +434,10 @@ static void test_request(void **state)
     assert_int_equal(press(v, K_ENTER).kind, WISH_GENERATE);
     assert_true(view_request(v, &j, &random_seed, NULL));
     assert_true(random_seed);
+    assert_false(j.random_seed);
+    job_free(&j);
+    assert_true(view_request(v, &j, &j.random_seed, NULL)); /* as the studio asks */
+    assert_true(j.random_seed);
     assert_string_equal(j.prompt, "a fox");
     assert_int_equal(j.width, 256);
     assert_int_equal(j.steps, 20);
