@@ -2,6 +2,7 @@
  * as text out. Also what stands below it: layout, line editor, key parser,
  * scaling, picture bytes. Random cases print their seed. */
 #include "engine/setting.h"
+#include "tests/alloc_fail.h"
 #include "tests/view_help.h"
 #include "tui/edit.h"
 #include "tui/input.h"
@@ -1060,6 +1061,64 @@ static void test_random_use(void **state)
     view_free(v);
 }
 
+/* A whole session; false: memory was refused where the view says so. */
+static bool session(struct err *e)
+{
+    struct view *v = NULL;
+    struct view_options o = { .device = "cpu", .out_dir = "/tmp", .pictures = true, .preset = "portrait" };
+    struct grid g = { 0 };
+    struct job j = { 0 };
+    struct image *im = fake_image(64, 64, 1);
+    bool random_seed, ok = view_new(&v, fake_model(), &o, e);
+
+    for (int i = 0; ok && i < 3; i++) {
+        struct event ev = about(i ? EVENT_DONE : EVENT_STARTED, 1);
+        type(v, "a cat");
+        for (int k = 0; k < 8; k++) {
+            press(v, K_TAB);
+            press(v, K_RIGHT);
+        }
+        alt(v, 'r');
+        press(v, K_F1);
+        type(v, "cut");
+        ok = view_draw(v, &g, e);
+        press(v, K_ESC);
+        press(v, K_ESC);
+        alt(v, 'n');
+        if (view_request(v, &j, &random_seed, NULL)) view_submitted(v, 1, &j);
+        job_free(&j);
+        if (i && im) ev.image = image_copy(im, NULL);
+        view_event(v, &ev);
+        ctrl(v, 's');
+        press(v, K_ESC);
+        ok = ok && view_draw(v, &g, e);
+        if (ok && view_job(v, &j, NULL)) ok = view_load(v, &j, "other", "8gb", e);
+        job_free(&j);
+        view_resize(v, (struct view_screen){ .cols = 160, .rows = 50 });
+    }
+    image_free(im);
+    grid_free(&g);
+    view_free(v);
+    return ok;
+}
+
+/* Every allocation refused once, each in its turn: the view goes on, or says that it is memory. */
+static void test_memory_refused(void **state)
+{
+    (void)state;
+    for (long n = 1;; n++) {
+        struct err e = { 0 };
+        alloc_fail_at(n);
+        bool ok = session(&e);
+        if (!alloc_fail_done()) {
+            if (!ok) fail_msg("%s", e.text);
+            assert_true(n > 100);
+            break;
+        }
+        if (!ok && e.kind != ERR_MEMORY) fail_msg("allocation %ld refused: \"%s\"", n, e.text);
+    }
+}
+
 /* --- keys from bytes ------------------------------------------------------------------ */
 
 /* Keys and replies of `bytes`, fed in pieces of `piece`, as text: "<kind:ch/mods>". */
@@ -1279,6 +1338,7 @@ int main(void)
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_pixels_are_offered),
         cmocka_unit_test(test_random_use),
+        cmocka_unit_test(test_memory_refused),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_key_parser_survives),
         cmocka_unit_test(test_scaling),
