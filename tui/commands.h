@@ -20,6 +20,7 @@ struct command {
 extern const struct command commands[]; /* ends with a NULL name */
 
 extern const struct option cmd_inspect_options[], cmd_synth_options[], cmd_keys_options[];
-extern const char *const cmd_preset_verbs[], *const cmd_profile_verbs[], *const cmd_cache_verbs[], *const cmd_completion_verbs[];
+extern const char *const cmd_preset_verbs[], *const cmd_profile_verbs[], *const cmd_cache_verbs[];
+extern const char *const cmd_completion_verbs[];
 
 #endif
