@@ -358,7 +358,8 @@ static void test_bad_fields(void **state)
         { 1, "8192x8192", "16x16 to 8192x8192", "pixels" },      { 2, "-5", "1 to 1000", "give 1 to 1000" },
         { 2, "", "1 to 1000", "whole number" },           { 2, "99999999999999999999", "1 to 1000", "whole number" },
         { 3, "1e9", "0 to 100", "give 0 to 100" },        { 3, "nan", "0 to 100", "not a number" },
-        { 4, "-1", "a number or random", "not 0 to 2^64-1 or random" },            { 4, "18446744073709551616", "a number or random", "not 0 to 2^64-1 or random" },
+        { 4, "-1", "a number or random", "not 0 to 2^64-1 or random" },
+        { 4, "18446744073709551616", "a number or random", "not 0 to 2^64-1 or random" },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -310,7 +310,8 @@ static struct wish interrupt(struct view *v)
         view_say_two(v, VIEW_INFO, "Cancelling; again quits: ", interrupt_key);
         return w;
     }
-    snprintf(text, sizeof text, "%s again quits%s%s%s", interrupt_key, *quit_key ? " (" : "", quit_key, *quit_key ? " at once)" : "");
+    if (*quit_key) snprintf(text, sizeof text, "%s again quits (%s at once)", interrupt_key, quit_key);
+    else snprintf(text, sizeof text, "%s again quits", interrupt_key);
     view_say(v, VIEW_INFO, text);
     return view_wish(WISH_NONE);
 }

@@ -64,7 +64,11 @@ struct view {
     double image_seconds;
     char image_path[VIEW_PATH_BYTES];
 
-    struct recent { struct image *thumb; uint64_t seed; char path[VIEW_PATH_BYTES]; } recent[VIEW_RECENT_MAX]; /* newest first */
+    struct recent { /* newest first */
+        struct image *thumb;
+        uint64_t seed;
+        char path[VIEW_PATH_BYTES];
+    } recent[VIEW_RECENT_MAX];
     int recent_count;
 
     enum view_mood mood, result_mood;
