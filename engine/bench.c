@@ -213,8 +213,8 @@ static bool there_is_room(const struct session *s, const struct bench_row *r, co
     size_t room = m.total ? m.free : memory_free();
     if (!room || (double)r->peak <= (double)room * (double)j->memory_fraction)
         return true;
-    return err_set(e, ERR_MEMORY, "needs %.2f GB; %.2f GB are free, and %.0f %% of that may be taken", (double)r->peak * 1e-9,
-                   (double)room * 1e-9, (double)j->memory_fraction * 100);
+    return err_set(e, ERR_MEMORY, "needs %.2f GB; %.2f GB are free, and %.0f %% of that may be taken",
+                   (double)r->peak * 1e-9, (double)room * 1e-9, (double)j->memory_fraction * 100);
 }
 
 /* The job once. Seconds of the picture into *seconds; 0 with the reason in r->why. */
@@ -374,7 +374,8 @@ static bool level_rows(struct session *s, const struct job *base, struct err *e)
         snprintf(as.name, sizeof as.name, "%s", levels[i].name);
         snprintf(settings, sizeof settings, "%s", levels[i].settings);
         if (i == MIDDLE)
-            snprintf(settings, sizeof settings, "budget=%zu%s", middle_budget(s, base, e), strchr(levels[i].settings, ' '));
+            snprintf(settings, sizeof settings, "budget=%zu%s", middle_budget(s, base, e),
+                     strchr(levels[i].settings, ' '));
         ok = setting_row(s, base, &as, settings, NULL, NULL, e);
     }
     return ok;

@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -211,11 +210,13 @@ static void examine_versions(struct examination *x)
     };
     for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
         int n = libraries[i].version;
-        doctor_say(x->d, DOCTOR_CARD, n ? DOCTOR_OK : DOCTOR_NOTE, libraries[i].what, n ? NULL : libraries[i].without, "%s",
+        doctor_say(x->d, DOCTOR_CARD, n ? DOCTOR_OK : DOCTOR_NOTE, libraries[i].what,
+                   n ? NULL : libraries[i].without, "%s",
                    n ? version_text(n, libraries[i].major, libraries[i].minor, libraries[i].patch, text) : "not there");
     }
     if (v.driver && v.runtime && v.driver / 1000 < v.runtime / 1000)
-        doctor_say(x->d, DOCTOR_CARD, DOCTOR_NOTE, "driver's age", "install a driver of the runtime's major version or newer",
+        doctor_say(x->d, DOCTOR_CARD, DOCTOR_NOTE, "driver's age",
+                   "install a driver of the runtime's major version or newer",
                    "the driver is older than the CUDA that sluice was built with");
 }
 
@@ -253,8 +254,8 @@ static void examine_card_memory(struct examination *x, const struct nvml_card *c
 {
     char a[SIZE_TEXT], b[SIZE_TEXT], u[SIZE_TEXT];
     if (c->total == NVML_UNKNOWN) {
-        doctor_say(x->d, DOCTOR_CARD, DOCTOR_NOTE, "card's memory", "plans ask the CUDA runtime for what is free", "unknown: %s",
-                   c->why[NVML_MEMORY]);
+        doctor_say(x->d, DOCTOR_CARD, DOCTOR_NOTE, "card's memory", "plans ask the CUDA runtime for what is free",
+                   "unknown: %s", c->why[NVML_MEMORY]);
         return;
     }
     bool crowded = c->used > c->total / 4;
@@ -305,7 +306,8 @@ static void examine_link(struct examination *x, const struct nvml_card *c)
     double most = lane_rate(generation) * lanes;
     bool narrow = c->link_width_max > lanes;
     if (most > 0)
-        snprintf(means, sizeof means, "%sat most %.1f GB/s; FLUX.1-dev in bf16, all streamed, brings 17.3 GB a step: %.1f s%s",
+        snprintf(means, sizeof means,
+                 "%sat most %.1f GB/s; FLUX.1-dev in bf16, all streamed, brings 17.3 GB a step: %.1f s%s",
                  narrow ? "fewer lanes than the card has (slot, riser or sharing): " : "", most * 1e-9, 17.3e9 / most,
                  c->link_generation < generation ? ". An idle card slows its link down" : "");
     struct doctor_line *l = doctor_say(x->d, DOCTOR_CARD, narrow ? DOCTOR_NOTE : DOCTOR_OK, "PCI Express", means,
@@ -325,9 +327,10 @@ static void examine_state(struct examination *x, const struct nvml_card *c, stru
         snprintf(power, sizeof power, ", %.0f W", c->power_mw * 1e-3);
     if (traffic.to_card >= 0)
         snprintf(link, sizeof link, ", %s/s to the card", size_text((double)traffic.to_card, size));
-    doctor_say(x->d, DOCTOR_CARD, c->load_percent > 50 ? DOCTOR_NOTE : DOCTOR_OK, "card's load",
-               c->load_percent > 50 ? "something else computes on it: times will be longer" : NULL, "%s%s%s%s", load, heat,
-               power, link);
+    bool busy = c->load_percent > 50;
+    doctor_say(x->d, DOCTOR_CARD, busy ? DOCTOR_NOTE : DOCTOR_OK, "card's load",
+               busy ? "something else computes on it: times will be longer" : NULL, "%s%s%s%s", load, heat, power,
+               link);
 }
 
 static void examine_nvml_card(struct examination *x, struct nvml_handle *h)
@@ -352,7 +355,8 @@ static void examine_nvml(struct examination *x, const char *library)
                    "%s", e.text);
         return;
     }
-    doctor_say(x->d, DOCTOR_CARD, DOCTOR_OK, "NVML", NULL, "driver %s", *nvml_driver(x->nvml) ? nvml_driver(x->nvml) : "unknown");
+    doctor_say(x->d, DOCTOR_CARD, DOCTOR_OK, "NVML", NULL, "driver %s",
+               *nvml_driver(x->nvml) ? nvml_driver(x->nvml) : "unknown");
     bool ok = x->cards || nvml_count(x->nvml, &count, &e);
     for (int i = 0; ok && i < x->cards + count; i++) {
         err_clear(&e);
@@ -373,10 +377,11 @@ static void examine_pinned(struct examination *x)
     bool wsl = is_wsl(x), known = getrlimit(RLIMIT_MEMLOCK, &r) == 0, none = known && r.rlim_cur == RLIM_INFINITY;
     bool little = known && !none && r.rlim_cur < 256000000;
     if (wsl)
-        doctor_say(x->d, DOCTOR_CARD, DOCTOR_NOTE, "WSL", "it limits pinned memory: weights go through a small pinned ring",
+        doctor_say(x->d, DOCTOR_CARD, DOCTOR_NOTE, "WSL",
+                   "it limits pinned memory: weights go through a small pinned ring",
                    "this is the Windows Subsystem for Linux");
     doctor_say(x->d, DOCTOR_CARD, DOCTOR_OK, "pinned memory",
-               little ? "where the driver counts pinned memory by it, weights go through a small ring; ulimit -l says more" : NULL,
+               little ? "where the driver counts pinned memory by it (ulimit -l), weights take a small ring" : NULL,
                "limit of locked memory: %s", !known ? "unknown" : none ? "none" : size_text((double)r.rlim_cur, size));
 }
 
@@ -390,8 +395,9 @@ static void examine_host(struct examination *x)
     if (!field(x->proc, "cpuinfo", "model name", processor))
         strcpy(processor, "unknown");
     if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) < cores)
-        doctor_say(x->d, DOCTOR_HOST, DOCTOR_NOTE, "processor", "the others are kept from this process (taskset, a container)",
-                   "%s, %d of %ld cores", processor, CPU_COUNT(&set), cores);
+        doctor_say(x->d, DOCTOR_HOST, DOCTOR_NOTE, "processor",
+                   "the others are kept from this process (taskset, a container)", "%s, %d of %ld cores",
+                   processor, CPU_COUNT(&set), cores);
     else
         doctor_say(x->d, DOCTOR_HOST, DOCTOR_OK, "processor", NULL, "%s, %ld cores", processor, cores);
     doctor_say(x->d, DOCTOR_HOST, DOCTOR_OK, "its arithmetic", NULL, "%s", cpu_arithmetic());
@@ -484,8 +490,8 @@ static bool examine_model(struct examination *x, const char *path, const char *w
         if (is_dev(m) && !*x->dev)
             snprintf(x->dev, sizeof x->dev, "%s", path);
     } else {
-        doctor_say(x->d, DOCTOR_MODELS, DOCTOR_PROBLEM, name, "sluice inspect --check says more; copy or download it again",
-                   "%s", e.text);
+        doctor_say(x->d, DOCTOR_MODELS, DOCTOR_PROBLEM, name,
+                   "sluice inspect --check says more; copy or download it again", "%s", e.text);
     }
     plan_free(&plan);
     free(m);
@@ -503,7 +509,8 @@ static void examine_models(struct examination *x)
     else if (examine_model(x, path, "the shipped model"))
         snprintf(x->demo, sizeof x->demo, "%s", path);
     if (!model_folder(folder)) {
-        doctor_say(x->d, DOCTOR_MODELS, DOCTOR_NOTE, "your models", "models are given by their path", "neither HOME nor XDG_DATA_HOME is set");
+        doctor_say(x->d, DOCTOR_MODELS, DOCTOR_NOTE, "your models", "models are given by their path",
+                   "neither HOME nor XDG_DATA_HOME is set");
         return;
     }
     int n = scandir(folder, &list, NULL, alphasort);
@@ -518,7 +525,8 @@ static void examine_models(struct examination *x)
     }
     free(list);
     if (!found)
-        doctor_say(x->d, DOCTOR_MODELS, DOCTOR_NOTE, "your models", "put model folders there to name them without a path",
+        doctor_say(x->d, DOCTOR_MODELS, DOCTOR_NOTE, "your models",
+                   "put model folders there to name them without a path",
                    "none in %s", folder);
 }
 
@@ -609,7 +617,8 @@ static void examine_folders(struct examination *x)
         file_folder(path, folder);
         doctor_say(x->d, DOCTOR_FOLDERS, DOCTOR_OK, "temporary", NULL, "%s", folder);
     } else {
-        doctor_say(x->d, DOCTOR_FOLDERS, DOCTOR_NOTE, "temporary", "set TMPDIR to a folder that can be written", "%s", e.text);
+        doctor_say(x->d, DOCTOR_FOLDERS, DOCTOR_NOTE, "temporary", "set TMPDIR to a folder that can be written", "%s",
+                   e.text);
     }
 }
 
@@ -630,7 +639,8 @@ static void examine_profiles(struct examination *x, const struct model *m, size_
         struct profile p = { 0 };
         struct yaml_faults faults = { 0 };
         struct job j = { 0 };
-        bool ok = profile_load(&p, l.item[i].path, &faults, NULL) && job_init(&j, m, NULL) && profile_apply(&p, &j, NULL);
+        bool ok = profile_load(&p, l.item[i].path, &faults, NULL) && job_init(&j, m, NULL) &&
+                  profile_apply(&p, &j, NULL);
         if (ok && j.budget < JOB_BUDGET_AUTO && j.budget <= there && j.budget > most) {
             most = j.budget;
             strcpy(best, l.item[i].name);
@@ -641,10 +651,12 @@ static void examine_profiles(struct examination *x, const struct model *m, size_
     int count = l.count;
     shelf_list_free(&l);
     if (!count)
-        doctor_say(x->d, DOCTOR_FLUX, DOCTOR_NOTE, "profile", "the profiles that come with sluice are missing: install again",
+        doctor_say(x->d, DOCTOR_FLUX, DOCTOR_NOTE, "profile",
+                   "the profiles that come with sluice are missing: install again",
                    "none is found");
     else if (*best)
-        doctor_say(x->d, DOCTOR_FLUX, DOCTOR_OK, "profile", NULL, "auto plans with %s; of those with a budget, %s (%s) fits",
+        doctor_say(x->d, DOCTOR_FLUX, DOCTOR_OK, "profile", NULL,
+                   "auto plans with %s; of those with a budget, %s (%s) fits",
                    size_text((double)there, a), best, size_text((double)most, b));
     else
         doctor_say(x->d, DOCTOR_FLUX, DOCTOR_OK, "profile", NULL,
@@ -727,7 +739,7 @@ static void examine_flux(struct examination *x)
     struct err e = { 0 };
     bool ok = *x->dev    ? plan_dev(x, x->dev, "your model", &e)
               : *x->demo ? plan_synthetic(x, &e)
-                         : err_set(&e, ERR_INPUT, "it is planned with the shipped model's tokenizers, which are missing");
+                         : err_set(&e, ERR_INPUT, "its plan needs the shipped model's tokenizers, which are missing");
     if (!ok)
         doctor_say(x->d, DOCTOR_FLUX, DOCTOR_NOTE, "1024x1024", NULL, "%s", e.text);
 }

@@ -261,7 +261,7 @@ static void read_name(const struct nvml *n, struct nvml_process *p)
     for (char *s = name; *s && *s != ' '; s++)
         if (*s == '/' || *s == '\\')
             begin = s + 1;
-    snprintf(p->name, sizeof p->name, "%s", *begin ? begin : name);
+    snprintf(p->name, sizeof p->name, "%.*s", (int)sizeof p->name - 1, *begin ? begin : name);
 }
 
 static bool uses_more(const struct nvml_process *a, const struct nvml_process *b)

@@ -124,7 +124,7 @@ static __device__ inline float exp2_quick(float x)
 }
 
 #else
-#include "tests/cuda/shim_mma.h"
+#include <shim_mma.h>
 #endif
 
 #endif

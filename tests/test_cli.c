@@ -845,6 +845,7 @@ static void test_help(void **state)
         { "doctor", "\n.SH SLUICE DOCTOR\n" },
         { "preset", "\n.SH SLUICE PRESET\n" },
         { "profile", "\n.SH SLUICE PROFILE\n" },
+        { "keys", "\n.SH SLUICE KEYS\n" },
         { "inspect", "\n.SH SLUICE INSPECT\n" },
         { "synth", "\n.SH SLUICE SYNTH\n" },
         { "queue", "\n.SH SLUICE QUEUE\n" },

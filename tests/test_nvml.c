@@ -179,8 +179,8 @@ static void test_processes(void **state)
 {
     (void)state;
     struct fake_nvml *fake;
-    struct nvml *n = opened(&fake, "libnvidia-ml.so", (struct fake_nvml){ .compute = 100, .graphics = 30, .graphics_first = 1090,
-                                                                          .growing = true });
+    struct nvml *n = opened(&fake, "libnvidia-ml.so", (struct fake_nvml){ .compute = 100, .graphics = 30,
+                                                                          .graphics_first = 1090, .growing = true });
     struct nvml_card c = card_of(n);
     /* 140 and 70, as more came; 1090 to 1139 are in both */
     assert_int_equal(c.processes, 160);

@@ -25,6 +25,7 @@ int cmd_cache(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
+int cmd_completion(int argc, char **argv);
 
 /* "sluice: text" on stderr. */
 void cmd_say(const char *text);

@@ -42,7 +42,7 @@ static int take(void *to, int letter, const char *value)
     return 0;
 }
 
-static const struct cmd_command command = {
+const struct cmd_command cmd_bench_command = {
     .name = "bench",
     .usage = "usage: sluice bench [options]\n"
              "\n"
@@ -204,7 +204,8 @@ static void print_title(const char *title, bool markdown)
 static void print_rows(const struct bench *b, enum bench_table which, const char *title, bool markdown)
 {
     static struct table t;
-    heads(&t, (const char *const[]){ which == BENCH_SIZES ? "size" : "level", "time", "peak", "card", "measured", NULL });
+    const char *first = which == BENCH_SIZES ? "size" : "level";
+    heads(&t, (const char *const[]){ first, "time", "peak", "card", "measured", NULL });
     for (int i = 0; i < b->count; i++) {
         const struct bench_row *r = &b->row[i];
         if (r->table != which)
@@ -235,7 +236,8 @@ static void print_strategies(const struct bench *b, bool markdown)
 {
     static struct table t;
     const struct bench_row *none = bench_none(b);
-    heads(&t, (const char *const[]){ "beside none", "peak", "saves", "in its stage", "time", "effect", "measured", NULL });
+    heads(&t, (const char *const[]){ "beside none", "peak", "saves", "in its stage", "time", "effect", "measured",
+                                     NULL });
     for (int i = 0; i < b->count; i++) {
         const struct bench_row *r = &b->row[i];
         if (r->table != BENCH_STRATEGIES)
@@ -301,8 +303,8 @@ static void print_json(const struct bench *b, const struct model *m, const struc
 {
     static const char *const names[BENCH_TABLES] = { "sizes", "levels", "strategies" };
     json_t *name = json_string(m->name);
-    json_t *o = json_pack("{s:o, s:s, s:i, s:i, s:i, s:s, s:b}", "model", name ? name : json_string("(not UTF-8)"), "device",
-                          b->device, "width", j->width, "height", j->height, "steps", j->steps, "precision",
+    json_t *o = json_pack("{s:o, s:s, s:i, s:i, s:i, s:s, s:b}", "model", name ? name : json_string("(not UTF-8)"),
+                          "device", b->device, "width", j->width, "height", j->height, "steps", j->steps, "precision",
                           precision_name(j->precision), "stopped", b->stopped);
     for (enum bench_table t = 0; t < BENCH_TABLES; t++) {
         json_t *rows = json_array();
@@ -322,7 +324,7 @@ int cmd_bench(int argc, char **argv)
     struct request request = { 0 };
     struct cmd_options options;
     char path[MODEL_PATH_MAX], notice[256] = "";
-    int status = cmd_options_read(&options, &command, &request, argc, argv);
+    int status = cmd_options_read(&options, &cmd_bench_command, &request, argc, argv);
     if (status != CMD_GO)
         return status;
     if (optind != argc || (request.json && request.markdown)) {

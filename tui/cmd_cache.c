@@ -3,6 +3,7 @@
 #include "engine/cache.h"
 #include "engine/embeddings.h"
 #include "tui/cmd.h"
+#include "tui/commands.h"
 
 #include <string.h>
 
@@ -13,6 +14,8 @@ static const char help[] =
     "A prompt that was encoded before needs no text encoder again. At most 1 GiB is\n"
     "kept (SLUICE_CACHE_BYTES sets another limit, 0: nothing); what was not used for\n"
     "longest goes first.\n";
+
+const char *const cmd_cache_verbs[] = { "clear", NULL };
 
 int cmd_cache(int argc, char **argv)
 {

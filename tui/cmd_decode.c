@@ -23,7 +23,7 @@ static int take(void *to, int letter, const char *value)
     return 0;
 }
 
-static const struct cmd_command command = {
+const struct cmd_command cmd_decode_command = {
     .name = "decode",
     .usage = "usage: sluice decode [options] FILE.latent.safetensors...\n"
              "\n"
@@ -107,7 +107,7 @@ int cmd_decode(int argc, char **argv)
     struct cmd_options options;
     const char *out = NULL;
     char path[MODEL_PATH_MAX];
-    int status = cmd_options_read(&options, &command, &out, argc, argv);
+    int status = cmd_options_read(&options, &cmd_decode_command, &out, argc, argv);
     if (status != CMD_GO)
         return status;
     if (optind == argc || (out && optind + 1 != argc)) {

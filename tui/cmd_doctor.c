@@ -2,6 +2,7 @@
  * means. Prints what engine/doctor.h found, and adds the terminal. */
 #include "engine/doctor.h"
 #include "tui/cmd.h"
+#include "tui/commands.h"
 
 #include <getopt.h>
 #include <jansson.h>
@@ -40,9 +41,10 @@ static void examine_terminal(struct doctor *d)
     doctor_say(d, DOCTOR_TERMINAL, many ? DOCTOR_OK : DOCTOR_NOTE, "COLORTERM",
                many ? NULL : "half-block pictures get few colours; set it to truecolor if the terminal has them", "%s",
                colour ? colour : "not set");
+    const char *in_tmux = set_to("TMUX");
     doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "tmux",
-               set_to("TMUX") ? "pictures come as sixel only if tmux (3.4 or newer) and the terminal outside have it" : NULL,
-               "%s", set_to("TMUX") ? "yes" : "no");
+               in_tmux ? "pictures come as sixel only if tmux (3.4 or newer) and the terminal outside have it" : NULL,
+               "%s", in_tmux ? "yes" : "no");
     doctor_say(d, DOCTOR_TERMINAL, utf8 ? DOCTOR_OK : DOCTOR_NOTE, "characters",
                utf8 ? NULL : "LC_ALL=C.UTF-8 says that the terminal has more than ASCII", "%s", nl_langinfo(CODESET));
     doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "pictures", NULL,
@@ -86,8 +88,8 @@ static void print_json(const struct doctor *d)
         json_object_set_new(parts, doctor_part_name(part), json_array());
     for (int i = 0; i < d->count; i++) {
         const struct doctor_line *l = &d->line[i];
-        json_t *o = json_pack("{s:o, s:s, s:o}", "what", text_json(l->what), "state", doctor_state_name(l->state), "found",
-                              text_json(l->found));
+        json_t *o = json_pack("{s:o, s:s, s:o}", "what", text_json(l->what), "state", doctor_state_name(l->state),
+                              "found", text_json(l->found));
         if (*l->means)
             json_object_set_new(o, "means", text_json(l->means));
         if (l->unit) {
@@ -102,17 +104,18 @@ static void print_json(const struct doctor *d)
     json_decref(o);
 }
 
+enum { JSON = 1 };
+const struct option cmd_doctor_options[] = {
+    { "json", no_argument, NULL, JSON }, { "help", no_argument, NULL, 'h' }, { 0 },
+};
+
 int cmd_doctor(int argc, char **argv)
 {
-    enum { JSON = 1 };
-    static const struct option options[] = {
-        { "json", no_argument, NULL, JSON }, { "help", no_argument, NULL, 'h' }, { 0 },
-    };
     bool json = false;
     int which;
     optind = 0;
     opterr = 0;
-    while ((which = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((which = getopt_long(argc, argv, "h", cmd_doctor_options, NULL)) != -1) {
         if (which == 'h') {
             fputs(help, stdout);
             return 0;

@@ -40,7 +40,7 @@ static int take(void *to, int letter, const char *value)
     }
 }
 
-static const struct cmd_command command = {
+const struct cmd_command cmd_generate_command = {
     .name = "generate",
     .usage = "usage: sluice generate [options] \"prompt\" ...\n"
              "\n"
@@ -122,12 +122,12 @@ int cmd_generate(int argc, char **argv)
     struct request request = { .console.bar = isatty(STDERR_FILENO) };
     struct cmd_options options;
     char path[MODEL_PATH_MAX];
-    int status = cmd_options_read(&options, &command, &request, argc, argv);
+    int status = cmd_options_read(&options, &cmd_generate_command, &request, argc, argv);
     if (status != CMD_GO)
         return status;
     if (optind == argc && !cmd_options_has_prompt(&options) && !request.job.prompts) {
         cmd_options_free(&options);
-        return cmd_usage(command.name, "the prompt is missing");
+        return cmd_usage(cmd_generate_command.name, "the prompt is missing");
     }
     struct job job = { 0 };
     bool ok = cmd_job_make(&job, &request.job, &options, argv + optind, path, &e);

@@ -2,6 +2,7 @@
  * gallery has them. */
 #include "engine/store.h"
 #include "tui/cmd.h"
+#include "tui/commands.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -237,6 +238,8 @@ static int scan(struct store *s, int argc, char **argv)
     }
     return 0;
 }
+
+const char *const cmd_history_verbs[] = { "list", "search", "show", "export", "trash", "restore", "forget", "scan", NULL };
 
 int cmd_history(int argc, char **argv)
 {

@@ -3,6 +3,7 @@
 #include "engine/shapes.h"
 #include "engine/weights.h"
 #include "tui/cmd.h"
+#include "tui/commands.h"
 
 #include <getopt.h>
 #include <jansson.h>
@@ -409,21 +410,22 @@ static int inspect_file(const char *path, bool check, bool tensors, bool json)
     return 0;
 }
 
+enum { CHECK = 1, TENSORS, JSON };
+const struct option cmd_inspect_options[] = {
+    { "check", no_argument, NULL, CHECK },
+    { "tensors", no_argument, NULL, TENSORS },
+    { "json", no_argument, NULL, JSON },
+    { "help", no_argument, NULL, 'h' },
+    { 0 },
+};
+
 int cmd_inspect(int argc, char **argv)
 {
-    enum { CHECK = 1, TENSORS, JSON };
-    static const struct option options[] = {
-        { "check", no_argument, NULL, CHECK },
-        { "tensors", no_argument, NULL, TENSORS },
-        { "json", no_argument, NULL, JSON },
-        { "help", no_argument, NULL, 'h' },
-        { 0 },
-    };
     bool check = false, tensors = false, json = false;
     int which;
     optind = 0;
     opterr = 0;
-    while ((which = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((which = getopt_long(argc, argv, "h", cmd_inspect_options, NULL)) != -1) {
         switch (which) {
         case CHECK: check = true; break;
         case TENSORS: tensors = true; break;

@@ -1,5 +1,6 @@
 /* cmd_keys.c - `sluice keys`: what each key of the studio does. */
 #include "tui/cmd.h"
+#include "tui/commands.h"
 #include "tui/config.h"
 
 #include <getopt.h>
@@ -16,12 +17,15 @@ static const char help[] =
     "  -h, --help  this text\n";
 
 enum { OPT_SET = 512, OPT_MAN };
+const struct option cmd_keys_options[] = {
+    { "set", required_argument, NULL, OPT_SET },
+    { "man", no_argument, NULL, OPT_MAN },
+    { "help", no_argument, NULL, 'h' },
+    { 0 },
+};
 
 int cmd_keys(int argc, char **argv)
 {
-    static const struct option options[] = {
-        { "set", required_argument, NULL, OPT_SET }, { "man", no_argument, NULL, OPT_MAN }, { "help", no_argument, NULL, 'h' }, { 0 },
-    };
     enum keys_set set = KEYS_EMACS;
     bool man = false, as_it_comes = false;
     struct err e = { 0 };
@@ -29,7 +33,7 @@ int cmd_keys(int argc, char **argv)
     char *text;
 
     opterr = 0;
-    for (int letter; (letter = getopt_long(argc, argv, ":h", options, NULL)) != -1;) switch (letter) {
+    for (int letter; (letter = getopt_long(argc, argv, ":h", cmd_keys_options, NULL)) != -1;) switch (letter) {
         case 'h': fputs(help, stdout); return 0;
         case OPT_MAN: man = true; break;
         case OPT_SET:

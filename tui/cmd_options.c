@@ -11,20 +11,19 @@
 #include <string.h>
 #include <strings.h>
 
-enum { NAME_MAX_BYTES = 32, OWN_MAX = 16, SETTING_LETTER = 256, HELP_COLUMN = 31 };
+enum { OWN_MAX = 16, SETTING_LETTER = 256, HELP_COLUMN = 31 };
 enum { OPT_PRESET = 1024, OPT_PROFILE };
 
-static const struct cmd_option common[] = {
+const struct cmd_option cmd_common_options[] = {
     { "model", 'm', "MODEL", "folder or name of a model (default: the shipped one)" },
     { "preset", OPT_PRESET, "NAME|FILE", "what the picture is: sluice preset list names those there are" },
     { "profile", OPT_PROFILE, "NAME|FILE", "how memory is used: sluice profile list names those there are" },
     { 0 },
 };
 
-/* "memory_fraction" as people type it: "memory-fraction". */
-static const char *option_name(const struct setting *s, char buf[NAME_MAX_BYTES])
+const char *cmd_setting_name(const struct setting *s, char buf[CMD_NAME_MAX])
 {
-    snprintf(buf, NAME_MAX_BYTES, "%s", s->name);
+    snprintf(buf, CMD_NAME_MAX, "%s", s->name);
     for (char *c = buf; *c; c++)
         if (*c == '_')
             *c = '-';
@@ -37,6 +36,10 @@ static void print_option(int letter, const char *name, const char *value, const 
 {
     int column = letter < SETTING_LETTER && isalpha(letter) ? printf("  -%c, ", letter) : printf("      ");
     column += printf("--%s%s%s", name, value ? " " : "", value ? value : "");
+    if (column >= HELP_COLUMN) {
+        putchar('\n');
+        column = 0;
+    }
     cmd_words(column, HELP_COLUMN, help);
 }
 
@@ -45,7 +48,7 @@ static const char *group_of(const struct setting *s)
     return s->scope & SETTING_PRESET ? "The picture:" : s->scope & SETTING_PROFILE ? "Its memory:" : "This run:";
 }
 
-static bool has_setting(const struct cmd_command *c, const struct setting *s)
+bool cmd_has_setting(const struct cmd_command *c, const struct setting *s)
 {
     return !c->sampled || s->scope & SETTING_PROFILE || !(s->scope & SETTING_PRESET);
 }
@@ -55,20 +58,20 @@ static void print_help(const struct cmd_command *c)
     const char *group = "";
     fputs(c->usage, stdout);
     putchar('\n');
-    for (const struct cmd_option *o = common; o->name; o++)
+    for (const struct cmd_option *o = cmd_common_options; o->name; o++)
         print_option(o->letter, o->name, o->value, o->help);
     for (const struct cmd_option *o = c->own; o->name; o++)
         print_option(o->letter, o->name, o->value, o->help);
     print_option('h', "help", NULL, "this text");
     for (int i = 0; i < setting_count(); i++) {
         const struct setting *s = setting_at(i);
-        char name[NAME_MAX_BYTES];
-        if (!has_setting(c, s))
+        char name[CMD_NAME_MAX];
+        if (!cmd_has_setting(c, s))
             continue;
         if (strcmp(group, group_of(s)))
             printf("\n%s\n", group_of(s));
         group = group_of(s);
-        print_option(strcmp(s->name, "count") ? 0 : 'n', option_name(s, name), s->value, s->help);
+        print_option(strcmp(s->name, "count") ? 0 : 'n', cmd_setting_name(s, name), s->value, s->help);
     }
     if (c->notes)
         printf("\n%s", c->notes);
@@ -78,7 +81,7 @@ static void print_help(const struct cmd_command *c)
 
 struct table {
     struct option option[CMD_SETTINGS_MAX + OWN_MAX + 1];
-    char name[CMD_SETTINGS_MAX][NAME_MAX_BYTES];
+    char name[CMD_SETTINGS_MAX][CMD_NAME_MAX];
     char shorts[2 * OWN_MAX + 8];
     int n;
 };
@@ -96,15 +99,15 @@ static void table_make(struct table *t, const struct cmd_command *c)
 {
     memset(t, 0, sizeof *t);
     strcpy(t->shorts, ":n:");
-    for (const struct cmd_option *o = common; o->name; o++)
+    for (const struct cmd_option *o = cmd_common_options; o->name; o++)
         table_add(t, o->name, o->letter, o->value != NULL);
     for (const struct cmd_option *o = c->own; o->name; o++)
         table_add(t, o->name, o->letter, o->value != NULL);
     table_add(t, "help", 'h', false);
     assert(t->n <= OWN_MAX && setting_count() <= CMD_SETTINGS_MAX);
     for (int i = 0; i < setting_count(); i++)
-        if (has_setting(c, setting_at(i)))
-            table_add(t, option_name(setting_at(i), t->name[i]), SETTING_LETTER + i, true);
+        if (cmd_has_setting(c, setting_at(i)))
+            table_add(t, cmd_setting_name(setting_at(i), t->name[i]), SETTING_LETTER + i, true);
 }
 
 /* A value that cannot be read is wrong usage; one out of range is a wrong value. */
@@ -112,12 +115,12 @@ static int take_setting(struct cmd_options *o, int i, const char *text)
 {
     const struct setting *s = setting_at(i);
     struct err e = { 0 };
-    char name[NAME_MAX_BYTES];
+    char name[CMD_NAME_MAX];
     o->value[i] = text;
     o->prompt |= !strcmp(s->name, "prompt");
     switch (setting_try(s, text, &e)) {
     case SETTING_SET: return 0;
-    case SETTING_MALFORMED: return cmd_usage(o->command, "--%s%s", option_name(s, name), e.text + strlen(s->name));
+    case SETTING_MALFORMED: return cmd_usage(o->command, "--%s%s", cmd_setting_name(s, name), e.text + strlen(s->name));
     default: return cmd_fail(&e);
     }
 }

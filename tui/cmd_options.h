@@ -26,6 +26,9 @@ struct cmd_command {
     int (*take)(void *to, int letter, const char *value);
 };
 
+extern const struct cmd_command cmd_studio_command, cmd_generate_command, cmd_plan_command, cmd_decode_command,
+                                cmd_bench_command;
+
 enum { CMD_GO = -1, CMD_SETTINGS_MAX = 64 };
 
 struct cmd_options {
@@ -37,6 +40,13 @@ struct cmd_options {
     struct profile profile;
     const char *value[CMD_SETTINGS_MAX]; /* of setting_at(i), borrowed from argv; NULL: not given */
 };
+
+/* The options of every command that makes a job; the command's own are beside them. */
+extern const struct cmd_option cmd_common_options[];
+/* "memory_fraction" as people type it: "memory-fraction". */
+enum { CMD_NAME_MAX = 32 };
+const char *cmd_setting_name(const struct setting *s, char buf[CMD_NAME_MAX]);
+bool cmd_has_setting(const struct cmd_command *c, const struct setting *s);
 
 /* Reads all options of argv, and the preset and the profile they name; what is
  * no option is then argv[optind] and further. CMD_GO, or the exit status: help

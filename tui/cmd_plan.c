@@ -19,7 +19,7 @@ static int take(void *to, int letter, const char *value)
     return 0;
 }
 
-static const struct cmd_command command = {
+const struct cmd_command cmd_plan_command = {
     .name = "plan",
     .usage = "usage: sluice plan [options]\n"
              "\n"
@@ -180,7 +180,7 @@ int cmd_plan(int argc, char **argv)
     struct cmd_options options;
     char path[MODEL_PATH_MAX], notice[256], less[EVENT_TEXT_BYTES] = "";
     bool json = false;
-    int status = cmd_options_read(&options, &command, &json, argc, argv);
+    int status = cmd_options_read(&options, &cmd_plan_command, &json, argc, argv);
     if (status != CMD_GO)
         return status;
     if (optind != argc) {

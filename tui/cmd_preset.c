@@ -2,6 +2,7 @@
  * they differ, and what is wrong with them. */
 #include "engine/preset.h"
 #include "tui/cmd.h"
+#include "tui/commands.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -199,6 +200,8 @@ static int verify(const char *name, const char *model)
     preset_free(&p);
     return ok ? 0 : cmd_fail(&e);
 }
+
+const char *const cmd_preset_verbs[] = { "list", "show", "diff", "check", "verify", NULL };
 
 int cmd_preset(int argc, char **argv)
 {

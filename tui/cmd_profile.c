@@ -1,6 +1,7 @@
 /* cmd_profile.c - `sluice profile`: which VRAM profiles there are, and what they say. */
 #include "engine/profile.h"
 #include "tui/cmd.h"
+#include "tui/commands.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +147,8 @@ static int explain(const char *name)
     profile_free(&p);
     return ok ? 0 : faults.count ? 1 : cmd_fail(&e);
 }
+
+const char *const cmd_profile_verbs[] = { "list", "show", "explain", NULL };
 
 int cmd_profile(int argc, char **argv)
 {

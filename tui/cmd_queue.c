@@ -3,6 +3,7 @@
 #include "engine/engine.h"
 #include "engine/store.h"
 #include "tui/cmd.h"
+#include "tui/commands.h"
 #include "tui/cmd_console.h"
 #include "tui/cmd_job.h"
 
@@ -321,6 +322,8 @@ static int run(struct store *s, int argc, char **argv)
         return cmd_fail(&e);
     return r.stopped_by == SIGINT ? 130 : r.stopped_by || r.failed;
 }
+
+const char *const cmd_queue_verbs[] = { "list", "add", "clear", "run", NULL };
 
 int cmd_queue(int argc, char **argv)
 {

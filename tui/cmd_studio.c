@@ -194,7 +194,8 @@ static void start_saving(struct studio *s, const char *path)
     snprintf(v->path, sizeof v->path, "%s", path);
     snprintf(v->from, sizeof v->from, "%s", r.path);
     if (r.job)
-        record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps, NULL);
+        record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps,
+                    NULL);
     worker_submit(s->worker, &v->job);
 }
 
@@ -424,9 +425,9 @@ done:
 enum { OPT_GRAPHICS = 512, OPT_OUT_DIR, OPT_THEME, OPT_MOUSE };
 
 static const struct cmd_option own[] = {
-    { "graphics", OPT_GRAPHICS, "KIND", "auto, sixel, kitty, blocks or none (default: auto)" },
-    { "out-dir", OPT_OUT_DIR, "DIR", "where pictures go (default: ~/Pictures/sluice)" },
-    { "theme", OPT_THEME, "NAME|FILE", "auto, dark, light, mono, or a file (default: theme.yaml, else auto)" },
+    { "graphics", OPT_GRAPHICS, "auto|sixel|kitty|blocks|none", "how pictures are drawn (default: auto)" },
+    { "out-dir", OPT_OUT_DIR, "FOLDER", "where pictures go (default: ~/Pictures/sluice)" },
+    { "theme", OPT_THEME, "auto|dark|light|mono|FILE", "colours (default: theme.yaml, else auto)" },
     { "mouse", OPT_MOUSE, "on|off", "off: the terminal selects text as ever (default: on)" },
     { 0 },
 };
@@ -454,7 +455,7 @@ static int take(void *to, int letter, const char *value)
     return 0;
 }
 
-static const struct cmd_command command = {
+const struct cmd_command cmd_studio_command = {
     .name = "studio",
     .usage = "usage: sluice [options]\n"
              "\n"
@@ -499,16 +500,16 @@ int cmd_studio(int argc, char **argv)
     char path[MODEL_PATH_MAX], name[FILE_PATH_MAX];
     struct engine *g = NULL;
     struct err e = { 0 };
-    int status = cmd_options_read(&options, &command, &c, argc, argv);
+    int status = cmd_options_read(&options, &cmd_studio_command, &c, argc, argv);
 
     if (status != CMD_GO) return status;
     if (optind < argc) {
         cmd_options_free(&options);
         return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
     }
-    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) && cmd_options_model(&options, path, &e) &&
-        engine_start(&g, path, &e) && cmd_options_job(&options, engine_model(g), &start, &e) &&
-        loaded_job(&options, engine_model(g), &loaded, &e)) {
+    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) &&
+        cmd_options_model(&options, path, &e) && engine_start(&g, path, &e) &&
+        cmd_options_job(&options, engine_model(g), &start, &e) && loaded_job(&options, engine_model(g), &loaded, &e)) {
         c.o.start = &start;
         c.o.loaded = &loaded;
         c.o.preset = options.preset_name ? options.preset.name : NULL;

@@ -2,6 +2,7 @@
 #include "engine/model.h"
 #include "engine/synth.h"
 #include "tui/cmd.h"
+#include "tui/commands.h"
 
 #include <getopt.h>
 #include <limits.h>
@@ -51,22 +52,23 @@ static bool progress(void *user, double fraction)
     return !stop_asked;
 }
 
+enum { ARCH = 1, DOUBLE, SINGLE, T5, CLIP, DTYPE, SEED, TOKENIZERS, HEADERS };
+const struct option cmd_synth_options[] = {
+    { "arch", required_argument, NULL, ARCH },
+    { "double", required_argument, NULL, DOUBLE },
+    { "single", required_argument, NULL, SINGLE },
+    { "t5-layers", required_argument, NULL, T5 },
+    { "clip-layers", required_argument, NULL, CLIP },
+    { "dtype", required_argument, NULL, DTYPE },
+    { "seed", required_argument, NULL, SEED },
+    { "tokenizers", required_argument, NULL, TOKENIZERS },
+    { "headers-only", no_argument, NULL, HEADERS },
+    { "help", no_argument, NULL, 'h' },
+    { 0 },
+};
+
 int cmd_synth(int argc, char **argv)
 {
-    enum { ARCH = 1, DOUBLE, SINGLE, T5, CLIP, DTYPE, SEED, TOKENIZERS, HEADERS };
-    static const struct option options[] = {
-        { "arch", required_argument, NULL, ARCH },
-        { "double", required_argument, NULL, DOUBLE },
-        { "single", required_argument, NULL, SINGLE },
-        { "t5-layers", required_argument, NULL, T5 },
-        { "clip-layers", required_argument, NULL, CLIP },
-        { "dtype", required_argument, NULL, DTYPE },
-        { "seed", required_argument, NULL, SEED },
-        { "tokenizers", required_argument, NULL, TOKENIZERS },
-        { "headers-only", no_argument, NULL, HEADERS },
-        { "help", no_argument, NULL, 'h' },
-        { 0 },
-    };
     struct synth_options o = { "flux-dev", -1, -1, -1, -1, DT_BF16, 0, false };
     const char *tokenizers = NULL;
     int *const depth[] = { [DOUBLE] = &o.doubles, [SINGLE] = &o.singles, [T5] = &o.t5_layers,
@@ -74,7 +76,7 @@ int cmd_synth(int argc, char **argv)
     int which, index = 0;
     optind = 0;
     opterr = 0;
-    while ((which = getopt_long(argc, argv, ":h", options, &index)) != -1) {
+    while ((which = getopt_long(argc, argv, ":h", cmd_synth_options, &index)) != -1) {
         int64_t n = 0;
         switch (which) {
         case ARCH:
@@ -88,7 +90,7 @@ int cmd_synth(int argc, char **argv)
         case CLIP:
             if (!cmd_number(optarg, which == T5 || which == CLIP, 1024, &n))
                 return cmd_usage("synth", "--%s %s: expected a whole number %d to 1024",
-                                 options[index].name, optarg, which == T5 || which == CLIP);
+                                 cmd_synth_options[index].name, optarg, which == T5 || which == CLIP);
             *depth[which] = (int)n;
             break;
         case DTYPE:

@@ -1,6 +1,7 @@
 /* main.c - which command was asked for. Everything else is the commands'. */
 #include "kernels/cpu.h"
 #include "tui/cmd.h"
+#include "tui/commands.h"
 
 #include <fcntl.h>
 #include <locale.h>
@@ -11,27 +12,6 @@
 #define SLUICE_VERSION "0.1.0"
 #endif
 
-static const struct {
-    const char *name, *what;
-    int (*run)(int argc, char **argv);
-} commands[] = {
-    { "studio", "the studio (the same as sluice alone)", cmd_studio },
-    { "generate", "a picture from a prompt, without the studio", cmd_generate },
-    { "plan", "where the memory of a picture will go, before it runs", cmd_plan },
-    { "queue", "jobs that are kept and run one after the other", cmd_queue },
-    { "history", "the pictures that were made: list, search, trash", cmd_history },
-    { "decode", "pictures from latents that a stopped batch has kept", cmd_decode },
-    { "preset", "list, show, compare and check presets: what a picture is", cmd_preset },
-    { "profile", "list, show and explain profiles: how memory is used", cmd_profile },
-    { "keys", "the keys of the studio, as they are now", cmd_keys },
-    { "cache", "what is kept of encoded prompts", cmd_cache },
-    { "inspect", "what a model is", cmd_inspect },
-    { "bench", "the time and memory that pictures take on this machine", cmd_bench },
-    { "doctor", "what this machine has for sluice, and what is wrong", cmd_doctor },
-    { "synth", "a model with random weights, for tests and benchmarks", cmd_synth },
-};
-enum { COMMANDS = sizeof commands / sizeof *commands };
-
 static void print_help(FILE *f)
 {
     fputs("usage: sluice [OPTION...]            opens the studio\n"
@@ -41,7 +21,7 @@ static void print_help(FILE *f)
           "\n"
           "commands:\n",
           f);
-    for (int i = 0; i < COMMANDS; i++) fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].what);
+    for (const struct command *c = commands; c->name; c++) fprintf(f, "  %-10s %s\n", c->name, c->what);
     fputs("  help       this text; help COMMAND: that of a command\n"
           "\n"
           "Every setting of a picture is an option: sluice help generate lists them.\n"
@@ -51,8 +31,8 @@ static void print_help(FILE *f)
 
 static int run(const char *name, int argc, char **argv)
 {
-    for (int i = 0; i < COMMANDS; i++)
-        if (!strcmp(commands[i].name, name)) return cmd_finish(commands[i].run(argc, argv));
+    for (const struct command *c = commands; c->name; c++)
+        if (!strcmp(c->name, name)) return cmd_finish(c->run(argc, argv));
     fputs("sluice: there is no command \"", stderr);
     cmd_print(stderr, name);
     fputs("\"; see sluice --help\n", stderr);

@@ -133,7 +133,8 @@ int nvmlSystemGetProcessName(unsigned pid, char *to, unsigned n)
 {
     FAILS();
     char text[64];
-    snprintf(text, sizeof text, fake_nvml.garbage ? "/opt/\033[31mred\x9b/%u\xc3(" : "/usr/bin/python%u train.py /x", pid);
+    snprintf(text, sizeof text, fake_nvml.garbage ? "/opt/\033[31mred\x9b/%u\xc3(" : "/usr/bin/python%u train.py /x",
+             pid);
     return give_text(to, n, text);
 }
 
@@ -145,7 +146,7 @@ int nvmlDeviceGetUtilizationRates(nvmlDevice_t d, nvmlUtilization_t *u)
     return 0;
 }
 
-int nvmlDeviceGetTemperature(nvmlDevice_t d, int sensor, unsigned *t) { (void)d, (void)sensor; FAILS(); *t = 61; return 0; }
+int nvmlDeviceGetTemperature(nvmlDevice_t d, int what, unsigned *t) { (void)d, (void)what; FAILS(); *t = 61; return 0; }
 int nvmlDeviceGetPowerUsage(nvmlDevice_t d, unsigned *mw) { (void)d; FAILS(); *mw = 145500; return 0; }
 int nvmlDeviceGetCurrPcieLinkGeneration(nvmlDevice_t d, unsigned *v) { (void)d; FAILS(); *v = 1; return 0; }
 int nvmlDeviceGetCurrPcieLinkWidth(nvmlDevice_t d, unsigned *v) { (void)d; FAILS(); *v = 8; return 0; }

@@ -7,7 +7,7 @@
 
 struct fake_nvml {
     int cards, compute, graphics; /* how many cards; processes in the two lists */
-    unsigned graphics_first;      /* number of the first in the second list; 0: 5000. Those of the first begin at 1000 */
+    unsigned graphics_first;      /* number of the first in the second list; 0: 5000. The first list's begin at 1000 */
     char failing[64];             /* functions that have this in their name fail with `code` */
     bool fail_all;                /* every one but nvmlInit_v2 does */
     int code;
