@@ -3,6 +3,8 @@
 #include "engine/import_internal.h"
 
 #include "engine/image.h"
+#include "engine/preset_write.h"
+#include "engine/shelf_own.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -356,8 +358,8 @@ static bool read_yaml(struct import_work *w, const char *path, struct yaml_fault
 
 /* --- all ------------------------------------------------------------------------------------ */
 
-/* The file's name without folder and ending, as a preset's. */
-static void name_of(struct import *im)
+/* A preset is called as its file. */
+static void name_it(struct import *im)
 {
     const char *slash = strrchr(im->path, '/'), *name = slash ? slash + 1 : im->path;
     const char *dot = strrchr(name, '.');
@@ -365,13 +367,14 @@ static void name_of(struct import *im)
     size_t n = clean ? strlen(clean) : 0;
     if (n >= PRESET_NAME_MAX)
         for (n = PRESET_NAME_MAX - 1; n && ((unsigned char)clean[n] & 0xc0) == 0x80; n--) {}
-    snprintf(im->preset.name, sizeof im->preset.name, "%.*s", (int)n, n ? clean : "imported");
-    for (char *c = im->preset.name; *c; c++)
+    snprintf(im->stem, sizeof im->stem, "%.*s", (int)n, n ? clean : "");
+    for (char *c = im->stem; *c; c++)
         if (*c == '\n' || *c == '\t')
             *c = ' ';
     free(clean);
-    if (!im->preset.name[0])
-        strcpy(im->preset.name, "imported");
+    if (!im->stem[0])
+        strcpy(im->stem, "imported");
+    memcpy(im->preset.name, im->stem, sizeof im->stem);
 }
 
 static void remove_row(struct sheet *rows, int i)
@@ -417,7 +420,7 @@ bool import_bytes(struct import *im, const char *path, const char *data, size_t 
     bool ok = true;
     *im = (struct import){ 0 };
     snprintf(im->path, sizeof im->path, "%s", path);
-    name_of(im);
+    name_it(im);
     if (bytes >= 8 && !memcmp(data, "\x89PNG\r\n\x1a\n", 8)) {
         ok = read_png(&w, data, bytes);
     } else if (bytes >= 12 && (!memcmp(data, "\xff\xd8\xff", 3) || !memcmp(data + 8, "WEBP", 4))) {
@@ -470,4 +473,35 @@ void import_free(struct import *im)
     im->left = NULL;
     im->left_count = 0;
     preset_free(&im->preset);
+}
+
+/* A preset's own text, with that name in it if it can be. */
+static char *preset_copy(const struct import *im, const char *title, struct err *e)
+{
+    size_t bytes;
+    char *text = file_read(im->path, YAML_BYTES_MAX, &bytes, e);
+    char *renamed = text && title ? preset_retitled(text, title, e) : NULL;
+    if (!renamed)
+        return text;
+    free(text);
+    return renamed;
+}
+
+bool import_keep(struct import *im, const char *as, char name[SHELF_NAME_MAX], struct err *e)
+{
+    char folder[FILE_PATH_MAX], title[PRESET_NAME_MAX];
+    if (as && strlen(as) >= sizeof title)
+        return err_set(e, ERR_INPUT, "\"%.40s...\" is longer than %zu bytes", as, sizeof title - 1);
+    snprintf(title, sizeof title, "%s", as ? as : im->stem);
+    if (!shelf_slug(name, title))
+        return err_set(e, ERR_INPUT, "\"%s\" has nothing that can stand in a file's name: choose another name", title);
+    if (as && im->kind != IMPORT_PRESET)
+        memcpy(im->preset.name, title, sizeof title);
+    if (shelf_own_is(SHELF_PRESETS, name))
+        return err_set(e, ERR_INPUT, "there is a preset %s already: choose another name", name);
+    char *text = im->kind == IMPORT_PRESET ? preset_copy(im, as, e) : preset_text(&im->preset, e);
+    bool ok = text && shelf_own_write(SHELF_PRESETS, name, text, false, e) && shelf_folder(folder, SHELF_PRESETS, e) &&
+              preset_profile_along(&im->preset, folder, e);
+    free(text);
+    return ok;
 }

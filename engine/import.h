@@ -36,6 +36,7 @@ struct import_left { char *key, *value, *why; /* owned */ };
 struct import {
     enum import_kind kind;
     char path[FILE_PATH_MAX];
+    char stem[PRESET_NAME_MAX];       /* the file's name without folder and ending */
     char program[IMPORT_PROGRAM_MAX]; /* that wrote it: "ComfyUI", "Forge f2.0.1", "sluice 0.1.0" */
     /* Its name is the file's. A row's key and value are the source's words ("KSampler.steps"), its `why` is NULL
      * where they say the same as the setting. */
@@ -50,5 +51,9 @@ bool import_read(struct import *im, const char *path, struct yaml_faults *f, str
 /* The same of a file's bytes in memory; a preset or template is read from `path` still. */
 bool import_bytes(struct import *im, const char *path, const char *data, size_t bytes, struct yaml_faults *f, struct err *e);
 void import_free(struct import *im);
+
+/* As a preset of the user's own, called `as` (NULL: as the file): a preset byte for byte with the profile beside it,
+ * anything else as preset_text writes it. name: what it is found by. Nothing is written over. */
+bool import_keep(struct import *im, const char *as, char name[SHELF_NAME_MAX], struct err *e);
 
 #endif
