@@ -189,13 +189,13 @@ void pipeline_free(struct pipeline *p)
 {
     if (!p)
         return;
+    devices_close(&p->devices); /* before the weights that they may have pinned */
     tok_clip_close(p->tok_clip);
     tok_t5_close(p->tok_t5);
     clip_close(p->clip);
     t5_close(p->t5);
     flux_close(p->flux);
     vae_close(p->vae);
-    devices_close(&p->devices);
     free(p);
 }
 

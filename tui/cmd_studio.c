@@ -194,7 +194,8 @@ static void start_saving(struct studio *s, const char *path)
     snprintf(v->path, sizeof v->path, "%s", path);
     snprintf(v->from, sizeof v->from, "%s", r.path);
     if (r.job)
-        record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps, NULL);
+        record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps,
+                    NULL);
     worker_submit(s->worker, &v->job);
 }
 
@@ -506,9 +507,9 @@ int cmd_studio(int argc, char **argv)
         cmd_options_free(&options);
         return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
     }
-    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) && cmd_options_model(&options, path, &e) &&
-        engine_start(&g, path, &e) && cmd_options_job(&options, engine_model(g), &start, &e) &&
-        loaded_job(&options, engine_model(g), &loaded, &e)) {
+    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) &&
+        cmd_options_model(&options, path, &e) && engine_start(&g, path, &e) &&
+        cmd_options_job(&options, engine_model(g), &start, &e) && loaded_job(&options, engine_model(g), &loaded, &e)) {
         c.o.start = &start;
         c.o.loaded = &loaded;
         c.o.preset = options.preset_name ? options.preset.name : NULL;

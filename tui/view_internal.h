@@ -64,7 +64,11 @@ struct view {
     double image_seconds;
     char image_path[VIEW_PATH_BYTES];
 
-    struct recent { struct image *thumb; uint64_t seed; char path[VIEW_PATH_BYTES]; } recent[VIEW_RECENT_MAX]; /* newest first */
+    struct recent { /* newest first */
+        struct image *thumb;
+        uint64_t seed;
+        char path[VIEW_PATH_BYTES];
+    } recent[VIEW_RECENT_MAX];
     int recent_count;
 
     enum view_mood mood, result_mood;
@@ -107,5 +111,9 @@ void main_load(struct view *v);                                               /*
 void main_show(struct view *v, const struct setting *s);                      /* one setting of it */
 bool main_job(const struct view *v, struct job *out, struct err *e);          /* v->job with the fields, not checked */
 bool main_wrong(const struct view *v); /* a field is, and the message says so */
+
+/* A pane of the main screen (screen_memory.c). */
+struct layout;
+void pane_memory(const struct view *v, struct grid *g, const struct layout *l);
 
 #endif
