@@ -980,7 +980,7 @@ static void test_pixels_are_offered(void **state)
     struct grid g = { 0 };
     struct event ev = about(EVENT_PREVIEW, 1);
 
-    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 0, 0 });
+    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 0, 0, true });
     assert_true(view_draw(v, &g, NULL));
     assert_null(g.picture);
     ev.image = fake_image(64, 32, 1);
@@ -1003,7 +1003,7 @@ static void test_pixels_are_offered(void **state)
     assert_null(g.picture);
     press(v, K_ESC);
     /* a terminal that draws at most 200 px */
-    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 200, 200 });
+    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 200, 200, true });
     assert_true(view_draw(v, &g, NULL));
     assert_true(g.picture_at.w * 8 <= 200);
     grid_free(&g);
@@ -1048,7 +1048,7 @@ static void test_random_use(void **state)
             view_event(v, &ev);
         }
         if (i % 7 == 0)
-            view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 130), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0 });
+            view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 130), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0, (seed & 64) != 0 });
         assert_true(view_draw(v, &g, NULL));
         for (int c = 0; c < g.cols * g.rows; c++) {
             if (g.cells[c].width > 2 || (g.cells[c].width == 2 && (c % g.cols == g.cols - 1 || g.cells[c + 1].width != 0)) ||

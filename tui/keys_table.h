@@ -45,3 +45,18 @@ ACTION(INTERRUPT, "interrupt", KEYS_SCREENS | KEYS_HELP, "ctrl-c", NULL, NULL, "
 ACTION(REDRAW, "redraw", KEYS_ANYWHERE, "ctrl-l", NULL, NULL, "draw the screen again")
 ACTION(MOUSE, "mouse", KEYS_SCREENS, "f9 alt-w", NULL, NULL, "mouse on or off")
 ACTION(SUSPEND, "suspend", KEYS_ANYWHERE, "ctrl-z", NULL, NULL, "back to the shell until fg")
+
+/* the picture */
+ACTION(PICTURE, "picture", KEYS_MAIN | KEYS_PICTURE, "f8 alt-v", NULL, "Picture", "the picture on the whole screen, and back")
+ACTION(PICTURE_ACTUAL, "picture.actual", KEYS_PICTURE, "1", NULL, "1:1", "a pixel of the picture, a pixel of the screen")
+ACTION(PICTURE_FIT, "picture.fit", KEYS_PICTURE, "0 f", NULL, "Fit", "all of it")
+ACTION(PICTURE_SIDE, "picture.side", KEYS_PICTURE, "c", NULL, "Compare", "beside the one before, or the one marked")
+ACTION(PICTURE_WIPE, "picture.wipe", KEYS_PICTURE, "w", NULL, "Wipe", "a line between the two, moved by Left and Right")
+ACTION(PICTURE_FLIP, "picture.flip", KEYS_PICTURE, "space", NULL, "Flip", "the other of the two")
+ACTION(PICTURE_MARK, "picture.mark", KEYS_PICTURE, "m", NULL, "Mark", "keep it, to compare others with it")
+ACTION(PICTURE_IN, "picture.in", KEYS_PICTURE, "+ =", NULL, "In", "larger")
+ACTION(PICTURE_OUT, "picture.out", KEYS_PICTURE, "-", NULL, "Out", "smaller")
+ACTION(PICTURE_EARLIER, "picture.earlier", KEYS_PICTURE, ", <", NULL, "Earlier", "the preview of the step before")
+ACTION(PICTURE_LATER, "picture.later", KEYS_PICTURE, ". >", NULL, NULL, "the preview of the next step")
+ACTION(PICTURE_LEFT, "picture.left", KEYS_PICTURE, "left", "left h", NULL, "left; without more picture there: the step before")
+ACTION(PICTURE_RIGHT, "picture.right", KEYS_PICTURE, "right", "right l", NULL, "right; without more picture there: the next step")

@@ -514,6 +514,7 @@ static const char *main_hint(const struct view *v, enum action a)
     case ACTION_NEXT: return unsaved ? NULL : label; /* leaves its room to what is urgent */
     case ACTION_SEED: return unsaved || view_busy(v) ? NULL : label;
     case ACTION_SAVE: return unsaved ? "Save elsewhere" : v->shown >= SHOWN_PARTIAL ? label : NULL;
+    case ACTION_PICTURE: return v->image && !unsaved && !view_busy(v) ? label : NULL;
     case ACTION_RESET: return field >= 0 && field_edited(v, field) ? label : NULL;
     default: return label;
     }
@@ -761,7 +762,7 @@ static const struct image *fitted(const struct view *v, struct rect r, struct er
 static bool draw_picture_panel(const struct view *v, struct grid *g, const struct layout *l, struct err *e)
 {
     const struct image *im;
-    struct rect r, room;
+    struct rect r;
     char note[96];
 
     picture_note(v, note);
@@ -770,16 +771,7 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
         draw_invitation(v, g, l->picture);
         return true;
     }
-    room = l->picture;
-    if (v->picture_w && room.w > v->picture_w / v->cell_w) {
-        room.w = v->picture_w / v->cell_w;
-        room.x += (l->picture.w - room.w) / 2;
-    }
-    if (v->picture_h && room.h > v->picture_h / v->cell_h) {
-        room.h = v->picture_h / v->cell_h;
-        room.y += (l->picture.h - room.h) / 2;
-    }
-    r = layout_picture(room, v->image->width, v->image->height, v->cell_w, v->cell_h);
+    r = layout_picture(view_picture_room(v, l->picture), v->image->width, v->image->height, v->cell_w, v->cell_h);
     if (r.w < 1 || r.h < 1) return true;
     if (!(im = fitted(v, r, e)) || !draw_picture(g, r, im, e)) return false;
     g->picture = v->image;

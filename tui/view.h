@@ -41,8 +41,9 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
 void view_free(struct view *v); /* NULL is fine */
 
 /* Cells; px of one cell, for a picture's proportions (0: unknown, 10x20 is
- * assumed); px of the largest picture the terminal draws (0: no limit). */
-struct view_screen { int cols, rows, cell_w, cell_h, picture_w, picture_h; };
+ * assumed); px of the largest picture the terminal draws (0: no limit); does it draw
+ * pixels, or half-blocks. */
+struct view_screen { int cols, rows, cell_w, cell_h, picture_w, picture_h; bool pixels; };
 void view_resize(struct view *v, struct view_screen s);
 /* Tells the time (monotonic). While view_busy, call it a few times a second. */
 void view_tick(struct view *v, int64_t now_ms);
@@ -83,6 +84,10 @@ struct view_result {
     const char *path;          /* of its file; "" if it could not be saved */
 };
 struct view_result view_result(const struct view *v);
+/* A picture from elsewhere (the gallery, a file) on the picture screen, which it opens.
+ * Takes im over. title: its prompt, a line about it; path: of its file, "" if it has
+ * none. Both are copied, and may be hostile. */
+void view_show_image(struct view *v, struct image *im, const char *title, const char *path);
 void view_saved(struct view *v, bool ok, const char *path_or_reason);
 
 enum view_mood { VIEW_INFO, VIEW_GOOD, VIEW_WARN, VIEW_BAD };

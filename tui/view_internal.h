@@ -30,6 +30,7 @@ struct view {
     struct keys keys;
 
     int cols, rows, cell_w, cell_h, picture_w, picture_h;
+    bool pixels;
     int64_t now_ms;
 
     const struct screen *stack[VIEW_STACK_MAX]; /* [0] is screen_main */
@@ -43,6 +44,7 @@ struct view {
     struct main_state *main;
     struct help_state *help;
     struct save_state *save;
+    struct picture_state *picture;
 
     struct request *requests; /* oldest first */
     bool running, cancelling;
@@ -57,6 +59,7 @@ struct view {
 
     struct image *image; /* what is shown, owned */
     enum shown shown;
+    uint64_t serials;    /* given out: a number for each picture that is drawn */
     uint64_t serial, image_seed, last_seed;
     bool last_seed_known, image_job_known;
     struct job image_job;
@@ -90,6 +93,11 @@ const char *view_friendly(const struct view *v, const char *path, char buf[VIEW_
 struct request *view_find(struct view *v, uint64_t id);
 int view_waiting(const struct view *v); /* jobs behind the running one */
 struct wish view_cancel(struct view *v); /* the running job, else the first that waits */
+
+/* Of a rectangle, what a picture may take in its middle: terminals have limits. */
+struct rect view_picture_room(const struct view *v, struct rect room);
+/* Does the picture screen show one that came by view_show_image? */
+bool picture_given(const struct view *v);
 
 /* What every screen's last rows hold. The message takes two rows, the one above
  * r too, where it is a long complaint and `tall`. */
