@@ -56,5 +56,6 @@ struct screen {
 };
 
 extern const struct screen screen_main, screen_help, screen_save;
+extern const struct screen screen_profile;
 
 #endif

@@ -32,7 +32,7 @@ static const struct {
     { "precision", "Precision", "Prec.", "of weights and products", 0 },
 };
 enum { FIELDS = sizeof form / sizeof *form, FIELD_BYTES = 64 };
-enum { FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
+enum { FIELD_SIZE = 0, FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
 enum { FOCUS_PROMPT, FOCUS_NEGATIVE, FOCUS_FIELDS, FOCUS_GENERATE = FOCUS_FIELDS + FIELDS, FOCUS_COUNT };
 
 struct main_state {
@@ -172,6 +172,11 @@ static void field_put(struct view *v, int i, const char *text)
 {
     edit_set(&v->main->field[i], text);
     field_changed(v, i);
+}
+
+bool main_size(const struct view *v, struct job *j)
+{
+    return field_set(v, FIELD_SIZE, j, NULL);
 }
 
 bool main_job(const struct view *v, struct job *out, struct err *e)
@@ -685,97 +690,24 @@ static void draw_settings(struct view *v, struct grid *g, const struct layout *l
     if (r.h > FIELDS) draw_button(v, g, (struct rect){ r.x, r.y + r.h - 1, r.w, 1 });
 }
 
-/* Of weights: under a budget what the arena holds of them, else the mapped files. */
-static size_t weight_bytes(const struct view *v, enum stage s)
-{
-    size_t on_device = 0;
-    for (enum stage i = 0; i < STAGE_COUNT; i++) on_device += v->memory.on_device[i];
-    return on_device ? v->memory.on_device[s] : v->memory.weights[s];
-}
-
-static size_t stage_bytes(const struct view *v, enum stage s)
-{
-    return v->memory.activations[s] + weight_bytes(v, s);
-}
-
-static void draw_stage(const struct view *v, struct grid *g, struct rect r, int y, enum stage s, size_t most)
-{
-    bool now = v->running && v->stage == s;
-    bool past = v->running ? v->stage_seen[s] && s < v->stage : false;
-    size_t bytes = stage_bytes(v, s);
-    int bar = r.w - 13 - 10;
-    char buf[16];
-
-    draw_text(g, r, r.x, y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, now ? "»" : past ? "◆" : "·");
-    draw_text(g, r, r.x + 2, y, now ? COLOUR_ACCENT : COLOUR_TEXT, now ? CELL_BOLD : 0, stage_name(s));
-    if (bar > 0 && bytes && most)
-        draw_bar(g, r, r.x + 14, y, bar - 1, (double)weight_bytes(v, s) / (double)most,
-                 (double)v->memory.activations[s] / (double)most);
-    draw_right(g, r, y, bytes ? COLOUR_TEXT : COLOUR_DIM, 0, draw_size(bytes, buf));
-}
-
-/* What the engine holds: in use, if it has said so, else its whole arena. */
-static const char *engine_text(const struct view *v, char buf[16])
-{
-    return draw_size(v->memory.used_bytes ? v->memory.used_bytes : v->memory.arena_bytes, buf);
-}
-
 static void draw_memory(const struct view *v, struct grid *g, const struct layout *l)
 {
-    static const enum stage shown[] = { STAGE_LOAD, STAGE_CLIP, STAGE_T5, STAGE_FLUX, STAGE_VAE };
-    struct rect r = l->memory;
-    size_t most = 0;
-    char a[16], b[16], c[16], line[96];
-    int y = r.y, rows = r.h;
+    char key[KEYS_NAME_MAX], remedy[96] = "";
+    struct pane_memory m = {
+        .plan = v->plan_known ? &v->plan : NULL, .unreadable = v->plan_unreadable, .now = v->memory_known ? &v->memory : NULL,
+        .history = &v->history, .running = v->running, .stage = v->stage, .seen = v->stage_seen, .remedy = remedy,
+    };
+    bool other = v->running && m.plan && m.now && !pane_memory_same(&m);
 
-    if (r.h < 1) return;
+    if (l->memory.h < 1) return;
+    if (*keys_name(&v->keys, ACTION_PROFILES, KEYS_MAIN, key)) snprintf(remedy, sizeof remedy, "%s: other profiles, and what each switch saves", key);
     if (l->shape == LAYOUT_COMPACT) {
-        enum stage s = v->running ? v->stage : STAGE_FLUX;
-        snprintf(line, sizeof line, " %s %s  engine %s  process %s", stage_name(s), draw_size(stage_bytes(v, s), a),
-                 engine_text(v, b), draw_size(v->memory.rss, c));
-        draw_fit(g, r, r.x, y, r.w, COLOUR_DIM, 0, line, false);
+        struct rect r = l->memory;
+        pane_memory_line(g, (struct rect){ r.x + 1, r.y, r.w - 1, r.h }, &m);
         return;
     }
-    draw_box(g, l->memory_box, "Memory", r.w >= 34 && r.h >= 8 ? "weights █ work ▒" : NULL, false);
-    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
-        if (stage_bytes(v, shown[i]) > most) most = stage_bytes(v, shown[i]);
-    if (rows >= 6) {
-        for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) draw_stage(v, g, r, y++, shown[i], most);
-        rows -= 5;
-    } else if (rows >= 2) {
-        draw_stage(v, g, r, y++, v->running ? v->stage : STAGE_FLUX, most);
-        rows--;
-    }
-    if (rows == 1) {
-        snprintf(line, sizeof line, "engine %s", engine_text(v, a));
-        draw_text(g, r, r.x, y, COLOUR_DIM, 0, line);
-        snprintf(line, sizeof line, "RSS %s", draw_size(v->memory.rss, a));
-        draw_right(g, r, y, COLOUR_DIM, 0, line);
-        return;
-    }
-    if (rows >= 4) y++;
-    draw_text(g, r, r.x, y, COLOUR_DIM, 0, "engine");
-    if (v->memory.arena_bytes && v->memory.used_bytes) {
-        snprintf(line, sizeof line, "%s of %s", engine_text(v, a), draw_size(v->memory.arena_bytes, b));
-        draw_right(g, r, y, COLOUR_TEXT, 0, line);
-    } else {
-        draw_right(g, r, y, v->memory.arena_bytes ? COLOUR_TEXT : COLOUR_DIM, 0, engine_text(v, a));
-    }
-    y++;
-    draw_text(g, r, r.x, y, COLOUR_DIM, 0, "process");
-    if (rows >= 3 && rows < 5 && r.w < 34) {
-        draw_right(g, r, y++, COLOUR_TEXT, 0, draw_size(v->memory.rss, a));
-        snprintf(line, sizeof line, "own %s  mapped %s", draw_size(v->memory.rss_anonymous, a), draw_size(v->memory.rss_file, b));
-        draw_right(g, r, y, COLOUR_DIM, 0, line);
-    } else if (rows >= 5) {
-        draw_right(g, r, y++, COLOUR_TEXT, 0, draw_size(v->memory.rss, a));
-        draw_text(g, r, r.x, y, COLOUR_DIM, 0, "  own");
-        draw_right(g, r, y++, COLOUR_DIM, 0, draw_size(v->memory.rss_anonymous, a));
-        draw_text(g, r, r.x, y, COLOUR_DIM, 0, "  mapped files");
-        draw_right(g, r, y, COLOUR_DIM, 0, draw_size(v->memory.rss_file, a));
-    } else {
-        draw_right(g, r, y, COLOUR_TEXT, 0, draw_size(v->memory.rss, a));
-    }
+    draw_box(g, l->memory_box, other ? "Memory of the next" : "Memory", l->memory.w >= 34 ? "weights █ work ▒" : NULL, false);
+    pane_memory_draw(g, l->memory, &m);
 }
 
 static void draw_invitation(const struct view *v, struct grid *g, struct rect r)
