@@ -38,7 +38,7 @@ static bool make_cuda(struct device **out, enum dtype compute, const struct devi
         [ATTENTION_EFFICIENT] = CUDA_ATTENTION_EFFICIENT, [ATTENTION_MATH] = CUDA_ATTENTION_MATH,
         [ATTENTION_CPU] = CUDA_ATTENTION_MATH, /* the card's plainest, and the one that needs the least */
     };
-    struct cuda_options o = { .attention = mode[ds->attention], .search = true };
+    struct cuda_options o = { .attention = mode[ds->attention], .pin_weights = ds->pin_weights, .search = true };
     return cuda_device_new(out, compute, &o, e);
 }
 
@@ -76,6 +76,7 @@ static struct devices wanted(const struct job *j)
 {
     return (struct devices){
         .precision = j->precision, .choice = j->device, .asked = j->precision, .attention = j->attention,
+        .pin_weights = j->pin_weights,
         .vae_precision = j->vae_precision == JOB_AUTO_PRECISION ? j->precision : (enum precision)j->vae_precision,
         .threads = j->threads,
     };
@@ -84,7 +85,7 @@ static struct devices wanted(const struct job *j)
 static bool same_wish(const struct devices *a, const struct devices *b)
 {
     return a->choice == b->choice && a->asked == b->asked && a->vae_precision == b->vae_precision &&
-           a->attention == b->attention && a->threads == b->threads;
+           a->attention == b->attention && a->pin_weights == b->pin_weights && a->threads == b->threads;
 }
 
 bool devices_open(struct devices *ds, const struct job *j, struct err *e)

@@ -23,6 +23,7 @@ struct devices {
     enum device_choice choice;
     enum precision asked, vae_precision;
     enum attention_mode attention;
+    bool pin_weights;
     int threads;
 };
 

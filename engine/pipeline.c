@@ -229,14 +229,14 @@ void pipeline_free(struct pipeline *p)
 {
     if (!p)
         return;
+    devices_close(&p->devices); /* before the weights that they may have pinned */
+    devices_close(&p->own);
     tok_clip_close(p->tok_clip);
     tok_t5_close(p->tok_t5);
     clip_close(p->clip);
     t5_close(p->t5);
     flux_close(p->flux);
     vae_close(p->vae);
-    devices_close(&p->devices);
-    devices_close(&p->own);
     pthread_mutex_destroy(&p->open);
     pthread_mutex_destroy(&p->told);
     free(p);
@@ -483,15 +483,16 @@ void pipeline_foresee(struct pipeline *p, const struct job *wanted, struct plan_
 bool pipeline_foresee_speed(struct pipeline *p, const struct job *j, struct err *e)
 {
     struct foreseen f = { 0 };
+    struct err why = { 0 };
     pthread_mutex_lock(&p->open);
-    bool ok = !p->working && open_models(p, e) && foresee_devices(p, j, &f, e);
+    bool ok = !p->working && open_models(p, &why) && foresee_devices(p, j, &f, &why);
     if (ok) {
         struct rates known = rates_load(f.devices->name, p->model->name);
-        ok = measure(p, f.devices, &known, e);
+        ok = measure(p, f.devices, &known, &why);
         p->has_rates = false; /* no job runs: its thread looks again */
     }
     pthread_mutex_unlock(&p->open);
-    return ok;
+    return ok || err_set(e, why.kind != ERR_NONE ? why.kind : ERR_INPUT, "%s", *why.text ? why.text : "a job is at work");
 }
 
 /* Where a job begins and ends: a card is the other thread's only in between. */

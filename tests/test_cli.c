@@ -848,6 +848,8 @@ static void test_help(void **state)
         { "keys", "\n.SH SLUICE KEYS\n" },
         { "inspect", "\n.SH SLUICE INSPECT\n" },
         { "synth", "\n.SH SLUICE SYNTH\n" },
+        { "queue", "\n.SH SLUICE QUEUE\n" },
+        { "history", "\n.SH SLUICE HISTORY\n" },
     };
     char *man = manual();
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {

@@ -2,6 +2,7 @@
  * as text out. Also what stands below it: layout, line editor, key parser,
  * scaling, picture bytes. Random cases print their seed. */
 #include "engine/setting.h"
+#include "tests/alloc_fail.h"
 #include "tests/view_help.h"
 #include "tui/edit.h"
 #include "tui/input.h"
@@ -262,6 +263,21 @@ static void test_wide_and_hostile_text(void **state)
     view_free(v);
 }
 
+/* Names come from files of strangers: nothing in them reaches the terminal that is no plain character. */
+static void test_hostile_names(void **state)
+{
+    (void)state;
+    struct view *v = make_view("a\033]0;x\007\xe2\x80\xae" "b\xe2\x80\x8b" "c\xe2\x81\xa6", "p\tq\xc2\x9b" "2J\xef\xbb\xbf");
+    struct grid g = { 0 };
+
+    has(v, "│ a?]0;x?\xef\xbf\xbd" "b\xef\xbf\xbd" "c\xef\xbf\xbd │ p?q?2J\xef\xbf\xbd ");
+    assert_true(view_draw(v, &g, NULL));
+    for (int i = 0; i < g.cols * g.rows; i++)
+        for (const char *c = g.cells[i].text; *c; c++) assert_true((unsigned char)*c >= ' ' && *c != 0x7f);
+    grid_free(&g);
+    view_free(v);
+}
+
 static void test_paste_never_submits(void **state)
 {
     (void)state;
@@ -342,7 +358,8 @@ static void test_bad_fields(void **state)
         { 1, "8192x8192", "16x16 to 8192x8192", "pixels" },      { 2, "-5", "1 to 1000", "give 1 to 1000" },
         { 2, "", "1 to 1000", "whole number" },           { 2, "99999999999999999999", "1 to 1000", "whole number" },
         { 3, "1e9", "0 to 100", "give 0 to 100" },        { 3, "nan", "0 to 100", "not a number" },
-        { 4, "-1", "a number or random", "not 0 to 2^64-1 or random" },            { 4, "18446744073709551616", "a number or random", "not 0 to 2^64-1 or random" },
+        { 4, "-1", "a number or random", "not 0 to 2^64-1 or random" },
+        { 4, "18446744073709551616", "a number or random", "not 0 to 2^64-1 or random" },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -419,6 +436,10 @@ static void test_request(void **state)
     assert_int_equal(press(v, K_ENTER).kind, WISH_GENERATE);
     assert_true(view_request(v, &j, &random_seed, NULL));
     assert_true(random_seed);
+    assert_false(j.random_seed);
+    job_free(&j);
+    assert_true(view_request(v, &j, &j.random_seed, NULL)); /* as the studio asks */
+    assert_true(j.random_seed);
     assert_string_equal(j.prompt, "a fox");
     assert_int_equal(j.width, 256);
     assert_int_equal(j.steps, 20);
@@ -997,7 +1018,7 @@ static void test_random_use(void **state)
     struct view *v = make();
     struct grid g = { 0 };
 
-    for (int i = 0; i < 6000; i++) {
+    for (int i = 0; i < 10000; i++) {
         uint32_t at = seed, r = random_next(&seed);
         struct key k = { .kind = (enum key_kind)(1 + r % (K_F12 - 1)), .ch = 0, .mods = r >> 8 & 7 };
         struct event ev = about((enum event_kind)(r >> 11 & 15) < EVENT_KIND_COUNT ? (enum event_kind)(r >> 11 & 15) : EVENT_IDLE,
@@ -1039,6 +1060,64 @@ static void test_random_use(void **state)
     }
     grid_free(&g);
     view_free(v);
+}
+
+/* A whole session; false: memory was refused where the view says so. */
+static bool session(struct err *e)
+{
+    struct view *v = NULL;
+    struct view_options o = { .device = "cpu", .out_dir = "/tmp", .pictures = true, .preset = "portrait" };
+    struct grid g = { 0 };
+    struct job j = { 0 };
+    struct image *im = fake_image(64, 64, 1);
+    bool random_seed, ok = view_new(&v, fake_model(), &o, e);
+
+    for (int i = 0; ok && i < 3; i++) {
+        struct event ev = about(i ? EVENT_DONE : EVENT_STARTED, 1);
+        type(v, "a cat");
+        for (int k = 0; k < 8; k++) {
+            press(v, K_TAB);
+            press(v, K_RIGHT);
+        }
+        alt(v, 'r');
+        press(v, K_F1);
+        type(v, "cut");
+        ok = view_draw(v, &g, e);
+        press(v, K_ESC);
+        press(v, K_ESC);
+        alt(v, 'n');
+        if (view_request(v, &j, &random_seed, NULL)) view_submitted(v, 1, &j);
+        job_free(&j);
+        if (i && im) ev.image = image_copy(im, NULL);
+        view_event(v, &ev);
+        ctrl(v, 's');
+        press(v, K_ESC);
+        ok = ok && view_draw(v, &g, e);
+        if (ok && view_job(v, &j, NULL)) ok = view_load(v, &j, "other", "8gb", e);
+        job_free(&j);
+        view_resize(v, (struct view_screen){ .cols = 160, .rows = 50 });
+    }
+    image_free(im);
+    grid_free(&g);
+    view_free(v);
+    return ok;
+}
+
+/* Every allocation refused once, each in its turn: the view goes on, or says that it is memory. */
+static void test_memory_refused(void **state)
+{
+    (void)state;
+    for (long n = 1;; n++) {
+        struct err e = { 0 };
+        alloc_fail_at(n);
+        bool ok = session(&e);
+        if (!alloc_fail_done()) {
+            if (!ok) fail_msg("%s", e.text);
+            assert_true(n > 100);
+            break;
+        }
+        if (!ok && e.kind != ERR_MEMORY) fail_msg("allocation %ld refused: \"%s\"", n, e.text);
+    }
 }
 
 /* --- keys from bytes ------------------------------------------------------------------ */
@@ -1238,6 +1317,7 @@ int main(void)
         cmocka_unit_test(test_typing_and_editing),
         cmocka_unit_test(test_graphemes),
         cmocka_unit_test(test_wide_and_hostile_text),
+        cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_paste_never_submits),
         cmocka_unit_test(test_long_prompts),
         cmocka_unit_test(test_wrapping_property),
@@ -1259,6 +1339,7 @@ int main(void)
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_pixels_are_offered),
         cmocka_unit_test(test_random_use),
+        cmocka_unit_test(test_memory_refused),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_key_parser_survives),
         cmocka_unit_test(test_scaling),

@@ -73,6 +73,14 @@ const char *plan_peak_text(const struct plan_summary *p, char buf[64])
     return buf;
 }
 
+const char *plan_time_text(double seconds, char buf[16])
+{
+    if (seconds <= 0) return "n/a";
+    if (seconds >= 99.95) return draw_time(seconds, buf);
+    snprintf(buf, 16, seconds < 9.995 ? "%.2f s" : "%.1f s", seconds);
+    return buf;
+}
+
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -162,13 +170,13 @@ static void collect(const struct pane_memory *m, const struct plan_summary *p, s
             figure_device(f, now->host_total, now->host_free, left(now->host_total, now->host_free, now->rss_anonymous, 0));
         if (m->history && m->history->link_rate > 0) figure(f, "link", "%s/s", draw_size((size_t)m->history->link_rate, a));
     } else if (p) {
-        if (p->seconds > 0) figure(f, "time", "about %s", draw_time(p->seconds, a));
+        if (p->seconds > 0) figure(f, "time", "about %s", plan_time_text(p->seconds, a));
         figure_device(f, p->memory.total, p->memory.free, p->memory.others);
         if (p->link) figure(f, "over link", "%s", draw_size(p->link, a));
     }
     if (now) figure(f, "RSS", "%s", draw_size(now->rss, a));
     if (now && now->rss) figure(f, "  own, mapped", "%s, %s", draw_size(now->rss_anonymous, a), draw_size(now->rss_file, b));
-    if (p && !m->running && p->disk_seconds > 0.5) figure(f, "from disk", "%s more, once", draw_time(p->disk_seconds, a));
+    if (p && !m->running && p->disk_seconds > 0.5) figure(f, "from disk", "%s more, once", plan_time_text(p->disk_seconds, a));
 }
 
 /* Those from `i` on, as many as go into one row. Returns the first that does not. */
@@ -212,12 +220,16 @@ static void draw_refusal(struct grid *g, struct rect r, const struct pane_memory
 /* The plan in words, and its time where there is room. */
 static void draw_headline(struct grid *g, struct rect r, const struct plan_summary *p)
 {
-    char text[64], time[32], buf[16];
-    int w = draw_fit(g, r, r.x, r.y, r.w, COLOUR_TEXT, CELL_BOLD, plan_peak_text(p, text), false);
+    char text[64], buf[16];
+    const char *time = plan_time_text(p->seconds, buf), *peak = plan_peak_text(p, text);
+    int w = 0;
 
-    if (p->seconds <= 0) return;
-    snprintf(time, sizeof time, "%s", draw_time(p->seconds, buf));
-    if (w + 2 + (int)strlen(time) <= r.w) draw_right(g, r, r.y, COLOUR_DIM, 0, time);
+    if (edit_width(peak, strlen(peak)) > r.w) { /* "peaks at" shorter */
+        w = draw_text(g, r, r.x, r.y, COLOUR_TEXT, CELL_BOLD, "peak");
+        peak += strlen("peaks at");
+    }
+    w += draw_fit(g, r, r.x + w, r.y, r.w - w, COLOUR_TEXT, CELL_BOLD, peak, false);
+    if (p->seconds > 0 && w + 2 + (int)strlen(time) <= r.w) draw_right(g, r, r.y, COLOUR_DIM, 0, time);
 }
 
 static void draw_figures(struct grid *g, struct rect r, const struct pane_memory *m, const struct plan_summary *p)

@@ -44,5 +44,7 @@ void pane_memory_line(struct grid *g, struct rect r, const struct pane_memory *m
 
 /* "peaks at 6.9 of 8.0 GB in T5". */
 const char *plan_peak_text(const struct plan_summary *p, char buf[64]);
+/* "12.6 s", "3:05"; "n/a": unknown. */
+const char *plan_time_text(double seconds, char buf[16]);
 
 #endif

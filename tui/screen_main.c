@@ -1,10 +1,12 @@
-/* screen_main.c - the main screen: prompts, form, picture, memory, queue, progress.
+/* screen_main.c - the main screen: prompts, form, picture, queue, progress. The
+ * memory pane is pane_memory.c.
  *
  * In this order: the form and its state; what keys and the mouse do; drawing, one
  * function for each rectangle of the layout. */
 #include "engine/setting.h"
 #include "tui/edit.h"
 #include "tui/layout.h"
+#include "tui/scale.h"
 #include "tui/view_internal.h"
 
 #include <inttypes.h>
@@ -40,6 +42,8 @@ struct main_state {
     struct edit prompt, negative, field[FIELDS];
     char error[FIELDS][160]; /* what is wrong with the field; "": nothing */
     int prompt_scroll, negative_scroll, example;
+    struct image *fitted; /* the picture, two pixels a cell: scaling is most of a frame's time */
+    uint64_t fitted_serial;
     struct rect at[FOCUS_COUNT]; /* as last drawn, for the mouse; h 0: not on the screen */
 };
 
@@ -78,6 +82,7 @@ static void main_free(struct view *v)
     edit_free(&m->prompt);
     edit_free(&m->negative);
     for (int i = 0; i < FIELDS; i++) edit_free(&m->field[i]);
+    image_free(m->fitted);
     free(m);
 }
 
@@ -132,7 +137,8 @@ static const char *field_range(int i, char buf[64])
 {
     const struct setting *s = setting_of(i);
 
-    if (s->kind == SETTING_SIZE) snprintf(buf, 64, "%dx%d to %dx%d", JOB_SIZE_MIN, JOB_SIZE_MIN, JOB_SIZE_MAX, JOB_SIZE_MAX);
+    if (s->kind == SETTING_SIZE)
+        snprintf(buf, 64, "%dx%d to %dx%d", JOB_SIZE_MIN, JOB_SIZE_MIN, JOB_SIZE_MAX, JOB_SIZE_MAX);
     else if (s->kind == SETTING_SEED) snprintf(buf, 64, "a number or random");
     else snprintf(buf, 64, "%g to %g", s->low, s->high);
     return buf;
@@ -143,7 +149,8 @@ static const char *field_range(int i, char buf[64])
 static bool field_check(struct view *v, int i, struct err *e)
 {
     char prompt[] = "", out[] = "x.png", notice[256] = "", range[64];
-    struct job j = { .prompt = prompt, .negative = prompt, .out = out, .width = 256, .height = 256, .steps = 1, .count = 1, .cfg = 1 };
+    struct job j = { .prompt = prompt, .negative = prompt, .out = out, .width = 256, .height = 256, .steps = 1,
+                     .count = 1, .cfg = 1 };
 
     v->main->error[i][0] = 0;
     if (!field_used(v, i) || (field_set(v, i, &j, e) && job_check(&j, notice, e))) return true;
@@ -438,7 +445,8 @@ static void type_field(struct view *v, int i, const struct key *k)
         return;
     }
     /* The first letter typed over "random" replaces it. */
-    if (i == FIELD_SEED && k->kind == K_CHAR && !k->mods && k->ch >= '0' && k->ch <= '9' && !strcasecmp(e->text, "random"))
+    if (i == FIELD_SEED && k->kind == K_CHAR && !k->mods && k->ch >= '0' && k->ch <= '9' &&
+        !strcasecmp(e->text, "random"))
         edit_set(e, "");
     if (edit_key(e, k)) field_changed(v, i);
 }
@@ -459,13 +467,14 @@ static struct wish main_type(struct view *v, const struct key *k)
 static void place_cursor(struct edit *e, int width, int row, int col)
 {
     struct edit_row r;
-    size_t from = 0, at;
+    size_t from = 0, next;
 
     for (int i = 0; edit_row(e, from, width, &r); i++) {
         if (i == row || r.to == e->bytes) {
-            for (at = r.from; at < r.to && edit_width(e->text + r.from, edit_next(e->text, e->bytes, at) - r.from) <= col;)
-                at = edit_next(e->text, e->bytes, at);
-            e->cursor = at;
+            for (e->cursor = r.from; e->cursor < r.to; e->cursor = next) {
+                next = edit_next(e->text, e->bytes, e->cursor);
+                if (edit_width(e->text + r.from, next - r.from) > col) break;
+            }
             return;
         }
         if ((from = r.to) == 0) return;
@@ -525,8 +534,9 @@ static void draw_title(const struct view *v, struct grid *g, struct rect r)
     int x = r.x + 1, end;
 
     view_edited(v, &edited[1], &edited[2]);
-    if (v->threads > 0) snprintf(right, sizeof right, "%s, %d thread%s", v->device, v->threads, v->threads == 1 ? "" : "s");
-    else snprintf(right, sizeof right, "%s", v->device);
+    snprintf(right, sizeof right, "%s", v->device);
+    if (v->threads > 0)
+        snprintf(right, sizeof right, "%s, %d thread%s", v->device, v->threads, v->threads == 1 ? "" : "s");
     end = r.x + r.w - edit_width(right, strlen(right)) - 3;
     x += draw_text(g, r, x, r.y, COLOUR_ACCENT, CELL_BOLD, "sluice");
     for (int i = 0; i < 3; i++) {
@@ -540,8 +550,8 @@ static void draw_title(const struct view *v, struct grid *g, struct rect r)
 }
 
 /* A text in its rows; also finds where the cursor is, and scrolls to it. */
-static void draw_text_rows(struct view *v, struct grid *g, struct rect r, const struct edit *e, int *scroll, bool focused,
-                           const char *when_empty, char note[64])
+static void draw_text_rows(struct view *v, struct grid *g, struct rect r, const struct edit *e, int *scroll,
+                           bool focused, const char *when_empty, char note[64])
 {
     int width = layout_prompt_width(v->cols, v->rows), row = 0, col = 0, total = edit_rows(e, width, &row, &col), y = 0;
     struct edit_row at;
@@ -568,16 +578,18 @@ static void draw_text_rows(struct view *v, struct grid *g, struct rect r, const 
 static void draw_prompts(struct view *v, struct grid *g, const struct layout *l)
 {
     struct main_state *m = v->main;
-    bool on_top = view_top(v, &screen_main), here = on_top && m->focus == FOCUS_PROMPT, there = on_top && m->focus == FOCUS_NEGATIVE;
+    bool on_top = view_top(v, &screen_main);
+    bool here = on_top && m->focus == FOCUS_PROMPT, there = on_top && m->focus == FOCUS_NEGATIVE;
     char note[64] = "", note2[64] = "", invite[96], key[KEYS_NAME_MAX], edge[96];
     const char *nothing = negative_counts(v) ? "What to steer away from" : "No effect while CFG is 1";
 
     keys_name(&v->keys, ACTION_EXAMPLE, KEYS_PROMPT, key);
-    if (v->model.examples && *key) snprintf(invite, sizeof invite, "Describe a picture, or press %s for an example", key);
-    else snprintf(invite, sizeof invite, "Describe a picture");
+    snprintf(invite, sizeof invite, v->model.examples && *key ? "Describe a picture, or press %s for an example"
+                                                              : "Describe a picture", key);
     if (l->shape == LAYOUT_COMPACT) { /* one place for both */
         bool negative = m->focus == FOCUS_NEGATIVE;
-        draw_text(g, l->prompt_box, 0, l->prompt.y, here || there ? COLOUR_ACCENT : COLOUR_BORDER, CELL_BOLD, negative ? "-" : "»");
+        draw_text(g, l->prompt_box, 0, l->prompt.y, here || there ? COLOUR_ACCENT : COLOUR_BORDER, CELL_BOLD,
+                  negative ? "-" : "»");
         if (negative) draw_text_rows(v, g, l->prompt, &m->negative, &m->negative_scroll, there, nothing, note);
         else draw_text_rows(v, g, l->prompt, &m->prompt, &m->prompt_scroll, here, invite, note);
         m->at[negative ? FOCUS_NEGATIVE : FOCUS_PROMPT] = l->prompt;
@@ -602,7 +614,8 @@ static void draw_prompts(struct view *v, struct grid *g, const struct layout *l)
     draw_box(g, l->prompt_box, "Prompt", note, here);
     keys_name(&v->keys, ACTION_NEGATIVE, KEYS_PROMPT, key);
     snprintf(edge, sizeof edge, " Negative: none%s%s ", *key ? ", " : "", key);
-    m->at[FOCUS_NEGATIVE] = (struct rect){ l->prompt_box.x + 2, l->prompt_box.y + l->prompt_box.h - 1, edit_width(edge, strlen(edge)), 1 };
+    m->at[FOCUS_NEGATIVE] = (struct rect){ l->prompt_box.x + 2, l->prompt_box.y + l->prompt_box.h - 1,
+                                           edit_width(edge, strlen(edge)), 1 };
     draw_text(g, l->prompt_box, m->at[FOCUS_NEGATIVE].x, m->at[FOCUS_NEGATIVE].y, COLOUR_DIM, 0, edge);
 }
 
@@ -652,7 +665,8 @@ static void draw_settings_compact(struct view *v, struct grid *g, struct rect r)
         struct rect place = { r.x + at[i], r.y, (i == 2 ? r.w : at[i + 1] - 1) - at[i], 1 };
         draw_field(v, g, i, place, form[i].brief, (int)strlen(form[i].brief) + 1);
     }
-    draw_field(v, g, last, (struct rect){ r.x + 1, r.y + 1, at[1] + 5, 1 }, form[last].brief, (int)strlen(form[last].brief) + 1);
+    draw_field(v, g, last, (struct rect){ r.x + 1, r.y + 1, at[1] + 5, 1 }, form[last].brief,
+               (int)strlen(form[last].brief) + 1);
     draw_button(v, g, (struct rect){ r.x + r.w - w - 1, r.y + 1, w, 1 });
 }
 
@@ -756,8 +770,22 @@ static bool draw_recent(const struct view *v, struct grid *g, const struct layou
     return true;
 }
 
+/* The picture in as many pixels as r has; NULL: no memory. */
+static const struct image *fitted(const struct view *v, struct rect r, struct err *e)
+{
+    struct main_state *m = v->main;
+
+    if (!m->fitted || m->fitted_serial != v->serial || m->fitted->width != r.w || m->fitted->height != 2 * r.h) {
+        image_free(m->fitted);
+        m->fitted = scale_image(v->image, r.w, 2 * r.h, e);
+        m->fitted_serial = v->serial;
+    }
+    return m->fitted;
+}
+
 static bool draw_picture_panel(const struct view *v, struct grid *g, const struct layout *l, struct err *e)
 {
+    const struct image *im;
     struct rect r, room;
     char note[96];
 
@@ -778,7 +806,7 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
     }
     r = layout_picture(room, v->image->width, v->image->height, v->cell_w, v->cell_h);
     if (r.w < 1 || r.h < 1) return true;
-    if (!draw_picture(g, r, v->image, e)) return false;
+    if (!(im = fitted(v, r, e)) || !draw_picture(g, r, im, e)) return false;
     g->picture = v->image;
     g->picture_at = r;
     g->picture_serial = v->serial;
@@ -800,14 +828,14 @@ static void draw_queue(const struct view *v, struct grid *g, struct rect r)
     x += draw_text(g, r, x, r.y, COLOUR_DIM, 0, "Queue:") + 1;
     for (const struct request *q = v->requests; q; q = q->next) {
         bool now = v->running && q->id == v->running_id;
-        int room = end - x - 6, w;
+        int room = end - x - 6, most;
         if (room < 16) break;
         if (n++) x += draw_text(g, r, x, r.y, COLOUR_BORDER, 0, " │ ");
         if (now) snprintf(text, sizeof text, "» ");
         else snprintf(text, sizeof text, "%d ", n);
         x += draw_text(g, r, x, r.y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, text);
-        w = edit_width(q->job.prompt, strlen(q->job.prompt));
-        x += draw_fit(g, r, x, r.y, room - 8 < 28 ? room - 8 : w < 28 ? 28 : w > 40 ? 40 : w, now ? COLOUR_TEXT : COLOUR_DIM, 0,
+        most = room - 8 < 40 ? room - 8 : 40;
+        x += draw_fit(g, r, x, r.y, most, now ? COLOUR_TEXT : COLOUR_DIM, 0,
                       *q->job.prompt ? q->job.prompt : "(no prompt)", false);
     }
     if (n < total) {
@@ -872,9 +900,11 @@ static bool main_draw(struct view *v, struct grid *g, struct err *e)
     int width = layout_prompt_width(v->cols, v->rows);
 
     layout_make(&l, v->cols, v->rows,
-                &(struct layout_want){ .prompt_rows = edit_rows(&m->prompt, width, NULL, NULL),
-                                       .negative_rows = negative_used(v) ? edit_rows(&m->negative, width, NULL, NULL) : 0,
-                                       .recent = v->recent_count > 0 && v->pictures });
+                &(struct layout_want){
+                    .prompt_rows = edit_rows(&m->prompt, width, NULL, NULL),
+                    .negative_rows = negative_used(v) ? edit_rows(&m->negative, width, NULL, NULL) : 0,
+                    .recent = v->recent_count > 0 && v->pictures,
+                });
     memset(m->at, 0, sizeof m->at);
     draw_title(v, g, l.title);
     draw_prompts(v, g, &l);

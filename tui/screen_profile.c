@@ -302,7 +302,7 @@ void view_profiles(struct view *v, struct view_profile *list, int count)
         no_memory(v);
         return;
     }
-    snprintf(at, sizeof at, "%s", p->name[0] ? p->name : p->count ? chosen(v)->file.name : v->profile);
+    snprintf(at, sizeof at, "%.63s", p->name[0] ? p->name : p->count ? chosen(v)->file.name : v->profile);
     add(v, &item[n++], &none);
     for (int i = 0; i < count; i++) {
         known = known || !strcmp(list[i].name, v->profile);
@@ -732,9 +732,9 @@ static struct columns columns_of(int w)
     struct columns c = { .name = 16, .now = w >= 38 ? 12 : w - 16 };
 
     if (w >= 38) c.peak = 9;
-    if (w >= 49) c.next = 12;
-    if (w >= 57) c.time = 8;
-    if (w >= 67) c.link = 10;
+    if (w >= 50) c.next = 13;
+    if (w >= 58) c.time = 8;
+    if (w >= 68) c.link = 10;
     return c;
 }
 
@@ -823,8 +823,8 @@ static void draw_detail(struct view *v, struct grid *g, struct rect r, const str
     int n = snprintf(text, sizeof text, "%s: peak %s", value_text(&then, s, value), draw_size(e->plan.arena, peak));
     if (base->plan.ok) n += snprintf(text + n, sizeof text - (size_t)n, ", now %s", draw_size(base->plan.arena, now));
     if (e->plan.seconds > 0)
-        n += snprintf(text + n, sizeof text - (size_t)n, "; %s, now %s", draw_time(e->plan.seconds, then_time),
-                      base->plan.seconds > 0 ? draw_time(base->plan.seconds, time) : "n/a");
+        n += snprintf(text + n, sizeof text - (size_t)n, "; %s, now %s", plan_time_text(e->plan.seconds, then_time),
+                      plan_time_text(base->plan.seconds, time));
     if (another_picture(j, &then, s)) snprintf(text + n, sizeof text - (size_t)n, "; changes the picture");
     draw_wrapped(g, r, y, r.y + r.h - y, another_picture(j, &then, s) ? COLOUR_WARN : COLOUR_TEXT, 0, text);
 }
@@ -840,7 +840,7 @@ static void draw_base(const struct view *v, struct grid *g, struct rect r)
         draw_fit(g, r, r.x, r.y, r.w, COLOUR_BAD, 0, base->plan.text, false);
     } else {
         int n = snprintf(text, sizeof text, "%s", plan_peak_text(&base->plan, peak));
-        if (base->plan.seconds > 0) snprintf(text + n, sizeof text - (size_t)n, ", about %s", draw_time(base->plan.seconds, time));
+        if (base->plan.seconds > 0) snprintf(text + n, sizeof text - (size_t)n, ", about %s", plan_time_text(base->plan.seconds, time));
         draw_fit(g, r, r.x, r.y, r.w, COLOUR_TEXT, CELL_BOLD, text, false);
     }
 }
@@ -906,7 +906,7 @@ static bool profile_draw(struct view *v, struct grid *g, struct err *e)
 {
     struct profile_state *p = v->profiles;
     struct rect r = view_draw_frame(v, g, "Profiles: how memory is used");
-    int list = r.w >= 120 ? 30 : 19;
+    int list = r.w >= 120 ? 30 : 18;
 
     (void)e;
     if (p->changes != v->changes) renew(v);

@@ -65,7 +65,6 @@ static void request_end(struct view *v, uint64_t id)
         }
 }
 
-
 int view_waiting(const struct view *v)
 {
     int n = 0;
@@ -104,6 +103,7 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
     view_resize(v, (struct view_screen){ .cols = 80, .rows = 24 });
     v->stack[v->depth++] = &screen_main;
     v->mouse = o->mouse;
+    v->plan_again = true;
     ok = o->start ? job_copy(&v->job, o->start, e) : job_init(&v->job, m, e);
     if (ok && !o->start) v->job.random_seed = true;
     ok = ok && job_copy(&v->loaded, o->loaded ? o->loaded : &v->job, e);
@@ -172,14 +172,16 @@ uint64_t view_changes(const struct view *v)
 bool view_request(struct view *v, struct job *out, bool *random_seed, struct err *e)
 {
     char notice[256] = "";
+    bool random;
 
     if (!main_job(v, out, e)) return false;
     if (!job_check(out, notice, e)) {
         job_free(out);
         return false;
     }
-    *random_seed = out->random_seed;
+    random = out->random_seed;
     out->random_seed = false;
+    *random_seed = random; /* may be the job's own */
     out->preview = out->preview && v->pictures;
     if (notice[0]) view_say(v, VIEW_WARN, notice);
     return true;
@@ -484,7 +486,8 @@ static struct wish interrupt(struct view *v)
         view_say_two(v, VIEW_INFO, "Cancelling; again quits: ", interrupt_key);
         return w;
     }
-    snprintf(text, sizeof text, "%s again quits%s%s%s", interrupt_key, *quit_key ? " (" : "", quit_key, *quit_key ? " at once)" : "");
+    if (*quit_key) snprintf(text, sizeof text, "%s again quits (%s at once)", interrupt_key, quit_key);
+    else snprintf(text, sizeof text, "%s again quits", interrupt_key);
     view_say(v, VIEW_INFO, text);
     return view_wish(WISH_NONE);
 }

@@ -66,7 +66,11 @@ struct view {
     double image_seconds;
     char image_path[VIEW_PATH_BYTES];
 
-    struct recent { struct image *thumb; uint64_t seed; char path[VIEW_PATH_BYTES]; } recent[VIEW_RECENT_MAX]; /* newest first */
+    struct recent { /* newest first */
+        struct image *thumb;
+        uint64_t seed;
+        char path[VIEW_PATH_BYTES];
+    } recent[VIEW_RECENT_MAX];
     int recent_count;
 
     struct plan_summary plan;       /* of the job that Enter would start */
