@@ -48,7 +48,9 @@ static bool open_cuda(struct devices *ds, struct err *e)
     int count;
     if (!cuda_load(e) || !cuda_cards(&card, 1, &count, e))
         return false;
-    if (card.major < 8) {
+    ds->card = true;
+    ds->no_bf16 = card.major < 8;
+    if (ds->no_bf16) {
         bool narrowed = ds->precision == PRECISION_BF16;
         ds->precision = narrowed ? PRECISION_FP16 : ds->precision;
         ds->vae_precision = ds->vae_precision == PRECISION_BF16 ? PRECISION_FP16 : ds->vae_precision;
@@ -112,10 +114,21 @@ bool devices_open(struct devices *ds, const struct job *j, struct err *e)
     return true;
 }
 
+bool devices_card(void)
+{
+    struct cuda_card card;
+    int count;
+    return cuda_load(NULL) && cuda_cards(&card, 1, &count, NULL) && count > 0;
+}
+
 size_t devices_budget(const struct devices *ds, const struct job *j, char notice[EVENT_TEXT_BYTES])
 {
     struct device_memory m = device_memory(ds->main);
-    size_t available = m.total ? m.free : memory_free();
+    return devices_budget_of(j, m, m.total ? m.free : memory_free(), notice);
+}
+
+size_t devices_budget_of(const struct job *j, struct device_memory m, size_t available, char notice[EVENT_TEXT_BYTES])
+{
     size_t most = (size_t)((double)available * (double)j->memory_fraction), asked = j->budget;
     notice[0] = '\0';
     if (m.total && !asked) /* a card has no other place for weights than the arena */

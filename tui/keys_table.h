@@ -47,7 +47,7 @@ ACTION(MOUSE, "mouse", KEYS_SCREENS, "f9 alt-w", NULL, NULL, "mouse on or off")
 ACTION(SUSPEND, "suspend", KEYS_ANYWHERE, "ctrl-z", NULL, NULL, "back to the shell until fg")
 
 /* the picture */
-ACTION(PICTURE, "picture", KEYS_MAIN | KEYS_PICTURE, "f8 alt-v", NULL, "Picture", "the picture on the whole screen, and back")
+ACTION(PICTURE, "picture", KEYS_MAIN | KEYS_PICTURE, "f6 alt-v", NULL, "Picture", "the picture on the whole screen, and back")
 ACTION(PICTURE_ACTUAL, "picture.actual", KEYS_PICTURE, "1", NULL, "1:1", "a pixel of the picture, a pixel of the screen")
 ACTION(PICTURE_FIT, "picture.fit", KEYS_PICTURE, "0 f", NULL, "Fit", "all of it")
 ACTION(PICTURE_SIDE, "picture.side", KEYS_PICTURE, "c", NULL, "Compare", "beside the one before, or the one marked")
@@ -60,3 +60,13 @@ ACTION(PICTURE_EARLIER, "picture.earlier", KEYS_PICTURE, ", <", NULL, "Earlier",
 ACTION(PICTURE_LATER, "picture.later", KEYS_PICTURE, ". >", NULL, NULL, "the preview of the next step")
 ACTION(PICTURE_LEFT, "picture.left", KEYS_PICTURE, "left", "left h", NULL, "left; without more picture there: the step before")
 ACTION(PICTURE_RIGHT, "picture.right", KEYS_PICTURE, "right", "right l", NULL, "right; without more picture there: the next step")
+/* profiles: how memory is used */
+ACTION(PROFILES, "profiles", KEYS_MAIN | KEYS_PROFILE, "f3 alt-m", NULL, "Memory", "profiles: what each switch saves and costs")
+ACTION(PROFILE_SIDE, "profile.side", KEYS_PROFILE, "tab", NULL, "Switches", "from the profiles to the switches and back")
+ACTION(PROFILE_MORE, "profile.more", KEYS_PROFILE, "right", "right l", "Turn", "turn a switch")
+ACTION(PROFILE_LESS, "profile.less", KEYS_PROFILE, "left", "left h", NULL, "turn a switch back")
+ACTION(PROFILE_APPLY, "profile.apply", KEYS_PROFILE, "a", NULL, "Apply", "use the profile, as it is now, for the next picture")
+ACTION(PROFILE_RESET, "profile.reset", KEYS_PROFILE, "r", NULL, "Reset", "put a switch back as the file has it; in the list: all")
+ACTION(PROFILE_SAVE, "profile.save", KEYS_PROFILE, "s", NULL, "Save as", "save it as a profile of your own")
+ACTION(PROFILE_COPY, "profile.copy", KEYS_PROFILE, "d", NULL, "Duplicate", "duplicate the file under another name")
+ACTION(PROFILE_DELETE, "profile.delete", KEYS_PROFILE, "x delete", NULL, "Delete", "delete a profile of your own")

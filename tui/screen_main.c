@@ -1,5 +1,5 @@
 /* screen_main.c - the main screen: prompts, form, picture, queue, progress. The
- * memory pane is screen_memory.c.
+ * memory pane is pane_memory.c.
  *
  * In this order: the form and its state; what keys and the mouse do; drawing, one
  * function for each rectangle of the layout. */
@@ -34,7 +34,7 @@ static const struct {
     { "precision", "Precision", "Prec.", "of weights and products", 0 },
 };
 enum { FIELDS = sizeof form / sizeof *form, FIELD_BYTES = 64 };
-enum { FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
+enum { FIELD_SIZE = 0, FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
 enum { FOCUS_PROMPT, FOCUS_NEGATIVE, FOCUS_FIELDS, FOCUS_GENERATE = FOCUS_FIELDS + FIELDS, FOCUS_COUNT };
 
 struct main_state {
@@ -179,6 +179,11 @@ static void field_put(struct view *v, int i, const char *text)
 {
     edit_set(&v->main->field[i], text);
     field_changed(v, i);
+}
+
+bool main_size(const struct view *v, struct job *j)
+{
+    return field_set(v, FIELD_SIZE, j, NULL);
 }
 
 bool main_job(const struct view *v, struct job *out, struct err *e)
@@ -700,6 +705,26 @@ static void draw_settings(struct view *v, struct grid *g, const struct layout *l
     if (r.h > FIELDS) draw_button(v, g, (struct rect){ r.x, r.y + r.h - 1, r.w, 1 });
 }
 
+static void draw_memory(const struct view *v, struct grid *g, const struct layout *l)
+{
+    char key[KEYS_NAME_MAX], remedy[96] = "";
+    struct pane_memory m = {
+        .plan = v->plan_known ? &v->plan : NULL, .unreadable = v->plan_unreadable, .now = v->memory_known ? &v->memory : NULL,
+        .history = &v->history, .running = v->running, .stage = v->stage, .seen = v->stage_seen, .remedy = remedy,
+    };
+    bool other = v->running && m.plan && m.now && !pane_memory_same(&m);
+
+    if (l->memory.h < 1) return;
+    if (*keys_name(&v->keys, ACTION_PROFILES, KEYS_MAIN, key)) snprintf(remedy, sizeof remedy, "%s: other profiles, and what each switch saves", key);
+    if (l->shape == LAYOUT_COMPACT) {
+        struct rect r = l->memory;
+        pane_memory_line(g, (struct rect){ r.x + 1, r.y, r.w - 1, r.h }, &m);
+        return;
+    }
+    draw_box(g, l->memory_box, other ? "Memory of the next" : "Memory", l->memory.w >= 34 ? "weights █ work ▒" : NULL, false);
+    pane_memory_draw(g, l->memory, &m);
+}
+
 static void draw_invitation(const struct view *v, struct grid *g, struct rect r)
 {
     int lines = v->model.examples < 5 ? v->model.examples : 5, y, widest = 0;
@@ -877,7 +902,7 @@ static bool main_draw(struct view *v, struct grid *g, struct err *e)
     draw_prompts(v, g, &l);
     if (!draw_picture_panel(v, g, &l, e) || !draw_recent(v, g, &l, e)) return false;
     draw_settings(v, g, &l);
-    pane_memory(v, g, &l);
+    draw_memory(v, g, &l);
     draw_queue(v, g, l.queue);
     draw_progress(v, g, l.progress);
     draw_says(v, g, &l);

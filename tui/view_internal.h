@@ -5,6 +5,7 @@
 #ifndef SLUICE_VIEW_INTERNAL_H
 #define SLUICE_VIEW_INTERNAL_H
 
+#include "tui/pane_memory.h"
 #include "tui/screen.h"
 #include "tui/view.h"
 
@@ -45,6 +46,7 @@ struct view {
     struct help_state *help;
     struct save_state *save;
     struct picture_state *picture;
+    struct profile_state *profiles;
 
     struct request *requests; /* oldest first */
     bool running, cancelling;
@@ -73,6 +75,14 @@ struct view {
         char path[VIEW_PATH_BYTES];
     } recent[VIEW_RECENT_MAX];
     int recent_count;
+
+    struct plan_summary plan;       /* of the job that Enter would start */
+    bool plan_known, plan_again, plan_unreadable;
+    uint64_t plan_changes;          /* that it was asked for, or found the same, at */
+    struct job planned;             /* what was asked for; all zero: nothing yet */
+    struct memory_history history;
+    struct profile following;       /* what `profile` names; its path "": nothing is known of it */
+    bool following_large;
 
     enum view_mood mood, result_mood;
     char message[VIEW_PATH_BYTES + 128];
@@ -119,9 +129,18 @@ void main_load(struct view *v);                                               /*
 void main_show(struct view *v, const struct setting *s);                      /* one setting of it */
 bool main_job(const struct view *v, struct job *out, struct err *e);          /* v->job with the fields, not checked */
 bool main_wrong(const struct view *v); /* a field is, and the message says so */
+bool main_size(const struct view *v, struct job *j); /* its size into j; false: it cannot be read */
 
-/* A pane of the main screen (screen_memory.c). */
-struct layout;
-void pane_memory(const struct view *v, struct grid *g, const struct layout *l);
+/* v->job as its fields have it, or where one cannot be read as v->job is. */
+bool view_draft(const struct view *v, struct job *out, struct err *e);
+/* The profile's settings into j, and for what else only a profile says the model's defaults. */
+bool view_put_profile(const struct view *v, struct job *j, const struct profile *p, struct err *e);
+/* From now on: `file` as loaded, called `name`, and `draft` as the form has it. */
+bool view_take_profile(struct view *v, const char *name, const struct profile *file, const struct profile *draft,
+                       struct err *e);
+
+/* The profile editor's plans (screen_profile.c): 0 the draft's own, 1 + i with switch i turned. */
+bool profile_plan_wanted(struct view *v, struct job *out, uint64_t *which);
+void profile_planned(struct view *v, uint64_t which, const struct plan_summary *s);
 
 #endif
