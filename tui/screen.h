@@ -55,6 +55,6 @@ struct screen {
     void (*tick)(struct view *v);
 };
 
-extern const struct screen screen_main, screen_help, screen_save;
+extern const struct screen screen_main, screen_help, screen_save, screen_search;
 
 #endif

@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* Every screen there is. */
-static const struct screen *const screens[] = { &screen_main, &screen_help, &screen_save };
+static const struct screen *const screens[] = { &screen_main, &screen_help, &screen_save, &screen_search };
 enum { SCREENS = sizeof screens / sizeof *screens };
 
 /* --- state ---------------------------------------------------------------- */
@@ -124,6 +124,7 @@ void view_free(struct view *v)
         if (screens[i]->free) screens[i]->free(v);
     image_free(v->image);
     for (int i = 0; i < v->recent_count; i++) image_free(v->recent[i].thumb);
+    prompts_free(&v->prompts);
     job_free(&v->image_job);
     job_free(&v->loaded);
     job_free(&v->job);
@@ -206,6 +207,11 @@ bool view_set(struct view *v, const struct setting *s, const char *text, struct 
     if (setting_set(&v->job, s, text, e) != SETTING_SET) return false;
     main_show(v, s);
     return true;
+}
+
+void view_prompts(struct view *v, const char *const *texts, int count)
+{
+    for (int i = 0; i < count; i++) prompts_add(&v->prompts, texts[i]);
 }
 
 void view_submitted(struct view *v, uint64_t id, const struct job *j)

@@ -74,6 +74,9 @@ bool view_set(struct view *v, const struct setting *s, const char *text, struct 
 /* Does what Enter would start differ from the preset, the profile, as loaded? */
 void view_edited(const struct view *v, bool *preset, bool *profile);
 
+/* Prompts used before, newest first; copied. Those of this session stay before them. */
+void view_prompts(struct view *v, const char *const *texts, int count);
+
 /* The picture on screen if it is a result (not a preview); all borrowed until
  * the next event. */
 struct view_result {

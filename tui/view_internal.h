@@ -5,6 +5,7 @@
 #ifndef SLUICE_VIEW_INTERNAL_H
 #define SLUICE_VIEW_INTERNAL_H
 
+#include "tui/prompts.h"
 #include "tui/screen.h"
 #include "tui/view.h"
 
@@ -43,7 +44,9 @@ struct view {
     struct main_state *main;
     struct help_state *help;
     struct save_state *save;
+    struct search_state *search;
 
+    struct prompts prompts;   /* used before */
     struct request *requests; /* oldest first */
     bool running, cancelling;
     uint64_t running_id;
@@ -106,6 +109,7 @@ static inline struct wish view_wish(enum wish_kind kind)
 void main_load(struct view *v);                                               /* v->job into the fields */
 void main_show(struct view *v, const struct setting *s);                      /* one setting of it */
 bool main_job(const struct view *v, struct job *out, struct err *e);          /* v->job with the fields, not checked */
+void main_use_prompt(struct view *v, int i);                                  /* v->prompts.text[i] into it */
 bool main_wrong(const struct view *v); /* a field is, and the message says so */
 
 /* A pane of the main screen (screen_memory.c). */
