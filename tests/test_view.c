@@ -285,10 +285,87 @@ static void test_paste_never_submits(void **state)
     struct wish w = paste(v, "one\r\ntwo\nthree\rfour", 19);
 
     assert_int_equal(w.kind, WISH_NONE);
-    assert_string_equal(prompt_of(v), "one two three four");
-    w = view_key(v, &(struct key){ .kind = K_CHAR, .ch = 'j', .mods = K_CTRL });
-    assert_int_equal(w.kind, WISH_NONE);
-    assert_string_equal(prompt_of(v), "one two three four ");
+    assert_string_equal(prompt_of(v), "one\ntwo\nthree\nfour");
+    assert_int_equal(ctrl(v, 'j').kind, WISH_NONE);
+    assert_int_equal(view_key(v, &(struct key){ .kind = K_ENTER, .mods = K_ALT }).kind, WISH_NONE);
+    type(v, "five");
+    assert_string_equal(prompt_of(v), "one\ntwo\nthree\nfour\n\nfive");
+    has(v, "row 6 of 6");
+    /* a field has one line */
+    press(v, K_TAB);
+    ctrl(v, 'u');
+    paste(v, "64\nx64", 6);
+    ctrl(v, 'j');
+    has(v, "64 x64");
+    view_free(v);
+}
+
+/* Walked through and searched, as in a shell; what was being written is not lost. */
+static void test_prompts_used_before(void **state)
+{
+    (void)state;
+    static const char *const old[] = { "a red apple", "the sea\nin winter", "an apple tree", "", "a red apple" };
+    struct view *v = make();
+
+    ctrl(v, 'r');
+    has(v, "No prompt has been used yet");
+    view_prompts(v, old, 5);
+    type(v, "draft");
+    press(v, K_UP);
+    assert_string_equal(prompt_of(v), "a red apple");
+    press(v, K_UP);
+    assert_string_equal(prompt_of(v), "the sea\nin winter");
+    press(v, K_UP); /* a row of its own */
+    assert_string_equal(prompt_of(v), "the sea\nin winter");
+    alt(v, 'p');
+    alt(v, 'p');
+    assert_string_equal(prompt_of(v), "an apple tree"); /* and no further */
+    press(v, K_LEFT);
+    ctrl(v, 'n');
+    press(v, K_DOWN);
+    press(v, K_DOWN);
+    assert_string_equal(prompt_of(v), "draft");
+    ctrl(v, '_');
+    assert_string_equal(prompt_of(v), "a red apple");
+    /* what is changed is a draft of its own, and what is generated the newest */
+    type(v, "!");
+    ctrl(v, 'p');
+    ctrl(v, 'n');
+    assert_string_equal(prompt_of(v), "a red apple!");
+    assert_int_equal(press(v, K_ENTER).kind, WISH_GENERATE);
+    ctrl(v, 'u');
+    ctrl(v, 'p');
+    assert_string_equal(prompt_of(v), "a red apple!");
+    /* the search */
+    ctrl(v, 'r');
+    has(v, "Prompts used before");
+    has(v, "the sea in winter");
+    type(v, "APPLE");
+    has(v, "» a red apple!");
+    has_not(v, "the sea");
+    ctrl(v, 'r');
+    ctrl(v, 'r');
+    ctrl(v, 'r');
+    has(v, "» an apple tree");
+    ctrl(v, 's');
+    has(v, "» a red apple ");
+    type(v, "x");
+    has(v, "no prompt has that");
+    assert_int_equal(press(v, K_ENTER).kind, WISH_NONE);
+    assert_string_equal(prompt_of(v), "a red apple!");
+    ctrl(v, 'r');
+    type(v, "wint");
+    press(v, K_ESC);
+    assert_string_equal(prompt_of(v), "a red apple!");
+    ctrl(v, 'r');
+    type(v, "SEA in w");
+    golden(v, "search", 80, 24);
+    golden(v, "search", 120, 40);
+    golden(v, "search", 200, 60);
+    golden(v, "search", 40, 10);
+    press(v, K_ENTER);
+    assert_string_equal(prompt_of(v), "the sea\nin winter");
+    has_not(v, "Prompts used before");
     view_free(v);
 }
 
@@ -318,28 +395,29 @@ static void test_long_prompts(void **state)
 static void test_wrapping_property(void **state)
 {
     (void)state;
-    static const char *const bits[] = { "a", "word ", " ", "猫", "e\xcc\x81", "\xf0\x9f\x98\x80", "longlonglonglong", "\xef\xbf\xbd" };
+    static const char *const bits[] = { "a", "word ", " ", "猫", "e\xcc\x81", "\xf0\x9f\x98\x80", "longlonglonglong", "\n" };
     uint32_t seed = 2463534242u;
 
     for (int round = 0; round < 300; round++) {
         struct edit e;
-        struct edit_row r;
-        size_t from = 0, covered = 0;
+        struct edit_row r = { 0 };
+        size_t covered = 0;
         uint32_t first = seed;
         int width = 1 + (int)(random_next(&seed) % 30), rows = 0, at = -1, col = -1;
 
         assert_true(edit_init(&e, 100000));
+        e.lines = true;
         for (int i = (int)(random_next(&seed) % 60); i > 0; i--) {
             const char *b = bits[random_next(&seed) % 8];
             edit_insert(&e, b, strlen(b));
         }
         for (int i = (int)(random_next(&seed) % 20); i > 0; i--) edit_key(&e, &(struct key){ .kind = K_LEFT });
-        while (edit_row(&e, from, width, &r)) {
+        while (!r.last) {
+            edit_row(&e, covered, width, &r);
             rows++;
-            if (r.from != covered || (r.to <= r.from && e.bytes) || (r.cols > width && width > 1))
+            if (r.from != covered || (r.to <= r.from && !r.last) || r.end > r.to || (r.cols > width && width > 1))
                 fail_msg("seed %u: row %d is [%zu, %zu), %d columns of %d", first, rows, r.from, r.to, r.cols, width);
-            covered = from = r.to;
-            if (!from) break;
+            covered = r.to;
         }
         assert_int_equal(covered, e.bytes);
         assert_int_equal(edit_rows(&e, width, &at, &col), rows);
@@ -1319,6 +1397,7 @@ int main(void)
         cmocka_unit_test(test_wide_and_hostile_text),
         cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_paste_never_submits),
+        cmocka_unit_test(test_prompts_used_before),
         cmocka_unit_test(test_long_prompts),
         cmocka_unit_test(test_wrapping_property),
         cmocka_unit_test(test_bad_fields),

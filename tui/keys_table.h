@@ -24,22 +24,28 @@ ACTION(RESET, "reset", KEYS_MAIN, "alt-r", NULL, "Reset", "as it was loaded; on 
 ACTION(NEGATIVE, "negative", KEYS_MAIN, "alt-n", NULL, NULL, "to the negative prompt and back")
 ACTION(SAVE, "save", KEYS_MAIN | KEYS_PICTURE, "ctrl-s", NULL, "Save a copy", "save the picture shown")
 
+/* the prompt */
+ACTION(HISTORY_SEARCH, "history.search", KEYS_PROMPT | KEYS_SEARCH, "ctrl-r", NULL, "Older", "search the prompts used before; again: older")
+ACTION(SEARCH_NEWER, "history.search-newer", KEYS_SEARCH, "ctrl-s", NULL, "Newer", "while searching: newer")
+ACTION(HISTORY_OLDER, "history.older", KEYS_PROMPT, "alt-p ctrl-p", NULL, NULL, "the prompt used before this one")
+ACTION(HISTORY_NEWER, "history.newer", KEYS_PROMPT, "ctrl-n", NULL, NULL, "the one used after it")
+
 /* a field of the form */
 ACTION(MORE, "field.more", KEYS_FIELD, "right page-up", "right page-up l", NULL, "turn the field up")
 ACTION(LESS, "field.less", KEYS_FIELD, "left page-down", "left page-down h", NULL, "turn the field down")
 
 /* whatever has rows */
-ACTION(UP, "up", KEYS_FIELD | KEYS_BUTTON | KEYS_FULL | KEYS_HELP, "up ctrl-p", "up ctrl-p k", NULL, "up")
-ACTION(DOWN, "down", KEYS_FIELD | KEYS_BUTTON | KEYS_FULL | KEYS_HELP, "down ctrl-n", "down ctrl-n j", NULL, "down")
+ACTION(UP, "up", KEYS_FIELD | KEYS_BUTTON | KEYS_FULL | KEYS_HELP | KEYS_SEARCH, "up ctrl-p", "up ctrl-p k", NULL, "up")
+ACTION(DOWN, "down", KEYS_FIELD | KEYS_BUTTON | KEYS_FULL | KEYS_HELP | KEYS_SEARCH, "down ctrl-n", "down ctrl-n j", NULL, "down")
 ACTION(PAGE_UP, "page-up", KEYS_FULL | KEYS_HELP, "page-up", "page-up ctrl-b", NULL, "a screenful up")
 ACTION(PAGE_DOWN, "page-down", KEYS_FULL | KEYS_HELP, "page-down", "page-down ctrl-f", NULL, "a screenful down")
 ACTION(FIRST, "first", KEYS_FULL | KEYS_HELP, "home", "home g", NULL, "to the first")
 ACTION(LAST, "last", KEYS_FULL | KEYS_HELP, "end", "end G", NULL, "to the last")
 
 /* on top of the main screen */
-ACTION(OK, "ok", KEYS_DIALOG | KEYS_ASK | KEYS_LISTS | KEYS_HELP, "enter", NULL, "OK", "take it")
+ACTION(OK, "ok", KEYS_DIALOG | KEYS_SEARCH | KEYS_ASK | KEYS_LISTS | KEYS_HELP, "enter", NULL, "OK", "take it")
 ACTION(BACK, "back", KEYS_HELP | KEYS_FULL, "esc q", NULL, "Back", "back to the screen below")
-ACTION(ABORT, "abort", KEYS_DIALOG | KEYS_ASK, "esc ctrl-g ctrl-c", NULL, "Back", "leave it as it is")
+ACTION(ABORT, "abort", KEYS_DIALOG | KEYS_SEARCH | KEYS_ASK, "esc ctrl-g ctrl-c", NULL, "Back", "leave it as it is")
 
 ACTION(INTERRUPT, "interrupt", KEYS_SCREENS | KEYS_HELP, "ctrl-c", NULL, NULL, "cancel; twice: quit")
 ACTION(REDRAW, "redraw", KEYS_ANYWHERE, "ctrl-l", NULL, NULL, "draw the screen again")

@@ -15,7 +15,7 @@
 
 /* Every screen there is. */
 static const struct screen *const screens[] = {
-    &screen_main, &screen_help, &screen_save, &screen_picture, &screen_profile,
+    &screen_main, &screen_help, &screen_save, &screen_picture, &screen_profile, &screen_search,
 };
 enum { SCREENS = sizeof screens / sizeof *screens };
 
@@ -128,6 +128,7 @@ void view_free(struct view *v)
         if (screens[i]->free) screens[i]->free(v);
     image_free(v->image);
     for (int i = 0; i < v->recent_count; i++) image_free(v->recent[i].thumb);
+    prompts_free(&v->prompts);
     job_free(&v->image_job);
     job_free(&v->planned);
     profile_free(&v->following);
@@ -385,6 +386,11 @@ static void follow_size(struct view *v)
     }
     job_free(&now);
     job_free(&loaded);
+}
+
+void view_prompts(struct view *v, const char *const *texts, int count)
+{
+    for (int i = 0; i < count; i++) prompts_add(&v->prompts, texts[i]);
 }
 
 void view_submitted(struct view *v, uint64_t id, const struct job *j)

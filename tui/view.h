@@ -93,6 +93,8 @@ struct view_profile { char name[SHELF_NAME_MAX]; bool own; struct profile profil
 bool view_profiles_wanted(struct view *v); /* true once for each list wanted */
 void view_profiles(struct view *v, struct view_profile *list, int count); /* takes the list over: malloc'd */
 void view_profiles_free(struct view_profile *list, int count);
+/* Prompts used before, newest first; copied. Those of this session stay before them. */
+void view_prompts(struct view *v, const char *const *texts, int count);
 
 /* The picture on screen if it is a result (not a preview); all borrowed until
  * the next event. */

@@ -6,6 +6,7 @@
 #define SLUICE_VIEW_INTERNAL_H
 
 #include "tui/pane_memory.h"
+#include "tui/prompts.h"
 #include "tui/screen.h"
 #include "tui/view.h"
 
@@ -47,7 +48,9 @@ struct view {
     struct save_state *save;
     struct picture_state *picture;
     struct profile_state *profiles;
+    struct search_state *search;
 
+    struct prompts prompts;   /* used before */
     struct request *requests; /* oldest first */
     bool running, cancelling;
     uint64_t running_id;
@@ -128,6 +131,7 @@ static inline struct wish view_wish(enum wish_kind kind)
 void main_load(struct view *v);                                               /* v->job into the fields */
 void main_show(struct view *v, const struct setting *s);                      /* one setting of it */
 bool main_job(const struct view *v, struct job *out, struct err *e);          /* v->job with the fields, not checked */
+void main_use_prompt(struct view *v, int i);                                  /* v->prompts.text[i] into it */
 bool main_wrong(const struct view *v); /* a field is, and the message says so */
 bool main_size(const struct view *v, struct job *j); /* its size into j; false: it cannot be read */
 
