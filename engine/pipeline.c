@@ -118,10 +118,14 @@ static void tell_memory(struct run *r)
     if (r->p->devices.main) {
         ev.memory.used_bytes = r->p->devices.main->arena.used;
         ev.memory.peak_bytes = r->p->devices.main->arena.peak;
-        struct device_memory card = device_memory(r->p->devices.main);
+        struct devices_card card = devices_card(&r->p->devices);
         ev.memory.device_total = card.total;
         ev.memory.device_free = card.free;
+        ev.memory.device_others = card.others;
         ev.memory.device_held = card.held;
+        for (int i = DEVICES_FACTS - 1; i >= 0; i--)
+            if (card.why[i][0])
+                memcpy(ev.memory.device_why, card.why[i], sizeof ev.memory.device_why);
     }
     ev.memory.rss = use.rss;
     ev.memory.rss_anonymous = use.anonymous;
@@ -313,6 +317,27 @@ bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, c
     return load(p, j, e) && size_fits(p->model, j, e) && make_plan(p, j, devices_budget(&p->devices, j, notice), plan, e);
 }
 
+/* What to plan for when `had` bytes were too many: three quarters, or what is free now, if that is less. */
+static size_t less_than(struct run *r, size_t had)
+{
+    char ignored[EVENT_TEXT_BYTES];
+    size_t less = had / 4 * 3, now = devices_budget(&r->p->devices, r->job, ignored);
+    return r->plan.budget && now && now != JOB_BUDGET_LEAST && now < less ? now : less;
+}
+
+static void tell_refused(struct run *r, size_t wanted)
+{
+    char text[256], who[96] = "by the system";
+    struct devices_card card = devices_card(&r->p->devices);
+    if (card.total && card.others != DEVICES_UNKNOWN)
+        snprintf(who, sizeof who, "by the card, of which others hold %.0f MB", (double)card.others * 1e-6);
+    else if (card.total)
+        snprintf(who, sizeof who, "by the card");
+    snprintf(text, sizeof text, "%zu MB were refused %s: planned again with %zu MB", wanted / 1000000, who,
+             r->plan.arena_bytes / 1000000);
+    notice(r, text);
+}
+
 /* The one allocation. Refused: the plan is made again for less, as long as there is one. */
 static bool arena_allocate(struct run *r, struct err *e)
 {
@@ -320,7 +345,7 @@ static bool arena_allocate(struct run *r, struct err *e)
     struct err refused = { 0 };
     while (!device_take(r->p->devices.main, &r->arena, r->plan.arena_bytes, &refused)) {
         struct err why = { 0 };
-        size_t less = r->plan.arena_bytes / 4 * 3;
+        size_t less = less_than(r, r->plan.arena_bytes);
         if (refused.kind != ERR_MEMORY)
             return err_set(e, refused.kind, "%s", refused.text);
         if (!make_plan(r->p, r->job, less, &r->plan, &why))
@@ -328,12 +353,8 @@ static bool arena_allocate(struct run *r, struct err *e)
                            wanted / 1000000, r->job->width, r->job->height);
         err_clear(&refused);
     }
-    if (r->plan.arena_bytes != wanted) {
-        char text[128];
-        snprintf(text, sizeof text, "%zu MB were refused by the system: planned again with %zu MB", wanted / 1000000,
-                 r->plan.arena_bytes / 1000000);
-        notice(r, text);
-    }
+    if (r->plan.arena_bytes != wanted)
+        tell_refused(r, wanted);
     return true;
 }
 
@@ -363,6 +384,7 @@ static bool arena_open(struct run *r, struct err *e)
         return false;
     describe_memory(r);
     struct device *d = r->p->devices.main;
+    devices_working(&r->p->devices, true);
     d->arena = arena_over(r->arena, r->plan.arena_bytes);
     if (r->plan.kept_bytes)
         r->kept = device_vector(d, DT_U8, (int64_t)r->plan.kept_bytes).data;
@@ -375,6 +397,7 @@ static void arena_close(struct run *r)
     if (!r->arena)
         return;
     device_sync(r->p->devices.main, &ignored); /* nothing may be at work in it any more */
+    devices_working(&r->p->devices, false);
     r->p->devices.main->arena = arena_over(NULL, 0);
     device_give(r->p->devices.main, r->arena);
     r->arena = NULL;
@@ -726,13 +749,10 @@ static bool steps_begin(struct run *r, struct flux_tables *tables, size_t done, 
 static bool plan_smaller(struct run *r, struct err *e)
 {
     char text[EVENT_TEXT_BYTES];
-    size_t had = r->plan.arena_bytes, less = had / 4 * 3;
+    size_t had = r->plan.arena_bytes;
     weights_end(r);
     arena_close(r);
-    size_t free_now = devices_budget(&r->p->devices, r->job, text);
-    if (r->plan.budget && free_now != JOB_BUDGET_LEAST && free_now < less)
-        less = free_now;
-    if (!make_plan(r->p, r->job, less, &r->plan, e) || !arena_open(r, e))
+    if (!make_plan(r->p, r->job, less_than(r, had), &r->plan, e) || !arena_open(r, e))
         return false;
     snprintf(text, sizeof text, "memory ran out in step %d: it goes on from there, with the same result, in %.0f MB instead "
              "of %.0f MB", r->step, (double)r->plan.arena_bytes * 1e-6, (double)had * 1e-6);
