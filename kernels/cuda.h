@@ -35,6 +35,8 @@ struct cuda_options {
     int ordinal;
     enum cuda_attention attention; /* AUTO, FLASH: cuDNN's, else the own flash kernel, else the plain one;
                                       EFFICIENT: the own flash kernel, else the plain one; MATH: the plain one */
+    bool pin_weights;              /* pin mapped weights where they lie and bring them from there: the quickest, but
+                                      they then stay in the host's memory. device_free before they are unmapped */
     bool search;                   /* look for the fastest of cuBLASLt's algorithms where none is on record */
 };
 
@@ -59,6 +61,6 @@ struct cuda_module {
     struct cuda_versions (*versions)(void);
     bool (*device_new)(struct device **out, enum dtype compute, const struct cuda_options *o, struct err *e);
 };
-enum { CUDA_MODULE_ABI = 1 };
+enum { CUDA_MODULE_ABI = 2 };
 
 #endif

@@ -68,8 +68,8 @@ static cudaDataType_t blas_type(enum dtype t)
 }
 
 /* The product's shape for cuBLASLt; strides in elements. */
-static cublasStatus_t describe(struct product *p, const struct kind *kind, int64_t m, int64_t y_stride, int64_t x_stride,
-                               int64_t w_stride, const void *bias)
+static cublasStatus_t describe(struct product *p, const struct kind *kind, int64_t m, int64_t y_stride,
+                               int64_t x_stride, int64_t w_stride, const void *bias)
 {
     static const cublasOperation_t transposed = CUBLAS_OP_T;
     static const cublasLtEpilogue_t epilogues[2][2] = { { CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS },
@@ -103,10 +103,9 @@ static bool in_one_sum(const cublasLtMatmulAlgo_t *algo)
     int32_t split = 0;
     uint32_t scheme = 0;
     size_t n;
-    return cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split, sizeof split, &n) ==
-               CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme, &n) ==
-               CUBLAS_STATUS_SUCCESS &&
+    return !cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split, sizeof split, &n) &&
+           !cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme,
+                                                 &n) &&
            split <= 1 && scheme == CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 

@@ -256,4 +256,4 @@ static int fd(const struct engine *g)
     return event_queue_fd(of(g)->events);
 }
 
-const struct studio_engine fake_engine = { stop, model, submit, cancel, poll_event, fd };
+const struct studio_engine fake_engine = { stop, model, submit, cancel, poll_event, fd, NULL, NULL };

@@ -31,7 +31,7 @@ static struct {
 
 static char cache[64]; /* XDG_CACHE_HOME */
 
-/* --- a device and its memory ------------------------------------------------------------------------ */
+/* --- a device and its memory --------------------------------------------------------------------------- */
 enum { MEMORY = 10 << 20 };
 
 static struct device *open_sized(enum dtype compute, bool search, size_t size)
@@ -103,7 +103,7 @@ static void assert_same(struct device *d, struct tensor a, struct tensor b)
 
 static const enum dtype types[] = { DT_F32, DT_BF16, DT_F16 };
 
-/* --- cuBLASLt ------------------------------------------------------------------------------------------- */
+/* --- cuBLASLt ------------------------------------------------------------------------------------------ */
 static void rows_of_linear(void **state)
 {
     (void)state;
@@ -169,7 +169,7 @@ static void weights_are_converted_in_pieces(void **state)
     close_device(d);
 }
 
-/* --- the record ------------------------------------------------------------------------------------------- */
+/* --- the record ---------------------------------------------------------------------------------------- */
 static int record_files(char path[512])
 {
     char folder[128];
@@ -230,8 +230,8 @@ static struct tensor all_kinds(struct device *d)
         int64_t n = 8 * (i + 1);
         struct tensor x = matrix(d, DT_F32, 1, 512, 1), w = matrix(d, DT_F32, n, 512, 2);
         device_linear(d, tensor_cols(tensor_rows(y, i, 1), 0, n), x, w, none, ACT_NONE);
-        if (n < 8 * KINDS)
-            device_copy(d, tensor_cols(tensor_rows(y, i, 1), n, 8 * KINDS - n), tensor_rows(tensor_cols(x, 0, 8 * KINDS - n), 0, 1));
+        if (n < 8 * KINDS) /* the rest of the row */
+            device_copy(d, tensor_cols(tensor_rows(y, i, 1), n, 8 * KINDS - n), tensor_cols(x, 0, 8 * KINDS - n));
     }
     return y;
 }
@@ -285,7 +285,8 @@ static void a_damaged_record(void **state)
     assert_int_equal(record_files(path), 1);
 
     char *second = strchr(read_record(path, good), '\n') + 1;
-    snprintf(bad, sizeof bad, "\nnonsense %.*s", (int)(strlen(second) - 40), second); /* no first line, a short last one */
+    /* No first line, and a last one that was cut short. */
+    snprintf(bad, sizeof bad, "\nnonsense %.*s", (int)(strlen(second) - 40), second);
     write_record(path, bad);
     free(run_all_kinds(true));
     assert_int_equal(lines_in(read_record(path, now)), lines_in(bad) + 1 + 3); /* it ends, and three are found again */
@@ -364,7 +365,7 @@ static void processes_agree(void **state)
     assert_int_equal(lines_in(read_record(path, now)), KINDS);
 }
 
-/* --- cuDNN: attention ----------------------------------------------------------------------------------------- */
+/* --- cuDNN: attention ---------------------------------------------------------------------------------- */
 enum { KEYS = 150, HEADS = 2, DIM = 64 };
 
 struct attended { struct tensor q, k, v; };
@@ -431,7 +432,7 @@ static void attention_without_cudnn(void **state)
     fake.set_sm(86);
 }
 
-/* --- cuDNN: convolution ------------------------------------------------------------------------------------------ */
+/* --- cuDNN: convolution -------------------------------------------------------------------------------- */
 struct convolved { struct tensor x, w, b, y; struct conv2d v; };
 
 /* Of rows [from, from + n) of y alone, from the rows of x that they need. */
@@ -441,8 +442,8 @@ static void convolve_band(struct device *d, struct tensor y, const struct convol
     int64_t first = from * v.stride - v.top, end = (from + n - 1) * v.stride - v.top + c->w.shape[2];
     v.top = first < 0 ? (int)-first : 0;
     v.bottom = end > c->x.shape[0] ? (int)(end - c->x.shape[0]) : 0;
-    device_conv2d(d, tensor_rows(y, from, n), tensor_rows(c->x, first + v.top, end - v.bottom - first - v.top), c->w, c->b,
-                  &v);
+    struct tensor x = tensor_rows(c->x, first + v.top, end - v.bottom - first - v.top);
+    device_conv2d(d, tensor_rows(y, from, n), x, c->w, c->b, &v);
 }
 
 struct shape { int64_t h, w, in, out; int kernel; };
@@ -453,8 +454,10 @@ static long bands_of_convolution(enum dtype compute, struct shape p, bool accumu
 {
     struct device *d = open_sized(compute, false, memory);
     int pad = p.kernel / 2;
-    struct convolved c = { .v = { .stride = 1, .top = pad, .left = pad, .bottom = pad, .right = pad, .accumulate = accumulate } };
-    const int64_t x_shape[] = { p.h, p.w, p.in }, w_shape[] = { p.out, p.in, p.kernel, p.kernel }, shape[] = { p.h, p.w, p.out };
+    struct convolved c = { .v = { .stride = 1, .top = pad, .left = pad, .bottom = pad, .right = pad } };
+    c.v.accumulate = accumulate;
+    const int64_t x_shape[] = { p.h, p.w, p.in }, w_shape[] = { p.out, p.in, p.kernel, p.kernel };
+    const int64_t shape[] = { p.h, p.w, p.out };
     c.x = filled(d, compute, 3, x_shape, 1, 1);
     c.w = filled(d, DT_F32, 4, w_shape, 2, 1 / sqrt((double)(p.in * p.kernel * p.kernel)));
     c.b = filled(d, DT_F32, 1, &p.out, 3, 1);
@@ -490,9 +493,10 @@ static void bands(bool cudnn)
 static void large_pictures(void **state)
 {
     (void)state;
+    static const struct shape many_rows = { 80, 1024, 8, 64, 3 }, many_columns = { 75, 200, 129, 3, 3 };
     static const int64_t height = 37;
-    assert_int_equal(bands_of_convolution(DT_BF16, (struct shape){ 80, 1024, 8, 64, 3 }, true, 80 << 20, 1, &height), 2 + 3);
-    assert_int_equal(bands_of_convolution(DT_BF16, (struct shape){ 75, 200, 129, 3, 3 }, true, 80 << 20, 1, &height), 0);
+    assert_int_equal(bands_of_convolution(DT_BF16, many_rows, true, 80 << 20, 1, &height), 2 + 3);
+    assert_int_equal(bands_of_convolution(DT_BF16, many_columns, true, 80 << 20, 1, &height), 0);
 }
 
 static void convolution_in_bands(void **state)
@@ -512,7 +516,7 @@ static void convolution_without_cudnn(void **state)
     unsetenv("FAKE_CUDNN_BARE");
 }
 
-/* --- failures --------------------------------------------------------------------------------------------------------- */
+/* --- failures ------------------------------------------------------------------------------------------ */
 /* Something of everything, on a device of its own. True: it worked, and *bytes are its results. */
 static bool something(void **bytes, struct err *e)
 {
@@ -573,7 +577,7 @@ static void every_call_may_fail(void **state)
     free(right);
 }
 
-/* --- the module ----------------------------------------------------------------------------------------------------------- */
+/* --- the module ---------------------------------------------------------------------------------------- */
 static bool load(void)
 {
     char path[4096];

@@ -75,7 +75,7 @@ static void new_emulator(struct pty *p, int cols, int rows)
     vterm_screen_reset(p->screen, 1);
 }
 
-/* argv[0] "fake": the studio with the fake engine, argv[1]: its graphics; then perhaps "mouse". */
+/* argv[0] "fake": the studio with the fake engine, argv[1]: its graphics; then perhaps "mouse" or "mono". */
 static void start(struct pty *p, int cols, int rows, const char *da1, char **argv)
 {
     struct winsize size = { .ws_row = (unsigned short)rows, .ws_col = (unsigned short)cols };
@@ -100,7 +100,9 @@ static void start(struct pty *p, int cols, int rows, const char *da1, char **arg
         signal(SIGTSTP, SIG_DFL);
         for (int s = SIGSEGV; s; s = 0) signal(s, SIG_DFL);
         if (!strcmp(argv[0], "fake")) {
-            struct studio_options o = { .out_dir = out_dir, .mouse = argv[2] && !strcmp(argv[2], "mouse") };
+            static const struct theme mono = { .base = THEME_MONO };
+            struct studio_options o = { .out_dir = out_dir, .mouse = argv[2] && !strcmp(argv[2], "mouse"),
+                                        .theme = argv[2] && !strcmp(argv[2], "mono") ? &mono : NULL };
             graphics_from_name(&o.graphics, argv[1]);
             exit(studio_run(&o, fake_engine_start(), &fake_engine));
         }
@@ -622,6 +624,32 @@ static void test_without_colour(void **state)
     finish(&p);
 }
 
+/* The theme mono is about the screen; a picture keeps its colours. */
+static void test_theme(void **state)
+{
+    (void)state;
+    struct pty p;
+    VTermScreenCell c;
+    int coloured = 0;
+
+    start(&p, 80, 24, NULL, (char *[]){ "fake", "blocks", "mono", NULL });
+    wait_for(&p, "Describe", 10000);
+    for (int i = 0; i < 24 * 80; i++) {
+        vterm_screen_get_cell(p.screen, (VTermPos){ i / 80, i % 80 }, &c);
+        if (!VTERM_COLOR_IS_DEFAULT_FG(&c.fg) || !VTERM_COLOR_IS_DEFAULT_BG(&c.bg)) fail_msg("colour at %d,%d", i % 80, i / 80);
+    }
+    keys(&p, "x\r");
+    wait_for(&p, "Saved", 10000);
+    for (int i = 0; i < 24 * 80; i++) {
+        vterm_screen_get_cell(p.screen, (VTermPos){ i / 80, i % 80 }, &c);
+        coloured += !VTERM_COLOR_IS_DEFAULT_FG(&c.fg);
+    }
+    assert_true(coloured > 100);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+}
+
 /* An old terminal: no colours, no UTF-8, no alternate screen. */
 static void test_plain_terminal(void **state)
 {
@@ -833,6 +861,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_sixel_only_where_it_is_said),
         cmocka_unit_test(test_pictures_wait_for_the_terminal),
         cmocka_unit_test(test_without_colour),
+        cmocka_unit_test(test_theme),
         cmocka_unit_test(test_plain_terminal),
         cmocka_unit_test(test_mouse),
         cmocka_unit_test(test_save_elsewhere),

@@ -8,6 +8,8 @@
 #include "tui/cmd.h"
 #include "tui/cmd_options.h"
 #include "tui/config.h"
+#include "tui/service_plan.h"
+#include "tui/service_profile.h"
 #include "tui/studio.h"
 #include "tui/term.h"
 #include "tui/view.h"
@@ -73,6 +75,8 @@ struct studio {
     char out_dir[PATH_BYTES], stamp[32];
     int stamp_used;   /* names given out with this stamp */
     struct worker *worker;
+    struct service_plan plans;
+    struct service_profile profiles;
     bool dirty, quit, gone;
     int signal; /* that ended the loop, or 0 */
     int64_t painted_ms;
@@ -85,24 +89,6 @@ static void say(struct studio *s, enum view_mood mood, const struct err *e)
 
 /* --- files ------------------------------------------------------------------------- */
 
-/* Every folder of path, as mkdir -p. */
-static bool make_folder(const char *path, struct err *e)
-{
-    char part[PATH_BYTES];
-    struct stat st;
-
-    snprintf(part, sizeof part, "%s", path);
-    for (char *slash = part + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = 0;
-        mkdir(part, 0777);
-        *slash = '/';
-    }
-    if (mkdir(part, 0777) && errno != EEXIST) return err_errno(e, errno, "cannot make the folder %s", path);
-    if (stat(path, &st)) return err_errno(e, errno, "cannot use the folder %s", path);
-    if (!S_ISDIR(st.st_mode)) return err_set(e, ERR_IO, "%s is not a folder: choose another with --out-dir", path);
-    return true;
-}
-
 /* A name nobody has: the time, the seed, and a number if that is not enough.
  * Jobs of one second that still wait are counted, too. The file itself is not
  * made here: a cancelled job would leave an empty one behind. */
@@ -112,7 +98,7 @@ static bool choose_name(struct studio *s, struct job *j, struct err *e)
     time_t now = time(NULL);
     struct tm tm;
 
-    if (!make_folder(s->out_dir, e)) return false;
+    if (!folder_make(s->out_dir, e)) return false;
     if (access(s->out_dir, W_OK)) return err_errno(e, errno, "cannot write to the folder %s", s->out_dir);
     localtime_r(&now, &tm);
     strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &tm);
@@ -194,7 +180,8 @@ static void start_saving(struct studio *s, const char *path)
     snprintf(v->path, sizeof v->path, "%s", path);
     snprintf(v->from, sizeof v->from, "%s", r.path);
     if (r.job)
-        record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps, NULL);
+        record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps,
+                    NULL);
     worker_submit(s->worker, &v->job);
 }
 
@@ -252,6 +239,8 @@ static void grant(struct studio *s, struct wish w)
     case WISH_REDRAW: term_redraw(s->term); break;
     case WISH_MOUSE: term_mouse(s->term, w.on); break;
     case WISH_QUIT: s->quit = true; break;
+    case WISH_PROFILE_SAVE: service_profile_save(&s->profiles, w.profile.name, w.profile.text, w.profile.replace); break;
+    case WISH_PROFILE_DELETE: service_profile_delete(&s->profiles, w.profile.name); break;
     case WISH_NONE: break;
     }
 }
@@ -345,6 +334,8 @@ static void loop(struct studio *s)
         struct pollfd p[4];
         int wait;
 
+        service_plan_pump(&s->plans);
+        service_profile_pump(&s->profiles);
         if (clear && s->dirty && term_now_ms() - s->painted_ms >= FRAME_MS) paint(s);
         p[0] = (struct pollfd){ .fd = term_fd(s->term), .events = term_poll_events(s->term) };
         p[1] = (struct pollfd){ .fd = s->calls->fd(s->engine), .events = POLLIN };
@@ -384,6 +375,7 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
         .loaded = o->loaded,
         .preset = o->preset,
         .profile = o->profile,
+        .memory = o->memory,
         .keys = o->keys,
         .mouse = o->mouse,
         .out_dir = s.out_dir,
@@ -394,6 +386,8 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     else default_folder(s.out_dir);
     if (!view_new(&s.view, calls->model(g), &vo, &e)) goto done;
     if (!worker_start(&s.worker, &e)) goto done;
+    s.plans = (struct service_plan){ .view = s.view, .worker = s.worker, .engine = g, .calls = calls };
+    s.profiles = (struct service_profile){ .view = s.view, .worker = s.worker };
     if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
     term_mouse(s.term, o->mouse);
     take_size(&s);
@@ -403,9 +397,9 @@ done:
     /* The terminal first: the engine may need a moment to reach its next block. */
     term_close(s.term);
     release_signals();
+    if (s.worker) worker_stop(s.worker); /* it may be asking the engine */
     calls->stop(g);
     if (s.worker) {
-        worker_stop(s.worker);
         take_work(&s);
         worker_free(s.worker);
     }
@@ -490,7 +484,7 @@ static const char *profile_name(const struct profile *p, char buf[FILE_PATH_MAX]
 int cmd_studio(int argc, char **argv)
 {
     static const struct studio_engine calls = { engine_stop, engine_model, engine_submit, engine_cancel, engine_poll,
-                                                engine_fd };
+                                                engine_fd, engine_foresee, engine_foresee_speed };
     struct studio_command c = { .o.mouse = true };
     struct cmd_options options;
     struct job start = { 0 }, loaded = { 0 };
@@ -506,12 +500,14 @@ int cmd_studio(int argc, char **argv)
         cmd_options_free(&options);
         return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
     }
-    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) && cmd_options_model(&options, path, &e) &&
-        engine_start(&g, path, &e) && cmd_options_job(&options, engine_model(g), &start, &e) &&
-        loaded_job(&options, engine_model(g), &loaded, &e)) {
+    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) &&
+        cmd_options_model(&options, path, &e) && engine_start(&g, path, &e) &&
+        cmd_options_job(&options, engine_model(g), &start, &e) && loaded_job(&options, engine_model(g), &loaded, &e)) {
         c.o.start = &start;
         c.o.loaded = &loaded;
         c.o.preset = options.preset_name ? options.preset.name : NULL;
+        if (options.profile_name) c.o.memory = &options.profile;
+        else if (options.preset.has_profile) c.o.memory = &options.preset.profile;
         if (options.profile_name) c.o.profile = profile_name(&options.profile, name);
         else if (options.preset.has_profile) c.o.profile = profile_name(&options.preset.profile, name);
         c.o.keys = &keys;

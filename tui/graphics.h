@@ -22,10 +22,10 @@ void bytes_format(struct bytes *b, const char *format, ...) __attribute__((forma
 void bytes_free(struct bytes *b);
 
 /* Bytes in pieces, between which other things may be written. Zeroed is empty. */
-struct pieces { struct bytes b; size_t *end; int count, cap; };
-void pieces_cut(struct pieces *p); /* a piece ends here */
-void pieces_clear(struct pieces *p);
-void pieces_free(struct pieces *p);
+struct parts { struct bytes b; size_t *end; int count, cap; };
+void parts_cut(struct parts *p); /* a piece ends here */
+void parts_clear(struct parts *p);
+void parts_free(struct parts *p);
 
 /* How a picture is to be made into pieces. Each begins with an address of its own. */
 struct graphics_how {
@@ -46,16 +46,16 @@ struct graphics_how {
  * most GRAPHICS_STRIPS strips (xterm keeps 16 pictures). Bands are 6 px high; what a last
  * band has too much is left transparent. False: not even the coarsest is within limit_bytes. */
 enum { GRAPHICS_STRIPS = 12, GRAPHICS_LEVELS = 11 };
-bool graphics_sixel(struct pieces *out, const struct image *im, const struct graphics_how *how, struct err *e);
+bool graphics_sixel(struct parts *out, const struct image *im, const struct graphics_how *how, struct err *e);
 
 /* Transmits in chunks of at most 4096 bytes, then places it, then deletes the old one. No
  * more pixels than it takes up. The terminal scales. */
-bool graphics_kitty(struct pieces *out, const struct image *im, const struct graphics_how *how, struct err *e);
+bool graphics_kitty(struct parts *out, const struct image *im, const struct graphics_how *how, struct err *e);
 void graphics_kitty_delete(struct bytes *out, int id);
 /* After some of its pieces, the rest will not come. */
 void graphics_kitty_abandon(struct bytes *out);
 
 /* The picture cells of g inside how->at, in 24-bit colour; leaves the colours reset. */
-void graphics_blocks(struct pieces *out, const struct grid *g, const struct graphics_how *how);
+void graphics_blocks(struct parts *out, const struct grid *g, const struct graphics_how *how);
 
 #endif

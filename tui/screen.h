@@ -56,6 +56,6 @@ struct screen {
     void (*tick)(struct view *v);
 };
 
-extern const struct screen screen_main, screen_help, screen_save, screen_picture;
+extern const struct screen screen_main, screen_help, screen_save, screen_picture, screen_profile, screen_search;
 
 #endif

@@ -60,7 +60,7 @@ struct term {
 
     struct bytes out;
     size_t out_done;
-    struct pieces show; /* the picture that is on its way, and how many of its pieces are */
+    struct parts show; /* the picture that is on its way, and how many of its pieces are */
     int show_next;
     bool sync;          /* its only piece ends what the terminal shows at once */
     bool show_slow;     /* it takes long: it waits while somebody types */
@@ -328,7 +328,7 @@ static void send_pieces(struct term *t)
         if (t->out.lost) { /* memory: what is there stays */
             t->out.count = 0;
             t->out.lost = false;
-            pieces_clear(&t->show);
+            parts_clear(&t->show);
             t->show_next = 0;
             return;
         }
@@ -346,7 +346,7 @@ static void drop_pieces(struct term *t)
     if (showing(t) && t->show_next > 0 && term_graphics(t) == GRAPHICS_KITTY) graphics_kitty_abandon(&t->out);
     if (t->sync) bytes_text(&t->out, "\033[?2026l");
     t->sync = false;
-    pieces_clear(&t->show);
+    parts_clear(&t->show);
     t->show_next = 0;
 }
 
@@ -561,7 +561,7 @@ static bool make_pieces(struct term *t, const struct grid *g, bool fine)
         break;
     default: graphics_blocks(&t->show, g, &how);
     }
-    if (!ok || t->show.b.lost) pieces_clear(&t->show);
+    if (!ok || t->show.b.lost) parts_clear(&t->show);
     return t->show.count > 0;
 }
 
@@ -1068,7 +1068,7 @@ void term_close(struct term *t)
     close(t->fd);
     input_free(&t->input);
     bytes_free(&t->out);
-    pieces_free(&t->show);
+    parts_free(&t->show);
     free(t->held);
     free(t);
 }

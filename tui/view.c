@@ -14,7 +14,9 @@
 #include <string.h>
 
 /* Every screen there is. */
-static const struct screen *const screens[] = { &screen_main, &screen_help, &screen_save, &screen_picture };
+static const struct screen *const screens[] = {
+    &screen_main, &screen_help, &screen_save, &screen_picture, &screen_profile, &screen_search,
+};
 enum { SCREENS = sizeof screens / sizeof *screens };
 
 /* --- state ---------------------------------------------------------------- */
@@ -65,7 +67,6 @@ static void request_end(struct view *v, uint64_t id)
         }
 }
 
-
 int view_waiting(const struct view *v)
 {
     int n = 0;
@@ -104,10 +105,12 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
     view_resize(v, (struct view_screen){ .cols = 80, .rows = 24 });
     v->stack[v->depth++] = &screen_main;
     v->mouse = o->mouse;
+    v->plan_again = true;
     ok = o->start ? job_copy(&v->job, o->start, e) : job_init(&v->job, m, e);
     if (ok && !o->start) v->job.random_seed = true;
     ok = ok && job_copy(&v->loaded, o->loaded ? o->loaded : &v->job, e);
     set_names(v, o->preset, o->profile);
+    ok = ok && (!o->memory || view_follow(v, o->memory, e));
     for (int i = 0; ok && i < SCREENS; i++) ok = !screens[i]->init || screens[i]->init(v, e);
     if (!ok) {
         view_free(v);
@@ -125,7 +128,10 @@ void view_free(struct view *v)
         if (screens[i]->free) screens[i]->free(v);
     image_free(v->image);
     for (int i = 0; i < v->recent_count; i++) image_free(v->recent[i].thumb);
+    prompts_free(&v->prompts);
     job_free(&v->image_job);
+    job_free(&v->planned);
+    profile_free(&v->following);
     job_free(&v->loaded);
     job_free(&v->job);
     free(v);
@@ -170,14 +176,16 @@ uint64_t view_changes(const struct view *v)
 bool view_request(struct view *v, struct job *out, bool *random_seed, struct err *e)
 {
     char notice[256] = "";
+    bool random;
 
     if (!main_job(v, out, e)) return false;
     if (!job_check(out, notice, e)) {
         job_free(out);
         return false;
     }
-    *random_seed = out->random_seed;
+    random = out->random_seed;
     out->random_seed = false;
+    *random_seed = random; /* may be the job's own */
     out->preview = out->preview && v->pictures;
     if (notice[0]) view_say(v, VIEW_WARN, notice);
     return true;
@@ -195,6 +203,11 @@ bool view_load(struct view *v, const struct job *j, const char *preset, const ch
     job_free(&v->loaded);
     v->job = job;
     v->loaded = loaded;
+    if (!profile || strcmp(profile, v->profile)) {
+        profile_free(&v->following);
+        v->following = (struct profile){ 0 };
+    }
+    v->following_large = profile_large(&v->following, &v->job);
     set_names(v, preset, profile);
     main_load(v);
     v->changes++;
@@ -206,6 +219,178 @@ bool view_set(struct view *v, const struct setting *s, const char *text, struct 
     if (setting_set(&v->job, s, text, e) != SETTING_SET) return false;
     main_show(v, s);
     return true;
+}
+
+/* --- plans ----------------------------------------------------------------------- */
+
+/* Nothing that a plan depends on differs. */
+static bool same_plan(const struct job *a, const struct job *b)
+{
+    for (int i = 0; i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        if (s->kind != SETTING_TEXT && s->kind != SETTING_SEED && !setting_same(a, b, s)) return false;
+    }
+    return a->more_count == b->more_count;
+}
+
+static bool main_plan_wanted(struct view *v, struct job *out)
+{
+    if (v->plan_changes == v->changes && !v->plan_again) return false;
+    v->plan_changes = v->changes;
+    v->plan_unreadable = !main_job(v, out, NULL);
+    if (v->plan_unreadable) {
+        job_free(&v->planned); /* whatever is typed next */
+        v->plan_known = false;
+        return false;
+    }
+    if (v->planned.prompt && !v->plan_again && same_plan(out, &v->planned)) {
+        job_free(out);
+        return false;
+    }
+    v->plan_again = false;
+    job_free(&v->planned);
+    job_copy(&v->planned, out, NULL); /* without memory for it the next is asked for, too */
+    return true;
+}
+
+/* What the ticket is of: the lowest bit, and above it the change or the screen's own number. */
+bool view_plan_wanted(struct view *v, struct job *out, uint64_t *ticket)
+{
+    uint64_t which = 0;
+
+    if (main_plan_wanted(v, out)) {
+        *ticket = v->changes << 1;
+        return true;
+    }
+    if (!profile_plan_wanted(v, out, &which)) return false;
+    *ticket = which << 1 | 1;
+    return true;
+}
+
+void view_planned(struct view *v, uint64_t ticket, const struct plan_summary *s)
+{
+    if (ticket & 1) {
+        profile_planned(v, ticket >> 1, s);
+    } else if (v->planned.prompt) {
+        v->plan = *s;
+        v->plan_known = true;
+    }
+}
+
+void view_plan_again(struct view *v)
+{
+    v->plan_again = true;
+}
+
+/* --- profiles -------------------------------------------------------------------- */
+
+/* Only a profile says it, and it is a way of using memory: what is on or off stays as the user has it. */
+static bool profiles_alone(const struct setting *s)
+{
+    return (s->scope & (SETTING_PROFILE | SETTING_PRESET)) == SETTING_PROFILE && s->kind != SETTING_BOOL;
+}
+
+bool view_draft(const struct view *v, struct job *out, struct err *e)
+{
+    return main_job(v, out, NULL) || job_copy(out, &v->job, e);
+}
+
+static bool put(struct job *to, const struct job *from, const struct setting *s, struct err *e)
+{
+    char *text = setting_text(from, s);
+    bool ok = text && setting_set(to, s, text, e) == SETTING_SET;
+
+    free(text);
+    return ok || err_set(e, ERR_MEMORY, "out of memory");
+}
+
+bool view_put_profile(const struct view *v, struct job *j, const struct profile *p, struct err *e)
+{
+    struct job fresh;
+    bool ok = job_init(&fresh, &v->model, e);
+
+    for (int i = 0; ok && i < setting_count(); i++)
+        if (profiles_alone(setting_at(i))) ok = put(j, &fresh, setting_at(i), e);
+    job_free(&fresh);
+    return ok && profile_apply(p, j, e);
+}
+
+bool view_follow(struct view *v, const struct profile *p, struct err *e)
+{
+    struct profile copy;
+
+    if (!profile_copy(&copy, p, e)) return false;
+    profile_free(&v->following);
+    v->following = copy;
+    v->following_large = profile_large(&copy, &v->job);
+    return true;
+}
+
+bool view_take_profile(struct view *v, const char *name, const struct profile *file, const struct profile *draft,
+                       struct err *e)
+{
+    struct job now = { 0 }, loaded = { 0 };
+    bool ok = view_draft(v, &now, e) && job_copy(&loaded, &v->loaded, e);
+
+    if (ok) {
+        loaded.width = now.width; /* of this size, as far as `large` goes */
+        loaded.height = now.height;
+        ok = view_put_profile(v, &loaded, file, e) && view_put_profile(v, &now, draft, e) && view_follow(v, file, e);
+    }
+    for (int i = 0; ok && i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        if (!(s->scope & SETTING_PROFILE)) continue;
+        ok = put(&v->loaded, &loaded, s, e) && put(&v->job, &now, s, e);
+        main_show(v, s);
+    }
+    if (ok) {
+        snprintf(v->profile, sizeof v->profile, "%s", name);
+        v->following_large = profile_large(file, &now);
+    }
+    job_free(&now);
+    job_free(&loaded);
+    return ok;
+}
+
+/* The size went past what the profile calls large, or back: its settings for that come or go, but
+ * for those that were edited. */
+static void follow_size(struct view *v)
+{
+    struct job now = { 0 }, loaded = { 0 };
+    bool large, said = false;
+
+    if (!v->following.large.count) return;
+    now.width = v->job.width, now.height = v->job.height;
+    if (!main_size(v, &now) || (large = profile_large(&v->following, &now)) == v->following_large) return;
+    now = (struct job){ 0 };
+    if (view_draft(v, &now, NULL) && job_copy(&loaded, &v->loaded, NULL)) {
+        loaded.width = now.width;
+        loaded.height = now.height;
+        said = view_put_profile(v, &loaded, &v->following, NULL);
+    }
+    for (int i = 0; said && i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        if (!sheet_find(&v->following.large, s) || setting_same(&loaded, &v->loaded, s)) continue;
+        bool edited = !setting_same(&now, &v->loaded, s);
+        put(&v->loaded, &loaded, s, NULL);
+        if (edited) continue;
+        put(&v->job, &loaded, s, NULL);
+        main_show(v, s);
+    }
+    if (said) {
+        char text[128];
+        snprintf(text, sizeof text, "%s%dx%d: ", large ? "From " : "Below ", v->following.large_width, v->following.large_height);
+        snprintf(text + strlen(text), sizeof text - strlen(text), large ? "the profile's settings for large pictures" : "the profile's usual settings");
+        view_say(v, VIEW_INFO, text);
+        v->following_large = large;
+    }
+    job_free(&now);
+    job_free(&loaded);
+}
+
+void view_prompts(struct view *v, const char *const *texts, int count)
+{
+    for (int i = 0; i < count; i++) prompts_add(&v->prompts, texts[i]);
 }
 
 void view_submitted(struct view *v, uint64_t id, const struct job *j)
@@ -310,7 +495,8 @@ static struct wish interrupt(struct view *v)
         view_say_two(v, VIEW_INFO, "Cancelling; again quits: ", interrupt_key);
         return w;
     }
-    snprintf(text, sizeof text, "%s again quits%s%s%s", interrupt_key, *quit_key ? " (" : "", quit_key, *quit_key ? " at once)" : "");
+    if (*quit_key) snprintf(text, sizeof text, "%s again quits (%s at once)", interrupt_key, quit_key);
+    else snprintf(text, sizeof text, "%s again quits", interrupt_key);
     view_say(v, VIEW_INFO, text);
     return view_wish(WISH_NONE);
 }
@@ -349,7 +535,7 @@ static struct wish mouse(struct view *v, const struct key *k)
     return view_wish(WISH_NONE);
 }
 
-struct wish view_key(struct view *v, const struct key *k)
+static struct wish take_key(struct view *v, const struct key *k)
 {
     if (k->kind == K_MOUSE) return mouse(v, k);
     enum action a = keys_find(&v->keys, top(v)->context(v), k);
@@ -357,6 +543,15 @@ struct wish view_key(struct view *v, const struct key *k)
     if (a != ACTION_INTERRUPT) v->interrupted_ms = 0;
     if (a) return act(v, a);
     return top(v)->type ? top(v)->type(v, k) : view_wish(WISH_NONE);
+}
+
+struct wish view_key(struct view *v, const struct key *k)
+{
+    uint64_t before = v->changes;
+    struct wish w = take_key(v, k);
+
+    if (v->changes != before) follow_size(v);
+    return w;
 }
 
 /* --- events -------------------------------------------------------------------- */
@@ -490,6 +685,7 @@ void view_event(struct view *v, struct event *ev)
     case EVENT_MEMORY:
         v->memory = ev->memory;
         v->memory_known = true;
+        memory_history_note(&v->history, v->now_ms, &ev->memory);
         break;
     case EVENT_NOTICE: view_say(v, VIEW_WARN, ev->text); break;
     case EVENT_DONE:
@@ -509,6 +705,7 @@ void view_event(struct view *v, struct event *ev)
         end_job(v, ev);
         break;
     case EVENT_IDLE:
+        v->plan_again = true; /* its speed is known, its memory free again */
         v->running = v->cancelling = false;
         break;
     default: break;

@@ -14,6 +14,9 @@
 #include "engine/event.h"
 #include "engine/job.h"
 #include "engine/model.h"
+#include "engine/plan.h"
+#include "engine/profile.h"
+#include "engine/shelf.h"
 #include "tui/draw.h"
 #include "tui/keys.h"
 #include "tui/wish.h"
@@ -32,6 +35,7 @@ struct view_options {
     const char *preset, *profile; /* names of what `start` came from, for the title; NULL: none */
     const struct job *loaded; /* what they alone say, to tell what was edited; NULL: as start */
     bool mouse;           /* it is on */
+    const struct profile *memory; /* the profile itself, to follow its `large` when the size changes; NULL: none */
 };
 
 struct view;
@@ -72,8 +76,25 @@ bool view_load(struct view *v, const struct job *j, const char *preset, const ch
 /* One setting, wherever it is shown. False: the text is no value of it. */
 struct setting;
 bool view_set(struct view *v, const struct setting *s, const char *text, struct err *e);
+/* The profile that the names above stand for: after view_load, where it is known. */
+bool view_follow(struct view *v, const struct profile *p, struct err *e);
 /* Does what Enter would start differ from the preset, the profile, as loaded? */
 void view_edited(const struct view *v, bool *preset, bool *profile);
+
+/* Plans. The next job whose plan is wanted, into *out (which the caller frees): the one that
+ * Enter would start, else one that a screen compares with it. False: none now. Ask again after every key
+ * and event, and when a plan has come; with one of them under way what is asked for next is always the newest. */
+bool view_plan_wanted(struct view *v, struct job *out, uint64_t *ticket);
+void view_planned(struct view *v, uint64_t ticket, const struct plan_summary *s);
+void view_plan_again(struct view *v); /* what it depends on has changed: speed, free memory */
+
+/* Profiles: whether their list is wanted, what is to be done, and how that went. */
+struct view_profile { char name[SHELF_NAME_MAX]; bool own; struct profile profile; char wrong[256]; /* why it cannot be used */ };
+bool view_profiles_wanted(struct view *v); /* true once for each list wanted */
+void view_profiles(struct view *v, struct view_profile *list, int count); /* takes the list over: malloc'd */
+void view_profiles_free(struct view_profile *list, int count);
+/* Prompts used before, newest first; copied. Those of this session stay before them. */
+void view_prompts(struct view *v, const char *const *texts, int count);
 
 /* The picture on screen if it is a result (not a preview); all borrowed until
  * the next event. */

@@ -5,6 +5,8 @@
 #ifndef SLUICE_VIEW_INTERNAL_H
 #define SLUICE_VIEW_INTERNAL_H
 
+#include "tui/pane_memory.h"
+#include "tui/prompts.h"
 #include "tui/screen.h"
 #include "tui/view.h"
 
@@ -45,7 +47,10 @@ struct view {
     struct help_state *help;
     struct save_state *save;
     struct picture_state *picture;
+    struct profile_state *profiles;
+    struct search_state *search;
 
+    struct prompts prompts;   /* used before */
     struct request *requests; /* oldest first */
     bool running, cancelling;
     uint64_t running_id;
@@ -67,8 +72,20 @@ struct view {
     double image_seconds;
     char image_path[VIEW_PATH_BYTES];
 
-    struct recent { struct image *thumb; uint64_t seed; char path[VIEW_PATH_BYTES]; } recent[VIEW_RECENT_MAX]; /* newest first */
+    struct recent { /* newest first */
+        struct image *thumb;
+        uint64_t seed;
+        char path[VIEW_PATH_BYTES];
+    } recent[VIEW_RECENT_MAX];
     int recent_count;
+
+    struct plan_summary plan;       /* of the job that Enter would start */
+    bool plan_known, plan_again, plan_unreadable;
+    uint64_t plan_changes;          /* that it was asked for, or found the same, at */
+    struct job planned;             /* what was asked for; all zero: nothing yet */
+    struct memory_history history;
+    struct profile following;       /* what `profile` names; its path "": nothing is known of it */
+    bool following_large;
 
     enum view_mood mood, result_mood;
     char message[VIEW_PATH_BYTES + 128];
@@ -114,6 +131,20 @@ static inline struct wish view_wish(enum wish_kind kind)
 void main_load(struct view *v);                                               /* v->job into the fields */
 void main_show(struct view *v, const struct setting *s);                      /* one setting of it */
 bool main_job(const struct view *v, struct job *out, struct err *e);          /* v->job with the fields, not checked */
+void main_use_prompt(struct view *v, int i);                                  /* v->prompts.text[i] into it */
 bool main_wrong(const struct view *v); /* a field is, and the message says so */
+bool main_size(const struct view *v, struct job *j); /* its size into j; false: it cannot be read */
+
+/* v->job as its fields have it, or where one cannot be read as v->job is. */
+bool view_draft(const struct view *v, struct job *out, struct err *e);
+/* The profile's settings into j, and for what else only a profile says the model's defaults. */
+bool view_put_profile(const struct view *v, struct job *j, const struct profile *p, struct err *e);
+/* From now on: `file` as loaded, called `name`, and `draft` as the form has it. */
+bool view_take_profile(struct view *v, const char *name, const struct profile *file, const struct profile *draft,
+                       struct err *e);
+
+/* The profile editor's plans (screen_profile.c): 0 the draft's own, 1 + i with switch i turned. */
+bool profile_plan_wanted(struct view *v, struct job *out, uint64_t *which);
+void profile_planned(struct view *v, uint64_t which, const struct plan_summary *s);
 
 #endif

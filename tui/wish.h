@@ -18,6 +18,8 @@ enum wish_kind {
     WISH_REDRAW,   /* ^L: the terminal may show anything */
     WISH_MOUSE,    /* on or off: `on` */
     WISH_QUIT,
+    WISH_PROFILE_SAVE,   /* `text` as the user's own profile `name`; with `replace` over one that is there. Then view_profiles */
+    WISH_PROFILE_DELETE, /* the user's own profile `name`; then view_profiles */
 };
 struct wish {
     enum wish_kind kind;
@@ -25,6 +27,7 @@ struct wish {
         uint64_t job;     /* CANCEL */
         const char *path; /* SAVE */
         bool on;          /* MOUSE */
+        struct { const char *name, *text; bool replace; } profile; /* PROFILE_SAVE, PROFILE_DELETE */
     };
 };
 

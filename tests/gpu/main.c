@@ -221,7 +221,8 @@ static void run_part(struct report *r, const struct gpu *g, const struct part *p
         _exit(0);
     }
     close(ends[1]);
-    double deadline = seconds_now() + p->seconds;
+    int limit = g->small ? 4 * p->seconds : p->seconds; /* a processor that is a card has others to serve */
+    double deadline = seconds_now() + limit;
     bool late = false;
     for (struct line l;;) {
         double left = deadline - seconds_now();
@@ -237,7 +238,7 @@ static void run_part(struct report *r, const struct gpu *g, const struct part *p
     if (child < 0 || waitpid(child, &status, 0) != child) {
         add_end(r, p, true, strerror(errno));
     } else if (late) {
-        snprintf(why, sizeof why, "stopped: more than %d s", p->seconds);
+        snprintf(why, sizeof why, "stopped: more than %d s", limit);
         add_end(r, p, !p->may_stop, why);
     } else if (WIFSIGNALED(status)) {
         snprintf(why, sizeof why, "killed by signal %d", WTERMSIG(status));
