@@ -455,7 +455,7 @@ static void test_large_paste(void **state)
         listen_ms(&p, 5, true);
     }
     keys(&p, "\033[201~");
-    wait_for(&p, "row 14", 10000);
+    wait_for(&p, "row 20", 10000);
     assert_false(on_screen(&p, "step")); /* its newlines did not press Enter */
     keys(&p, "\025");
     wait_for(&p, "Describe a picture", 10000);

@@ -1340,7 +1340,7 @@ static void test_sixel_bytes(void **state)
 {
     (void)state;
     struct image *im = fake_image(64, 64, 3);
-    struct parts b = { 0 };
+    struct chunks b = { 0 };
     struct err e = { 0 };
     struct graphics_how how = { .at = { 4, 2, 20, 7 }, .cell_w = 10, .cell_h = 20, .colours = 256 };
     size_t full;
@@ -1385,17 +1385,14 @@ static void test_sixel_bytes(void **state)
     how.max_bytes = full / 20;
     assert_true(graphics_sixel(&b, im, &how, &e));
     assert_true(level > 1 && b.b.count <= full / 20);
-    how.max_bytes = 100; /* as coarse as it gets; too large all the same */
-    assert_true(graphics_sixel(&b, im, &how, &e));
-    assert_int_equal(level, GRAPHICS_LEVELS - 1);
-    how.limit_bytes = 100;
+    how.max_bytes = 100;
     assert_false(graphics_sixel(&b, im, &how, &e));
     assert_int_equal(b.b.count, 0);
     assert_non_null(strstr(e.text, "100 bytes"));
     how = (struct graphics_how){ .at = { 0, 0, 500, 250 }, .cell_w = 10, .cell_h = 20, .colours = 16 };
     assert_true(graphics_sixel(&b, im, &how, NULL));
     assert_non_null(memmem(b.b.data, 40, "q\"1;1;1000;996", 14));
-    parts_free(&b);
+    pieces_free(&b);
     image_free(im);
 }
 
@@ -1404,7 +1401,7 @@ static void test_kitty_bytes(void **state)
 {
     (void)state;
     struct image *im = fake_image(300, 300, 3);
-    struct parts b = { 0 };
+    struct chunks b = { 0 };
     struct graphics_how how = { .at = { 3, 1, 30, 15 }, .cell_w = 10, .cell_h = 20, .id = 7341, .piece_bytes = 10000 };
     const char *p, *end;
     int chunks = 0, piece = 0;
@@ -1442,11 +1439,11 @@ static void test_kitty_bytes(void **state)
     assert_true(graphics_kitty(&b, im, &how, NULL));
     assert_true(b.b.count <= large / 10 + 200);
     assert_int_equal(b.count, 1);
-    parts_clear(&b);
+    pieces_clear(&b);
     graphics_kitty_abandon(&b.b);
     bytes_add(&b.b, "", 1);
     assert_string_equal(b.b.data, "\033_Gm=0,q=2;\033\\");
-    parts_free(&b);
+    pieces_free(&b);
     image_free(im);
 }
 
@@ -1454,7 +1451,7 @@ static void test_block_bytes(void **state)
 {
     (void)state;
     struct image *im = fake_image(300, 300, 3);
-    struct parts b = { 0 };
+    struct chunks b = { 0 };
     struct grid g = { 0 };
     struct graphics_how how = { .at = { 2, 1, 5, 2 } };
     size_t all;
@@ -1483,7 +1480,7 @@ static void test_block_bytes(void **state)
     how.max_bytes = all / 2;
     graphics_blocks(&b, &g, &how);
     assert_true(b.b.count < all);
-    parts_free(&b);
+    pieces_free(&b);
     grid_free(&g);
     image_free(im);
 }

@@ -70,7 +70,7 @@ void bytes_free(struct bytes *b)
     memset(b, 0, sizeof *b);
 }
 
-void parts_cut(struct parts *p)
+void pieces_cut(struct chunks *p)
 {
     if (p->b.count == (p->count ? p->end[p->count - 1] : 0)) return;
     if (p->count == p->cap) {
@@ -86,14 +86,14 @@ void parts_cut(struct parts *p)
     p->end[p->count++] = p->b.count;
 }
 
-void parts_clear(struct parts *p)
+void pieces_clear(struct chunks *p)
 {
     p->b.count = 0;
     p->b.lost = false;
     p->count = 0;
 }
 
-void parts_free(struct parts *p)
+void pieces_free(struct chunks *p)
 {
     bytes_free(&p->b);
     free(p->end);
@@ -251,19 +251,19 @@ done:
 }
 
 /* All of it in strips of `rows` rows of cells. */
-static bool strips(struct parts *out, const struct paletted *p, int width, int height, int rows, int block,
+static bool strips(struct chunks *out, const struct paletted *p, int width, int height, int rows, int block,
                    const struct graphics_how *how, struct err *e)
 {
     for (int row = 0, top = 0; top < height; row += rows, top = row * how->cell_h) {
         int h = height - top < rows * how->cell_h ? height - top : rows * how->cell_h;
         address(&out->b, how->at.x, how->at.y + row);
         if (!strip(&out->b, p, width, top, h, block, e)) return false;
-        parts_cut(out);
+        pieces_cut(out);
     }
     return true;
 }
 
-static bool sixel_at_level(struct parts *out, const struct image *im, int width, int height, int level,
+static bool sixel_at_level(struct chunks *out, const struct image *im, int width, int height, int level,
                            const struct graphics_how *how, struct err *e)
 {
     int block = levels[level].block, colours = levels[level].colours < how->colours ? levels[level].colours : how->colours;
@@ -277,7 +277,7 @@ static bool sixel_at_level(struct parts *out, const struct image *im, int width,
     if (n > GRAPHICS_STRIPS) n = GRAPHICS_STRIPS;
     if (ok && n > 1 && how->strips) {
         int rows = (how->at.h + n - 1) / n;
-        parts_clear(out);
+        pieces_clear(out);
         ok = strips(out, &p, width, height, rows, block, how, e);
     }
     image_free(scaled);
@@ -285,7 +285,7 @@ static bool sixel_at_level(struct parts *out, const struct image *im, int width,
     return ok;
 }
 
-bool graphics_sixel(struct parts *out, const struct image *im, const struct graphics_how *how, struct err *e)
+bool graphics_sixel(struct chunks *out, const struct image *im, const struct graphics_how *how, struct err *e)
 {
     int width = how->at.w * how->cell_w, height = how->height ? how->height : how->at.h * how->cell_h;
     int level = how->fine ? 0 : how->level && *how->level < GRAPHICS_LEVELS ? *how->level : 1;
@@ -295,19 +295,19 @@ bool graphics_sixel(struct parts *out, const struct image *im, const struct grap
     if (height > 996) height = 996; /* whole bands, whatever the terminal makes of half ones */
     h.colours = how->colours < 2 ? 2 : how->colours > 256 ? 256 : how->colours;
     for (;; level++) {
-        parts_clear(out);
+        pieces_clear(out);
         if (!sixel_at_level(out, im, width, height, level, &h, e)) break;
-        if (level + 1 < GRAPHICS_LEVELS && how->max_bytes && out->b.count > how->max_bytes) continue;
-        if (how->limit_bytes && out->b.count > how->limit_bytes) {
-            if (level + 1 < GRAPHICS_LEVELS) continue;
-            err_set(e, ERR_INPUT, "a picture of %dx%d needs more than %zu bytes of sixel", width, height, how->limit_bytes);
+        if (!how->max_bytes || out->b.count <= how->max_bytes) {
+            /* The next may be better by one if there is room for it. */
+            if (how->level && !how->fine) *how->level = level && out->b.count * 5 < how->max_bytes * 2 ? level - 1 : level;
+            return true;
+        }
+        if (level + 1 == GRAPHICS_LEVELS) {
+            err_set(e, ERR_INPUT, "a picture of %dx%d needs more than %zu bytes of sixel", width, height, how->max_bytes);
             break;
         }
-        /* The next may be better by one if there is room for it. */
-        if (how->level && !how->fine) *how->level = level && out->b.count * 5 < how->max_bytes * 2 ? level - 1 : level;
-        return true;
     }
-    parts_clear(out);
+    pieces_clear(out);
     return false;
 }
 
@@ -367,7 +367,7 @@ static int less(int a, int b)
     return a < b ? a : b;
 }
 
-bool graphics_kitty(struct parts *out, const struct image *im, const struct graphics_how *how, struct err *e)
+bool graphics_kitty(struct chunks *out, const struct image *im, const struct graphics_how *how, struct err *e)
 {
     int most = how->fine ? KITTY_PX : KITTY_PREVIEW_PX;
     int w = less(less(how->at.w * how->cell_w, most), im->width), h = less(less(how->at.h * how->cell_h, most), im->height);
@@ -385,7 +385,7 @@ bool graphics_kitty(struct parts *out, const struct image *im, const struct grap
     }
     base64(&text, png, n);
     free(png);
-    parts_clear(out);
+    pieces_clear(out);
     /* A chunk ends at a whole group of four, but for the last. */
     if (how->piece_bytes && how->piece_bytes < chunk) chunk = how->piece_bytes < 256 ? 256 : how->piece_bytes / 4 * 4;
     for (size_t at = 0; at < text.count; at += chunk) {
@@ -396,7 +396,7 @@ bool graphics_kitty(struct parts *out, const struct image *im, const struct grap
         bytes_add(&out->b, text.data + at, part);
         bytes_text(&out->b, "\033\\");
         if (how->piece_bytes && out->b.count - since >= how->piece_bytes) {
-            parts_cut(out);
+            pieces_cut(out);
             since = out->b.count;
         }
     }
@@ -404,7 +404,7 @@ bool graphics_kitty(struct parts *out, const struct image *im, const struct grap
     address(&out->b, how->at.x, how->at.y);
     bytes_format(&out->b, "\033_Ga=p,i=%d,p=1,q=2,C=1,c=%d,r=%d\033\\", how->id, how->at.w, how->at.h);
     if (how->old_id) graphics_kitty_delete(&out->b, how->old_id);
-    parts_cut(out);
+    pieces_cut(out);
     if (text.lost) out->b.lost = true;
     bytes_free(&text);
     return !out->b.lost || err_set(e, ERR_MEMORY, "no memory to send a picture");
@@ -430,7 +430,7 @@ static bool near_enough(uint32_t a, uint32_t b, int off)
     return true;
 }
 
-static void blocks(struct parts *out, const struct grid *g, const struct graphics_how *how, int off)
+static void blocks(struct chunks *out, const struct grid *g, const struct graphics_how *how, int off)
 {
     const uint32_t none = 0xffffffff;
     struct bytes *b = &out->b;
@@ -458,20 +458,20 @@ static void blocks(struct parts *out, const struct grid *g, const struct graphic
             bytes_text(b, "▀");
             if (how->piece_bytes && b->count - (out->count ? out->end[out->count - 1] : 0) >= how->piece_bytes) {
                 bytes_text(b, "\033[0m");
-                parts_cut(out);
+                pieces_cut(out);
                 top = bottom = none;
                 at = false;
             }
         }
     }
     bytes_text(b, "\033[0m");
-    parts_cut(out);
+    pieces_cut(out);
 }
 
-void graphics_blocks(struct parts *out, const struct grid *g, const struct graphics_how *how)
+void graphics_blocks(struct chunks *out, const struct grid *g, const struct graphics_how *how)
 {
     for (int off = 0; off <= 64; off += 16) {
-        parts_clear(out);
+        pieces_clear(out);
         blocks(out, g, how, off);
         if (!how->max_bytes || how->fine || out->b.count <= how->max_bytes) return;
     }

@@ -28,7 +28,7 @@ enum { ANSWER_LATE_MS = 2000, SIXEL_MAX_PX = 1000, TMUX_SIXEL_BYTES = 1000 * 100
 /* What a picture may take of the way to the terminal: a preview; a finished one; a piece of either.
  * A finished one that takes longer than DRAFT_MS is first sent as a preview would be, and its
  * own pieces wait while somebody types. */
-enum { PREVIEW_MS = 150, FINE_MS = 6000, PIECE_MS = 6, DRAFT_MS = 400, TYPING_MS = 1000, PIECE_BYTES_LEAST = 384 };
+enum { PREVIEW_MS = 150, FINE_MS = 6000, PIECE_MS = 8, DRAFT_MS = 400, TYPING_MS = 1000, PIECE_BYTES_LEAST = 512 };
 enum { CELL_BARE = 128 }; /* in cell.attr: a picture's cell that shows nothing */
 enum { KITTY_ID = 7341 }; /* and the next: a picture and the one that takes its place */
 
@@ -60,7 +60,7 @@ struct term {
 
     struct bytes out;
     size_t out_done;
-    struct parts show; /* the picture that is on its way, and how many of its pieces are */
+    struct chunks show; /* the picture that is on its way, and how many of its pieces are */
     int show_next;
     bool sync;          /* its only piece ends what the terminal shows at once */
     bool show_slow;     /* it takes long: it waits while somebody types */
@@ -328,7 +328,7 @@ static void send_pieces(struct term *t)
         if (t->out.lost) { /* memory: what is there stays */
             t->out.count = 0;
             t->out.lost = false;
-            parts_clear(&t->show);
+            pieces_clear(&t->show);
             t->show_next = 0;
             return;
         }
@@ -346,7 +346,7 @@ static void drop_pieces(struct term *t)
     if (showing(t) && t->show_next > 0 && term_graphics(t) == GRAPHICS_KITTY) graphics_kitty_abandon(&t->out);
     if (t->sync) bytes_text(&t->out, "\033[?2026l");
     t->sync = false;
-    parts_clear(&t->show);
+    pieces_clear(&t->show);
     t->show_next = 0;
 }
 
@@ -541,12 +541,8 @@ static bool make_pieces(struct term *t, const struct grid *g, bool fine)
     switch (kind) {
     case GRAPHICS_SIXEL:
         if (t->in_tmux) { /* it drops large ones, and one of which a row, however lightly touched, is written to */
-            how.limit_bytes = TMUX_SIXEL_BYTES;
+            if (!how.max_bytes || how.max_bytes > TMUX_SIXEL_BYTES) how.max_bytes = TMUX_SIXEL_BYTES;
             if (how.at.h * how.cell_h >= 6) how.height = how.at.h * how.cell_h / 6 * 6;
-        }
-        if (how.strips && !fine && how.piece_bytes) { /* it cannot be cut any finer */
-            size_t most = GRAPHICS_STRIPS * pace_bytes(&t->pace, PACE_QUEUE_MS);
-            if (how.max_bytes > most) how.max_bytes = most;
         }
         ok = graphics_sixel(&t->show, g->picture, &how, NULL);
         break;
@@ -561,7 +557,7 @@ static bool make_pieces(struct term *t, const struct grid *g, bool fine)
         break;
     default: graphics_blocks(&t->show, g, &how);
     }
-    if (!ok || t->show.b.lost) parts_clear(&t->show);
+    if (!ok || t->show.b.lost) pieces_clear(&t->show);
     return t->show.count > 0;
 }
 
@@ -1068,7 +1064,7 @@ void term_close(struct term *t)
     close(t->fd);
     input_free(&t->input);
     bytes_free(&t->out);
-    parts_free(&t->show);
+    pieces_free(&t->show);
     free(t->held);
     free(t);
 }
