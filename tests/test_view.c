@@ -262,6 +262,21 @@ static void test_wide_and_hostile_text(void **state)
     view_free(v);
 }
 
+/* Names come from files of strangers: nothing in them reaches the terminal that is no plain character. */
+static void test_hostile_names(void **state)
+{
+    (void)state;
+    struct view *v = make_view("a\033]0;x\007\xe2\x80\xae" "b\xe2\x80\x8b" "c\xe2\x81\xa6", "p\tq\xc2\x9b" "2J\xef\xbb\xbf");
+    struct grid g = { 0 };
+
+    has(v, "│ a?]0;x?\xef\xbf\xbd" "b\xef\xbf\xbd" "c\xef\xbf\xbd │ p?q?2J\xef\xbf\xbd ");
+    assert_true(view_draw(v, &g, NULL));
+    for (int i = 0; i < g.cols * g.rows; i++)
+        for (const char *c = g.cells[i].text; *c; c++) assert_true((unsigned char)*c >= ' ' && *c != 0x7f);
+    grid_free(&g);
+    view_free(v);
+}
+
 static void test_paste_never_submits(void **state)
 {
     (void)state;
@@ -419,6 +434,10 @@ static void test_request(void **state)
     assert_int_equal(press(v, K_ENTER).kind, WISH_GENERATE);
     assert_true(view_request(v, &j, &random_seed, NULL));
     assert_true(random_seed);
+    assert_false(j.random_seed);
+    job_free(&j);
+    assert_true(view_request(v, &j, &j.random_seed, NULL)); /* as the studio asks */
+    assert_true(j.random_seed);
     assert_string_equal(j.prompt, "a fox");
     assert_int_equal(j.width, 256);
     assert_int_equal(j.steps, 20);
@@ -997,7 +1016,7 @@ static void test_random_use(void **state)
     struct view *v = make();
     struct grid g = { 0 };
 
-    for (int i = 0; i < 6000; i++) {
+    for (int i = 0; i < 10000; i++) {
         uint32_t at = seed, r = random_next(&seed);
         struct key k = { .kind = (enum key_kind)(1 + r % (K_F12 - 1)), .ch = 0, .mods = r >> 8 & 7 };
         struct event ev = about((enum event_kind)(r >> 11 & 15) < EVENT_KIND_COUNT ? (enum event_kind)(r >> 11 & 15) : EVENT_IDLE,
@@ -1238,6 +1257,7 @@ int main(void)
         cmocka_unit_test(test_typing_and_editing),
         cmocka_unit_test(test_graphemes),
         cmocka_unit_test(test_wide_and_hostile_text),
+        cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_paste_never_submits),
         cmocka_unit_test(test_long_prompts),
         cmocka_unit_test(test_wrapping_property),

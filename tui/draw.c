@@ -124,6 +124,8 @@ int draw_bytes(struct grid *g, struct rect clip, int x, int y, enum colour c, in
         int w = len > 0 ? wcwidth((wchar_t)cp) : -1;
 
         i += bytes;
+        /* What turns the direction of a row around, or hides in it, shows; joiners are parts of characters. */
+        if (w == 0 && utf8proc_category(cp) == UTF8PROC_CATEGORY_CF && cp != 0x200c && cp != 0x200d) w = -1;
         if (w < 0) { /* control, unassigned or invalid: one visible cell */
             s = len > 0 && cp >= 0x100 ? "\xef\xbf\xbd" : "?";
             bytes = strlen(s);

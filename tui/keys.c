@@ -92,7 +92,7 @@ bool keys_parse(struct keys_chord *c, const char *text)
         else break;
     }
     n = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &ch);
-    if (n <= 0 || text[n] || ch <= ' ' || (ch >= 0x7f && ch < 0xa0) || c->mods & K_SHIFT) return false;
+    if (n <= 0 || ch <= ' ' || text[n] || (ch >= 0x7f && ch < 0xa0) || c->mods & K_SHIFT) return false;
     if (c->mods & K_CTRL) { /* a terminal sends these, and calls them so */
         if (ch >= 'A' && ch <= 'Z') ch += 'a' - 'A';
         if (!((ch >= 'a' && ch <= 'z') || strchr("\\]^_", (int)ch)) || ch > 0x7f) return false;

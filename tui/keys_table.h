@@ -20,7 +20,7 @@ ACTION(NEXT, "next", KEYS_MAIN, "tab", NULL, "Next", "next field")
 ACTION(PREVIOUS, "previous", KEYS_MAIN, "shift-tab", NULL, NULL, "previous field")
 ACTION(EXAMPLE, "example", KEYS_MAIN, "ctrl-t", NULL, "Example", "an example prompt of this model")
 ACTION(SEED, "seed", KEYS_MAIN, "alt-s", NULL, "Seed", "keep the last seed, or random again")
-ACTION(RESET, "reset", KEYS_MAIN, "alt-r", NULL, "Reset", "put it back as it was loaded; on the button: all settings")
+ACTION(RESET, "reset", KEYS_MAIN, "alt-r", NULL, "Reset", "as it was loaded; on the button: all settings")
 ACTION(NEGATIVE, "negative", KEYS_MAIN, "alt-n", NULL, NULL, "to the negative prompt and back")
 ACTION(SAVE, "save", KEYS_MAIN | KEYS_PICTURE, "ctrl-s", NULL, "Save a copy", "save the picture shown")
 
@@ -43,5 +43,5 @@ ACTION(ABORT, "abort", KEYS_DIALOG | KEYS_ASK, "esc ctrl-g ctrl-c", NULL, "Back"
 
 ACTION(INTERRUPT, "interrupt", KEYS_SCREENS | KEYS_HELP, "ctrl-c", NULL, NULL, "cancel; twice: quit")
 ACTION(REDRAW, "redraw", KEYS_ANYWHERE, "ctrl-l", NULL, NULL, "draw the screen again")
-ACTION(MOUSE, "mouse", KEYS_SCREENS, "f9 alt-w", NULL, NULL, "mouse off and on (off: the terminal selects text)")
+ACTION(MOUSE, "mouse", KEYS_SCREENS, "f9 alt-w", NULL, NULL, "mouse on or off")
 ACTION(SUSPEND, "suspend", KEYS_ANYWHERE, "ctrl-z", NULL, NULL, "back to the shell until fg")

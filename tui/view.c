@@ -65,7 +65,6 @@ static void request_end(struct view *v, uint64_t id)
         }
 }
 
-
 int view_waiting(const struct view *v)
 {
     int n = 0;
@@ -169,14 +168,16 @@ uint64_t view_changes(const struct view *v)
 bool view_request(struct view *v, struct job *out, bool *random_seed, struct err *e)
 {
     char notice[256] = "";
+    bool random;
 
     if (!main_job(v, out, e)) return false;
     if (!job_check(out, notice, e)) {
         job_free(out);
         return false;
     }
-    *random_seed = out->random_seed;
+    random = out->random_seed;
     out->random_seed = false;
+    *random_seed = random; /* may be the job's own */
     out->preview = out->preview && v->pictures;
     if (notice[0]) view_say(v, VIEW_WARN, notice);
     return true;

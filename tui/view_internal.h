@@ -108,4 +108,8 @@ void main_show(struct view *v, const struct setting *s);                      /*
 bool main_job(const struct view *v, struct job *out, struct err *e);          /* v->job with the fields, not checked */
 bool main_wrong(const struct view *v); /* a field is, and the message says so */
 
+/* A pane of the main screen (screen_memory.c). */
+struct layout;
+void pane_memory(const struct view *v, struct grid *g, const struct layout *l);
+
 #endif
