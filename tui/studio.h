@@ -1,6 +1,6 @@
 /* studio.h - the loop between the terminal, the view and an engine.
  *
- * The engine is given as its six calls, so that the tests run the whole studio
+ * The engine is given as its calls, so that the tests run the whole studio
  * in a pseudo-terminal with an engine whose timing they know. */
 #ifndef SLUICE_STUDIO_H
 #define SLUICE_STUDIO_H
@@ -16,6 +16,8 @@ struct studio_engine {
     const struct model *(*model)(const struct engine *g);
     bool (*submit)(struct engine *g, const struct job *j, uint64_t *id, struct err *e);
     void (*cancel)(struct engine *g, uint64_t id);
+    void (*pause)(struct engine *g);
+    void (*resume)(struct engine *g);
     bool (*poll)(struct engine *g, struct event *out);
     int (*fd)(const struct engine *g);
 };

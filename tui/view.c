@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* Every screen there is. */
-static const struct screen *const screens[] = { &screen_main, &screen_help, &screen_save };
+static const struct screen *const screens[] = { &screen_main, &screen_help, &screen_save, &screen_queue, &screen_sheet, &screen_gallery, &screen_ask, &screen_trouble };
 enum { SCREENS = sizeof screens / sizeof *screens };
 
 /* --- state ---------------------------------------------------------------- */
@@ -71,7 +71,7 @@ int view_waiting(const struct view *v)
 
     for (const struct request *r = v->requests; r; r = r->next)
         if (!v->running || r->id != v->running_id) n++;
-    return n;
+    return n + queue_count(v);
 }
 
 bool view_busy(const struct view *v)
@@ -98,6 +98,7 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
     snprintf(v->home, sizeof v->home, "%s", o->home ? o->home : "");
     v->threads = o->threads;
     v->pictures = o->pictures;
+    v->utc_offset = o->utc_offset;
     if (o->keys) v->keys = *o->keys;
     else keys_init(&v->keys, KEYS_EMACS);
     view_resize(v, (struct view_screen){ .cols = 80, .rows = 24 });
@@ -211,7 +212,6 @@ bool view_set(struct view *v, const struct setting *s, const char *text, struct 
 void view_submitted(struct view *v, uint64_t id, const struct job *j)
 {
     struct request *r = calloc(1, sizeof *r), **at = &v->requests;
-    char text[64];
 
     if (r && job_copy(&r->job, j, NULL)) {
         r->id = id;
@@ -220,12 +220,33 @@ void view_submitted(struct view *v, uint64_t id, const struct job *j)
     } else {
         free(r); /* only the record is lost; the job runs */
     }
-    if (v->running || view_waiting(v) > 1) {
-        snprintf(text, sizeof text, "Queued with seed %" PRIu64 ": %d waiting", j->seed, view_waiting(v));
-        view_say(v, VIEW_INFO, text);
-    } else if (v->mood != VIEW_WARN) {
-        view_say(v, VIEW_INFO, "");
-    }
+}
+
+const char *view_preset(const struct view *v)
+{
+    return v->preset;
+}
+
+struct wish view_needs(struct view *v)
+{
+    const struct screen *s = v->stack[v->depth - 1];
+
+    for (int i = v->depth - 1; i > 0 && s->overlay; i--) s = v->stack[i - 1];
+    return s->needs ? s->needs(v) : view_wish(WISH_NONE);
+}
+
+void view_picture(struct view *v, struct image *im, uint64_t seed, const char *path)
+{
+    image_free(v->image);
+    v->image = im;
+    v->shown = SHOWN_DONE;
+    v->serial++;
+    v->image_seed = seed;
+    v->image_seconds = 0;
+    job_free(&v->image_job);
+    v->image_job_known = false;
+    snprintf(v->image_path, sizeof v->image_path, "%s", path);
+    while (v->depth > 1) view_close(v);
 }
 
 void view_refused(struct view *v, const char *text)
@@ -286,8 +307,9 @@ struct wish view_cancel(struct view *v)
 {
     struct wish w = { .kind = WISH_CANCEL };
 
-    if (!view_busy(v)) {
-        view_say(v, VIEW_INFO, "");
+    if (!view_busy(v) || v->editing) {
+        view_say(v, VIEW_INFO, v->editing ? "The job is left as it was" : "");
+        v->editing = 0;
         return view_wish(WISH_NONE);
     }
     w.job = v->running ? v->running_id : v->requests->id;
@@ -382,7 +404,7 @@ static void show(struct view *v, struct event *ev, enum shown what)
     struct request *r = view_find(v, ev->job);
 
     if (!ev->image) return;
-    if (what == SHOWN_DONE) remember(v, ev);
+    if (what == SHOWN_DONE && !sheet_has(v, ev->job)) remember(v, ev);
     image_free(v->image);
     v->image = ev->image;
     ev->image = NULL;
@@ -420,7 +442,7 @@ static double fraction_of(const struct event *ev)
 static void end_job(struct view *v, const struct event *ev)
 {
     request_end(v, ev->job);
-    if (v->running && v->running_id == ev->job) v->running = v->cancelling = false;
+    if (v->running && v->running_id == ev->job) v->running = v->cancelling = v->paused = false;
 }
 
 static void say_result(struct view *v, const struct event *ev, char buf[VIEW_PATH_BYTES])
@@ -508,8 +530,14 @@ void view_event(struct view *v, struct event *ev)
         view_say(v, VIEW_BAD, ev->text);
         end_job(v, ev);
         break;
+    case EVENT_PAUSED:
+    case EVENT_RESUMED:
+        v->paused = ev->kind == EVENT_PAUSED;
+        v->progress_ms = v->now_ms;
+        if (v->paused) view_say(v, VIEW_INFO, "Paused");
+        break;
     case EVENT_IDLE:
-        v->running = v->cancelling = false;
+        v->running = v->cancelling = v->paused = false;
         break;
     default: break;
     }
