@@ -175,8 +175,11 @@ bool view_edit(struct view *v, int64_t id, const struct job *j, const char *pres
     if (!view_load(v, j, preset, profile, e)) return false;
     v->editing = id;
     while (v->depth > 1) view_close(v);
-    snprintf(text, sizeof text, "Job %" PRId64 ": %s puts it back as it is now; %s leaves it", id,
-             keys_name(&v->keys, ACTION_GENERATE, KEYS_MAIN, key), keys_name(&v->keys, ACTION_CANCEL, KEYS_MAIN, cancel));
+    if (id)
+        snprintf(text, sizeof text, "Job %" PRId64 ": %s puts it back as it is now; %s leaves it", id,
+                 keys_name(&v->keys, ACTION_GENERATE, KEYS_MAIN, key), keys_name(&v->keys, ACTION_CANCEL, KEYS_MAIN, cancel));
+    else
+        snprintf(text, sizeof text, "Its settings are in the form");
     view_say(v, VIEW_INFO, text);
     return true;
 }
@@ -333,10 +336,10 @@ static const char *far(const struct view *v, const struct store_job *r, char buf
     int step = working ? v->step : r->step, n = 0;
 
     buf[0] = 0;
-    if (r->pictures > 1 && !has_ended(r)) n = snprintf(buf, 64, "%d of %d pictures", r->made, r->pictures);
+    if (r->pictures > 1 && !has_ended(r)) n = snprintf(buf, 64, "picture %d/%d", r->made < r->pictures ? r->made + 1 : r->made, r->pictures);
     else if (r->pictures > 1) n = snprintf(buf, 64, "%d pictures", r->made);
     if (step > 0 && r->state != STORE_DONE) snprintf(buf + n, 64 - (size_t)n, "%sstep %d/%d", n ? ", " : "", step, r->steps);
-    else if (!has_ended(r)) snprintf(buf + n, 64 - (size_t)n, "%s%d steps", n ? ", " : "", r->steps);
+    else if (!has_ended(r) && !n) snprintf(buf, 64, "%d steps", r->steps);
     return buf;
 }
 
@@ -345,7 +348,7 @@ static void draw_row(const struct view *v, struct grid *g, struct rect r, const 
     static const enum colour colours[STORE_STATE_COUNT_] = { COLOUR_TEXT, COLOUR_ACCENT, COLOUR_WARN, COLOUR_WARN, COLOUR_GOOD, COLOUR_BAD, COLOUR_DIM };
     enum colour c = j->foreign || has_ended(j) ? COLOUR_DIM : COLOUR_TEXT;
     char right[64];
-    int w = edit_width(far(v, j, right), strlen(right)), attr = on ? CELL_BOLD : 0;
+    int w = (int)strlen(far(v, j, right)), attr = on ? CELL_BOLD : 0;
 
     draw_text(g, r, r.x, r.y, COLOUR_ACCENT, CELL_BOLD, on ? "»" : " ");
     draw_fit(g, r, r.x + 2, r.y, 11, colours[j->state], attr, j->foreign ? "elsewhere" : store_state_name(j->state), false);

@@ -3,7 +3,7 @@
 
 #include "tui/layout.h"
 
-enum { COLUMNS = 20 };
+enum { COLUMNS = 20, COLUMNS_LEAST = 12 };
 
 static int rows_of(int w, int cell_w, int cell_h)
 {
@@ -14,8 +14,8 @@ struct tiles tiles_in(struct rect r, int cell_w, int cell_h)
 {
     struct tiles t = { .r = r, .across = r.w / COLUMNS < 1 ? 1 : r.w / COLUMNS };
 
-    t.w = r.w / t.across;
-    t.h = rows_of(t.w, cell_w, cell_h);
+    /* two rows of them are worth smaller ones */
+    while (t.w = r.w / t.across, t.h = rows_of(t.w, cell_w, cell_h), 2 * t.h > r.h && r.w / (t.across + 1) >= COLUMNS_LEAST) t.across++;
     while (t.h > r.h && t.w > 6) t.h = rows_of(--t.w, cell_w, cell_h);
     if (t.h > r.h) t.h = r.h > 2 ? r.h : 2;
     t.across = r.w / t.w < 1 ? 1 : r.w / t.w;

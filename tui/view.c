@@ -516,7 +516,7 @@ void view_event(struct view *v, struct event *ev)
     case EVENT_NOTICE: view_say(v, VIEW_WARN, ev->text); break;
     case EVENT_DONE:
         show(v, ev, SHOWN_DONE);
-        say_end(v, ev);
+        if (!sheet_has(v, ev->job)) say_end(v, ev);
         if (ev->index + 1 >= ev->count) end_job(v, ev);
         break;
     case EVENT_CANCELLED:
