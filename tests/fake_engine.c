@@ -127,7 +127,9 @@ static void run_job(struct fake *f, const struct fake_job *j)
         if (cancelled(f)) goto stopped;
         if (s == STAGE_T5 && !strcmp(job->prompt, "crash")) raise(SIGSEGV);
         if (s == STAGE_T5 && !strcmp(job->prompt, "fail")) {
-            finish(f, j, EVENT_FAILED, "T5: text_encoder_2/model.safetensors: tensor shared.weight is missing", false, 0);
+            ev = about(j, EVENT_FAILED, STAGE_T5);
+            snprintf(ev.text, sizeof ev.text, "T5: text_encoder_2/model.safetensors: tensor shared.weight is missing");
+            push(f, ev);
             return;
         }
     }
