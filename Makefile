@@ -4,6 +4,7 @@
 #   make check   install what is missing, build, run every test
 #   make         build only          make bench   measure       make install PREFIX=
 #   make asan | tsan                 the tests under a sanitizer
+#   make gpu-check [OUT=DIR]         with a card: checks, times, a report (needs nvcc, cuBLAS, cuDNN)
 #   make clean
 #
 # Everything built goes to build/ (build-asan/, build-tsan/). No network is used
@@ -57,7 +58,8 @@ CUDNN_INCLUDE := $(patsubst %/cudnn.h,%,$(firstword $(wildcard $(CUDNN_HOME)/inc
 CUDA_LIBS := $(firstword $(foreach d,lib64 lib targets/x86_64-linux/lib,$(if $(wildcard $(CUDA_HOME)/$(d)/libcublasLt.so),$(CUDA_HOME)/$(d))))
 CUDA_LACKS := $(if $(NVCC),$(if $(CUDA_LIBS),$(if $(CUDNN_INCLUDE),,cuDNN),cuBLAS),nvcc)
 CUDA_MODULE := $(if $(CUDA_LACKS),,$(B)/libsluice-cuda.so)
-CUDA_ARCH ?= 75 80 86 89 90 100 120
+# Of these, the ones this nvcc knows.
+CUDA_ARCH ?= $(filter $(patsubst compute_%,%,$(if $(NVCC),$(shell $(NVCC) --list-gpu-arch))),75 80 86 89 90 100 120)
 # What of the program the module needs as well.
 CUDA_SHARED := kernels/err.c kernels/tensor.c kernels/arena.c kernels/device.c
 
@@ -101,11 +103,11 @@ $(B)/cuda/%.cu.o: %.cu Makefile
 	$(Q)$(NVCC) -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-fvisibility=hidden -Werror all-warnings \
 	    $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
 	    -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH)) \
-	    -Xptxas -v --threads 0 -MMD -MP -c -o $@ $< 2>$@.registers || { cat $@.registers >&2; exit 1; }
+	    $(if $(findstring compress-mode,$(shell $(NVCC) --help)),--compress-mode=size) -Xptxas -v --threads 0 -MMD -MP -c -o $@ $< 2>$@.registers || { cat $@.registers >&2; exit 1; }
 
 $(B)/libsluice-cuda.so: $(CUDA_OBJ)
 	$(call say,LD,$@)
-	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBS) -lcublasLt \
+	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBS) -lcublasLt -lm -ldl -Xlinker -z,defs \
 	    -Xlinker -rpath,$(CUDA_LIBS):$(CUDNN_HOME)/lib:$(CUDNN_HOME)/lib64 -Xlinker --exclude-libs,ALL
 
 # The same module for the processor: a runtime that only pretends to be one, for tests.
@@ -131,7 +133,31 @@ $(B)/fake/%.o: %.cpp Makefile
 
 $(B)/fake/libsluice-cuda.so: $(FAKE_OBJ)
 	$(call say,LD,$@)
-	$(Q)$(CXX) $(SLUICE_LDFLAGS) -shared -o $@ $^
+	$(Q)$(CXX) $(SLUICE_LDFLAGS) -shared $(if $(findstring sanitize,$(LDFLAGS)),,-Wl,-z,defs) -o $@ $^
+
+# --- on a card: everything that only a card shows (tests/gpu) ----------------------------------
+# A program that needs no library but the module's: what reads JSON is built against a small
+# stand-in of jansson, here too, so that it is tested.
+OUT ?= $(B)/gpu-report
+GPU_SRC := $(wildcard tests/gpu/*.c) tests/gpu/jansson/jansson.c \
+           $(patsubst %,tests/%.c,check_ops check_cuda golden_files) \
+           $(patsubst %,kernels/%.c,act err tensor arena device count ref cuda) \
+           $(patsubst %,engine/%.c,clip config event file flux job layer model pager plan rng safetensors sampler shapes \
+             synth t5 vae weights)
+GPU_OBJ := $(patsubst %.c,$(B)/gpu/%.o,$(wildcard $(GPU_SRC)))
+
+$(B)/gpu/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$< (gpu-check))
+	$(Q)$(CC) -Itests/gpu/jansson $(SLUICE_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/gpu-check: $(GPU_OBJ)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ -ldl -lm
+
+gpu-check: $(B)/gpu-check $(CUDA_MODULE) cuda-note
+	COMPUTE_SANITIZER='$(firstword $(wildcard $(CUDA_HOME)/bin/compute-sanitizer $(CUDA_HOME)/compute-sanitizer/compute-sanitizer))' \
+	    $(B)/gpu-check --out '$(OUT)'
 
 # A libnvidia-ml.so.1 that says what tests tell it to, and one of an older driver.
 $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so: tests/nvml/fake_nvml.c tests/nvml/fake_nvml.h Makefile
@@ -152,7 +178,8 @@ run: setup-build
 check: setup-check
 	@$(MAKE) --no-print-directory check-built
 
-check-built: all $(TESTS) $(B)/fake/libsluice-cuda.so
+check-built: all $(TESTS) $(B)/fake/libsluice-cuda.so $(B)/gpu-check
+	$(if $(CUDA_LACKS),,@sh tests/registers.sh $(B) >$(B)/registers.txt || { cat $(B)/registers.txt; exit 1; })
 	@sh tests/run.sh $(B)
 
 setup-build:
@@ -172,10 +199,11 @@ tsan:
 	$(MAKE) B=build-tsan OPT='-O1 -g -fsanitize=thread' LDFLAGS='-fsanitize=thread' tsan-built
 
 # libgomp is not instrumented: one compute thread, and only what the project's own threads share.
-tsan-built: all $(B)/tests/test_engine $(B)/tests/test_plan $(B)/tests/test_jobs
+tsan-built: all $(B)/tests/test_engine $(B)/tests/test_plan $(B)/tests/test_jobs $(B)/tests/test_checkpoint
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_engine
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_plan
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_jobs
+	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_checkpoint
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
@@ -197,8 +225,8 @@ install: all
 clean:
 	rm -rf build build-*
 
-.PHONY: all run check check-built setup-build setup-check bench asan tsan tsan-built install clean cuda-note
+.PHONY: all run check check-built gpu-check setup-build setup-check bench asan tsan tsan-built install clean cuda-note
 .SECONDARY:
 
 -include $(LIB_OBJ:.o=.d) $(TUI_OBJ:.o=.d) $(HELP_OBJ:.o=.d) $(TESTS:=.d) $(BENCH_SRC:%.c=$(B)/%.d) \
-         $(CUDA_OBJ:.o=.d) $(FAKE_OBJ:.o=.d)
+         $(CUDA_OBJ:.o=.d) $(FAKE_OBJ:.o=.d) $(GPU_OBJ:.o=.d)

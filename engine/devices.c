@@ -38,7 +38,7 @@ static bool make_cuda(struct device **out, enum dtype compute, const struct devi
         [ATTENTION_EFFICIENT] = CUDA_ATTENTION_EFFICIENT, [ATTENTION_MATH] = CUDA_ATTENTION_MATH,
         [ATTENTION_CPU] = CUDA_ATTENTION_MATH, /* the card's plainest, and the one that needs the least */
     };
-    struct cuda_options o = { .attention = mode[ds->attention], .search = true };
+    struct cuda_options o = { .attention = mode[ds->attention], .pin_weights = ds->pin_weights, .search = true };
     return cuda_device_new(out, compute, &o, e);
 }
 
@@ -48,7 +48,9 @@ static bool open_cuda(struct devices *ds, struct err *e)
     int count;
     if (!cuda_load(e) || !cuda_cards(&card, 1, &count, e))
         return false;
-    if (card.major < 8) {
+    ds->card = true;
+    ds->no_bf16 = card.major < 8;
+    if (ds->no_bf16) {
         bool narrowed = ds->precision == PRECISION_BF16;
         ds->precision = narrowed ? PRECISION_FP16 : ds->precision;
         ds->vae_precision = ds->vae_precision == PRECISION_BF16 ? PRECISION_FP16 : ds->vae_precision;
@@ -74,6 +76,7 @@ static struct devices wanted(const struct job *j)
 {
     return (struct devices){
         .precision = j->precision, .choice = j->device, .asked = j->precision, .attention = j->attention,
+        .pin_weights = j->pin_weights,
         .vae_precision = j->vae_precision == JOB_AUTO_PRECISION ? j->precision : (enum precision)j->vae_precision,
         .threads = j->threads,
     };
@@ -82,7 +85,7 @@ static struct devices wanted(const struct job *j)
 static bool same_wish(const struct devices *a, const struct devices *b)
 {
     return a->choice == b->choice && a->asked == b->asked && a->vae_precision == b->vae_precision &&
-           a->attention == b->attention && a->threads == b->threads;
+           a->attention == b->attention && a->pin_weights == b->pin_weights && a->threads == b->threads;
 }
 
 bool devices_open(struct devices *ds, const struct job *j, struct err *e)
@@ -111,10 +114,21 @@ bool devices_open(struct devices *ds, const struct job *j, struct err *e)
     return true;
 }
 
+bool devices_card(void)
+{
+    struct cuda_card card;
+    int count;
+    return cuda_load(NULL) && cuda_cards(&card, 1, &count, NULL) && count > 0;
+}
+
 size_t devices_budget(const struct devices *ds, const struct job *j, char notice[EVENT_TEXT_BYTES])
 {
     struct device_memory m = device_memory(ds->main);
-    size_t available = m.total ? m.free : memory_free();
+    return devices_budget_of(j, m, m.total ? m.free : memory_free(), notice);
+}
+
+size_t devices_budget_of(const struct job *j, struct device_memory m, size_t available, char notice[EVENT_TEXT_BYTES])
+{
     size_t most = (size_t)((double)available * (double)j->memory_fraction), asked = j->budget;
     notice[0] = '\0';
     if (m.total && !asked) /* a card has no other place for weights than the arena */

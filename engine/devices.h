@@ -17,10 +17,13 @@ struct devices {
     char name[128];               /* "cpu, 2 threads"; a card's own: what rates are kept by */
     char arithmetic[160];         /* what results depend on to the bit, beside precision */
     char notice[EVENT_TEXT_BYTES]; /* why it is not what was asked for, or "" */
+    bool card;                    /* it is one; else the processor */
+    bool no_bf16;                 /* a card without that arithmetic: fp16 stands for it */
     /* What they were opened for. */
     enum device_choice choice;
     enum precision asked, vae_precision;
     enum attention_mode attention;
+    bool pin_weights;
     int threads;
 };
 
@@ -28,9 +31,14 @@ struct devices {
 bool devices_open(struct devices *ds, const struct job *j, struct err *e);
 void devices_close(struct devices *ds); /* fine on an all-zero one */
 
+/* Is there a card that can be used? Loads what it takes to ask. */
+bool devices_card(void);
+
 /* Bytes that the job's arena may have now: its budget, at most memory_fraction of
  * what is free; notice: why that is less than the job asks for, or "". 0: no budget, weights are
  * used where they lie (the processor only); JOB_BUDGET_LEAST: as little as will do. */
 size_t devices_budget(const struct devices *ds, const struct job *j, char notice[EVENT_TEXT_BYTES]);
+/* The same for a device of which that much is known and free. */
+size_t devices_budget_of(const struct job *j, struct device_memory m, size_t available, char notice[EVENT_TEXT_BYTES]);
 
 #endif

@@ -21,7 +21,7 @@ enum event_kind {
     EVENT_STAGE,     /* `stage` begins; STAGE_LOAD once, before the first picture's STARTED */
     EVENT_PROGRESS,  /* stage, step/steps (sampling), block/blocks in it, seconds, eta_seconds */
     EVENT_PREVIEW,   /* image: x0 in latent size (width/8 x height/8), step; newest wins */
-    EVENT_MEMORY,    /* memory */
+    EVENT_MEMORY,    /* memory: where a stage begins, and about once a second at work */
     EVENT_NOTICE,    /* text: something worth saying that is no fault */
     EVENT_DONE,      /* image (full size), text: path written, seconds, index */
     EVENT_CANCELLED, /* image: partial picture or NULL, text: its path or "" */
@@ -45,6 +45,8 @@ struct event_memory {
     /* Of a card, 0 on the processor: its memory, what of it is free, and what this process holds
      * beside the arena (context, libraries). */
     size_t device_total, device_free, device_held;
+    size_t host_total, host_free;       /* the system's memory, or the control group's; 0: unknown */
+    uint64_t link_bytes;                /* weights brought to the device, since the job began */
 };
 
 enum { EVENT_TEXT_BYTES = 4096 }; /* PATH_MAX: a whole path, or a line about one */

@@ -92,6 +92,7 @@ struct job {
     int recompute;         /* tokens that the transformer's MLP and attention work on at a time;
                               JOB_AUTO, or JOB_OFF: all at once */
     enum attention_mode attention;
+    bool pin_weights;      /* of a card: bring weights straight from their files, which stay in memory for that */
     enum vae_mode vae;
     int vae_band;          /* px rows of a band; JOB_AUTO */
     int vae_tile, vae_overlap; /* latent px */

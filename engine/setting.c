@@ -71,6 +71,8 @@ static const struct setting settings[] = {
               { "efficient", ATTENTION_EFFICIENT }, { "xformers", ATTENTION_EFFICIENT }, { "math", ATTENTION_MATH },
               { "cpu", ATTENTION_CPU }), 0, 0, "MODE",
       "auto, flash, efficient, math, cpu; the processor has one of its own" },
+    { "pin_weights", SETTING_BOOL, SETTING_PROFILE, AT(pin_weights), NULL, 0, 0, "on|off",
+      "a card fetches weights straight from their files: quicker, but they stay in memory (default: off)" },
     { "vae", SETTING_CHOICE, SETTING_PROFILE | SETTING_PICTURE, AT(vae),
       CHOICES({ "auto", VAE_AUTO }, { "whole", VAE_WHOLE }, { "bands", VAE_BANDS }, { "tiles", VAE_TILES },
               { "tiled", VAE_TILES }), 0, 0, "MODE",

@@ -46,6 +46,12 @@ bool shelf_is_name(const char *text)
     return n && !text[n] && n < SHELF_NAME_MAX && text[0] != '.';
 }
 
+bool shelf_folder(char path[FILE_PATH_MAX], enum shelf s, struct err *e)
+{
+    place(0, s, path);
+    return *path || err_set(e, ERR_IO, "there is no place for %ss: set HOME or XDG_CONFIG_HOME", what(s));
+}
+
 bool shelf_named(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e)
 {
     char folder[FILE_PATH_MAX];
@@ -58,6 +64,17 @@ bool shelf_named(char path[FILE_PATH_MAX], enum shelf s, const char *name, struc
     place(0, s, folder);
     return err_set(e, ERR_INPUT, "no %s \"%.64s\": sluice %s list names those there are; your own belong in %.200s",
                    what(s), name, what(s), folder);
+}
+
+bool shelf_own(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e)
+{
+    char folder[FILE_PATH_MAX];
+    place(0, s, folder);
+    if (!shelf_is_name(name))
+        return err_set(e, ERR_INPUT, "\"%.64s\" is no name: letters, digits, '-', '_' and '.', at most %d", name, SHELF_NAME_MAX - 1);
+    if (!*folder || snprintf(path, FILE_PATH_MAX, "%s/%s.yaml", folder, name) >= FILE_PATH_MAX)
+        return err_set(e, ERR_INPUT, "there is no folder for your own %ss: HOME is not set", what(s));
+    return true;
 }
 
 bool shelf_find(char path[FILE_PATH_MAX], enum shelf s, const char *name_or_path, struct err *e)

@@ -16,11 +16,17 @@ enum { SHELF_NAME_MAX = 64 };
 /* Letters, digits, '-', '_' and '.', no '.' in front: can never be a path. */
 bool shelf_is_name(const char *text);
 
+/* The folder of the user's own, whether it is there or not; false: there is no place for one (no HOME). */
+bool shelf_folder(char path[FILE_PATH_MAX], enum shelf s, struct err *e);
+
 /* The file NAME.yaml, .yml or .json of a shelf. */
 bool shelf_named(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e);
 
 /* As people type it: a path if it has a '/' or exists as a file, else a name. */
 bool shelf_find(char path[FILE_PATH_MAX], enum shelf s, const char *name_or_path, struct err *e);
+
+/* Where the user's own NAME.yaml lies or would lie. False: no name, or there is no home. */
+bool shelf_own(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e);
 
 /* What is on a shelf, sorted by name; of one name twice, the one that shelf_named finds. */
 struct shelf_list {

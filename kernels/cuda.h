@@ -35,6 +35,8 @@ struct cuda_options {
     int ordinal;
     enum cuda_attention attention; /* AUTO, FLASH: cuDNN's, else the own flash kernel, else the plain one;
                                       EFFICIENT: the own flash kernel, else the plain one; MATH: the plain one */
+    bool pin_weights;              /* pin mapped weights where they lie and bring them from there: the quickest, but
+                                      they then stay in the host's memory. device_free before they are unmapped */
     bool search;                   /* look for the fastest of cuBLASLt's algorithms where none is on record */
 };
 

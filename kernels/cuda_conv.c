@@ -39,7 +39,8 @@ static cudnnBackendDescriptor_t make(struct dnn_build *b, const struct dnn_probl
     static const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
     static const int64_t no_dilation[2] = { 1, 1 };
     static const float one = 1, zero = 0;
-    const int64_t *n = p->number;
+    const int64_t *n = p->number, before[2] = { n[TOP], n[LEFT] }, after[2] = { n[BOTTOM], n[RIGHT] };
+    const int64_t strides[2] = { n[STRIDE], n[STRIDE] };
     int64_t h = (n[HEIGHT] + n[TOP] + n[BOTTOM] - n[KERNEL_H]) / n[STRIDE] + 1;
     int64_t w = (n[WIDTH] + n[LEFT] + n[RIGHT] - n[KERNEL_W]) / n[STRIDE] + 1;
     cudnnBackendDescriptor_t y = picture(b, 1, DT_F32, 1, h, w, n[OUT]);
@@ -49,9 +50,9 @@ static cudnnBackendDescriptor_t make(struct dnn_build *b, const struct dnn_probl
     dnn_set(b, how, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &f32);
     dnn_set(b, how, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
     dnn_set_int(b, how, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, 2);
-    dnn_set(b, how, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, (const int64_t[]){ n[TOP], n[LEFT] });
-    dnn_set(b, how, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, (const int64_t[]){ n[BOTTOM], n[RIGHT] });
-    dnn_set(b, how, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, (const int64_t[]){ n[STRIDE], n[STRIDE] });
+    dnn_set(b, how, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, before);
+    dnn_set(b, how, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, after);
+    dnn_set(b, how, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, strides);
     dnn_set(b, how, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, no_dilation);
     dnn_finalize(b, how);
     cudnnBackendDescriptor_t d = dnn_make(b, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
@@ -83,10 +84,13 @@ static struct dnn_problem problem_of(struct dnn_problem family, int64_t h, int64
 static struct dnn_plan *plan_of(struct cuda_device *c, struct tensor x, struct tensor w, const struct conv2d *v)
 {
     struct dnn_problem family = { .number = { [TYPE] = x.dtype, [IN] = w.shape[1], [OUT] = w.shape[0],
-                                              [KERNEL_H] = w.shape[2], [KERNEL_W] = w.shape[3], [STRIDE] = v->stride } };
+                                              [KERNEL_H] = w.shape[2], [KERNEL_W] = w.shape[3],
+                                              [STRIDE] = v->stride } };
     int top = (int)(w.shape[2] - 1) / 2, left = (int)(w.shape[3] - 1) / 2;
-    struct conv2d all = { .top = top, .left = left, .bottom = top, .right = left }, sides = { .left = left, .right = left };
-    struct dnn_problem probes[] = { problem_of(family, CANONICAL, CANONICAL, &all), problem_of(family, LOW, WIDE, &sides) };
+    struct conv2d all = { .top = top, .left = left, .bottom = top, .right = left };
+    struct conv2d sides = { .left = left, .right = left };
+    struct dnn_problem probes[] = { problem_of(family, CANONICAL, CANONICAL, &all),
+                                    problem_of(family, LOW, WIDE, &sides) };
     struct dnn_problem p = problem_of(family, x.shape[0], x.shape[1], v);
     return dnn_plan(c, &operation, &family, probes, sizeof probes / sizeof *probes, &p);
 }
@@ -171,7 +175,8 @@ size_t cuda_conv2d_scratch(struct device *d, struct tensor y, struct tensor x, s
     struct product p = product_of(y, x, w);
     struct layout l = layout_of(y, x, w, v);
     if (one_pixel(w, v)) /* of the whole picture: enough for a piece as well */
-        return l.sums + cuda_linear_scratch(d, as_rows(y), as_rows(x), tensor_2d(NULL, w.dtype, w.shape[0], w.shape[1]));
+        return l.sums + cuda_linear_scratch(d, as_rows(y), as_rows(x),
+                                            tensor_2d(NULL, w.dtype, w.shape[0], w.shape[1]));
     size_t by_pixels = l.columns + cuda_linear_scratch(d, p.y, p.x, p.w);
     return l.weights + l.sums + larger(by_pixels, DNN_WORKSPACE);
 }
@@ -190,7 +195,8 @@ static bool by_rows(struct device *d, struct tensor y, struct tensor x, struct t
     for (int64_t from = 0; from < y.shape[0] && device_ok(d); from += rows) {
         struct piece piece = piece_at(y, x, w, v, from, rows);
         struct tensor to = as_rows(piece.y);
-        dnn_run(c, &operation, plan_of(c, piece.x, w, &piece.v), (void *[]){ sums, piece.x.data, weights.data }, workspace);
+        dnn_run(c, &operation, plan_of(c, piece.x, w, &piece.v), (void *[]){ sums, piece.x.data, weights.data },
+                workspace);
         cuda_check(d, cuda_k_conv_finish(c->compute, to, tensor_2d(sums, DT_F32, to.shape[0], to.shape[1]), b,
                                          v->accumulate), "convolution");
     }
@@ -210,8 +216,8 @@ static void by_pixels(struct device *d, struct tensor y, struct tensor x, struct
             under = tensor_rows(as_rows(x), from, some);
         } else {
             under = tensor_2d(columns, x.dtype, some, taps(w));
-            cuda_check(d, cuda_k_im2col(c->compute, under, x, from, y.shape[1], (int)w.shape[2], (int)w.shape[3], v->stride,
-                                        v->top, v->left), "convolution");
+            cuda_check(d, cuda_k_im2col(c->compute, under, x, from, y.shape[1], (int)w.shape[2], (int)w.shape[3],
+                                        v->stride, v->top, v->left), "convolution");
         }
         cuda_linear(d, sum, under, weights, (struct tensor){ 0 }, ACT_NONE, scratch);
         cuda_check(d, cuda_k_conv_finish(c->compute, to, sum, b, v->accumulate), "convolution");

@@ -3,6 +3,7 @@
 #include "kernels/cuda_gemm.h"
 #include "kernels/cuda_internal.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,6 +108,13 @@ static void download(struct device *d, void *host, struct tensor x)
         cuda_check(d, cudaStreamSynchronize(c->compute), "download");
 }
 
+/* What F16 takes for it: a finite value stays finite. */
+static double stored(enum dtype t, double v)
+{
+    enum { MOST = 65504 };
+    return t != DT_F16 || !isfinite(v) ? v : v > MOST ? MOST : v < -MOST ? -MOST : v;
+}
+
 /* The table is the host's: its rows are gathered and converted there. */
 static void embed(struct device *d, struct tensor y, struct tensor table, const int32_t *ids)
 {
@@ -119,7 +127,7 @@ static void embed(struct device *d, struct tensor y, struct tensor table, const 
     for (int64_t l = 0; l < y.shape[0]; l++)
         for (int64_t i = 0; i < y.shape[1]; i++)
             dtype_store(rows, y.dtype, l * y.shape[1] + i,
-                        dtype_load(table.data, table.dtype, ids[l] * table.stride[0] + i));
+                        stored(y.dtype, dtype_load(table.data, table.dtype, ids[l] * table.stride[0] + i)));
     cuda_check(d, cudaMemcpy2DAsync(y.data, (size_t)y.stride[0] * width, rows, row, row, (size_t)y.shape[0],
                                     cudaMemcpyHostToDevice, cuda_of(d)->compute), "embed");
     free(rows);
@@ -340,6 +348,7 @@ static bool device_new(struct device **out, enum dtype compute, const struct cud
     c->sm = sm_of(&c->card);
     c->attention = o->attention;
     c->search = o->search;
+    c->pin_weights = o->pin_weights;
     bool ok = c->sm < SM_LEAST || (compute == DT_BF16 && c->sm < SM_BF16)
                   ? err_set(e, ERR_DEVICE, "%s has compute capability %d.%d: %s", c->card.name, c->card.major, c->card.minor,
                             c->sm < SM_LEAST ? "7.5 is needed" : "bf16 needs 8.0; use --precision fp16")

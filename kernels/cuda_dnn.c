@@ -214,7 +214,8 @@ cudnnBackendDescriptor_t dnn_scalar(struct dnn_build *b, int64_t id)
     return tensor_of(b, id, DT_F32, one, one, true);
 }
 
-static cudnnBackendDescriptor_t graph_of(struct dnn_build *b, const struct dnn_operation *o, const struct dnn_problem *p)
+static cudnnBackendDescriptor_t graph_of(struct dnn_build *b, const struct dnn_operation *o,
+                                         const struct dnn_problem *p)
 {
     cudnnBackendDescriptor_t operation = o->make(b, p), graph = dnn_make(b, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     dnn_set(b, graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &b->dnn->handle);
@@ -225,8 +226,8 @@ static cudnnBackendDescriptor_t graph_of(struct dnn_build *b, const struct dnn_o
 
 /* --- plans ------------------------------------------------------------------------------------------------ */
 /* A plan of the engine for a problem. NULL: there is none, or none that is content with DNN_WORKSPACE. */
-static cudnnBackendDescriptor_t plan_of(struct cuda_device *c, const struct dnn_operation *o, const struct dnn_problem *p,
-                                        const struct engine *e)
+static cudnnBackendDescriptor_t plan_of(struct cuda_device *c, const struct dnn_operation *o,
+                                        const struct dnn_problem *p, const struct engine *e)
 {
     struct dnn_build b = begin(c);
     cudnnBackendDescriptor_t graph = graph_of(&b, o, p), knobs[KNOBS];
@@ -329,8 +330,8 @@ static bool read_engine(struct dnn_build *b, const struct dnn_operation *o, cudn
     return good;
 }
 
-static bool plans_for_all(struct cuda_device *c, const struct dnn_operation *o, const struct dnn_problem *probes, int count,
-                          const struct engine *e)
+static bool plans_for_all(struct cuda_device *c, const struct dnn_operation *o, const struct dnn_problem *probes,
+                          int count, const struct engine *e)
 {
     for (int i = 0; i < count; i++) {
         cudnnBackendDescriptor_t plan = plan_of(c, o, &probes[i], e);
@@ -354,7 +355,8 @@ static bool ask(struct cuda_device *c, const struct dnn_operation *o, cudnnBacke
     dnn_finalize(&b, heuristic);
     for (int i = 0; i < PROPOSALS; i++)
         config[i] = dnn_make(&b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-    int64_t proposals = get(&b, heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, PROPOSALS, config);
+    int64_t proposals = get(&b, heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, PROPOSALS,
+                            config);
     for (int64_t i = 0; !found && device_ok(&c->device) && i < proposals && i < PROPOSALS; i++)
         found = read_engine(&b, o, config[i], f32, e) && plans_for_all(c, o, probes, count, e);
     drop(&b, 0, NULL);

@@ -16,14 +16,13 @@
 #include <unistd.h>
 
 enum {
-    CANDIDATES = 32,       /* of cuBLASLt's proposals; they come best first */
-    TIMED = 12,            /* of those, measured */
-    RUNS = 3,              /* of each, after one to warm up */
-    CANONICAL_ROWS = 4096, /* a picture's tokens: what proposals are asked for */
+    CANDIDATES = 32,         /* of cuBLASLt's proposals; they come best first */
+    TIMED = 12,              /* of those, measured */
+    RUNS = 3,                /* of each, after one to warm up */
+    CANONICAL_ROWS = 4096,   /* a picture's tokens: what proposals are asked for */
+    MANY_ROWS = 1 << 20,     /* a large picture's pixels, */
+    MANY_ELEMENTS = 1 << 30, /* but no more of them than 32-bit offsets reach: wide products have fewer rows */
 };
-
-/* Row counts that an algorithm has to take: one, a part of a tile, odd, many. */
-static const int64_t probe_rows[] = { 1, 8, 77, CANONICAL_ROWS, 1 << 20 };
 
 /* What has one algorithm. */
 struct kind {
@@ -69,8 +68,8 @@ static cudaDataType_t blas_type(enum dtype t)
 }
 
 /* The product's shape for cuBLASLt; strides in elements. */
-static cublasStatus_t describe(struct product *p, const struct kind *kind, int64_t m, int64_t y_stride, int64_t x_stride,
-                               int64_t w_stride, const void *bias)
+static cublasStatus_t describe(struct product *p, const struct kind *kind, int64_t m, int64_t y_stride,
+                               int64_t x_stride, int64_t w_stride, const void *bias)
 {
     static const cublasOperation_t transposed = CUBLAS_OP_T;
     static const cublasLtEpilogue_t epilogues[2][2] = { { CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS },
@@ -104,15 +103,17 @@ static bool in_one_sum(const cublasLtMatmulAlgo_t *algo)
     int32_t split = 0;
     uint32_t scheme = 0;
     size_t n;
-    return cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split, sizeof split, &n) ==
-               CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme, &n) ==
-               CUBLAS_STATUS_SUCCESS &&
+    return !cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split, sizeof split, &n) &&
+           !cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme,
+                                                 &n) &&
            split <= 1 && scheme == CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
 static bool acceptable(struct cuda_device *c, const struct kind *kind, const cublasLtMatmulAlgo_t *algo)
 {
+    /* One, a part of a tile, odd, many. */
+    int64_t widest = kind->n > kind->k ? kind->n : kind->k, most = MANY_ELEMENTS / widest;
+    const int64_t probe_rows[] = { 1, 8, 77, CANONICAL_ROWS, most < MANY_ROWS ? most : MANY_ROWS };
     if (!in_one_sum(algo))
         return false;
     for (size_t i = 0; i < sizeof probe_rows / sizeof *probe_rows; i++) {

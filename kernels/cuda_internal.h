@@ -23,7 +23,7 @@ struct cuda_device {
     struct cuda_card card;
     int sm;               /* compute capability times ten: 75, 80, 86, 89, 90, 100, 120 */
     enum cuda_attention attention;
-    bool search;          /* cuda_options.search */
+    bool search, pin_weights; /* cuda_options */
     cudaStream_t compute; /* all operations, in order */
     struct cuda_link *link;
     struct cuda_graph *graph;

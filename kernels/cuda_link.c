@@ -6,6 +6,11 @@
  * memory is refused (WSL, a small limit) there are fewer slots, or none: then the
  * driver stages, at its own speed.
  *
+ * On request (cuda_options.pin_weights) the mapped files themselves are pinned, window by
+ * window as they are first read, and the card fetches from them: no copy at all, but
+ * the weights then stay in the host's memory. A window that is refused (the end of a mapping, a driver
+ * that does not pin read-only files) goes through the slots.
+ *
  * cuda_link_pass returns when all its bytes are in slots and queued: the reader that
  * calls it is held up by the card only through slots that are still full.
  *
@@ -24,6 +29,14 @@ enum {
     SLOT_BYTES = 4 << 20, /* large enough for PCIe's full speed, small enough to begin early */
     FILLERS_MAX = 4,      /* threads beside the caller; two or three saturate PCIe 4 */
     MARKS = 64,
+    WINDOW_BYTES = 64 << 20, /* pinned at once: some 10 ms */
+    WINDOWS = 4096,          /* at most, half of it is used: files of 128 GB */
+};
+
+/* WINDOW_BYTES of addresses that weights were read from. */
+struct window {
+    uintptr_t number; /* address / WINDOW_BYTES; 0: a free place of the table */
+    bool pinned;
 };
 
 struct slot {
@@ -51,6 +64,8 @@ struct cuda_link {
     uint64_t turn;         /* slots taken over all passes */
     cudaError_t failed;
     bool stop;
+    struct window *window; /* [WINDOWS], open addressing, under lock; NULL: nothing is pinned */
+    int windows;
 };
 
 static bool failed(struct err *e, cudaError_t rc, const char *what)
@@ -77,18 +92,42 @@ static cudaError_t send(struct cuda_link *l, uint64_t turn, unsigned char *to, c
     return rc;
 }
 
+/* Whether the window that holds this address is pinned, or can be now. Under the lock. */
+static bool pin(struct cuda_link *l, const unsigned char *from)
+{
+    uintptr_t number = (uintptr_t)from / WINDOW_BYTES;
+    struct window *w;
+    for (size_t i = number % WINDOWS;; i = (i + 1) % WINDOWS) {
+        w = &l->window[i];
+        if (w->number == number)
+            return w->pinned;
+        if (!w->number)
+            break;
+    }
+    if (l->windows == WINDOWS / 2)
+        return false;
+    l->windows++;
+    w->number = number;
+    w->pinned = cudaHostRegister((void *)(number * WINDOW_BYTES), WINDOW_BYTES, cudaHostRegisterReadOnly) == cudaSuccess;
+    if (!w->pinned)
+        cudaGetLastError();
+    return w->pinned;
+}
+
 /* Takes slices of the pass in hand until none is left. Under the lock. */
 static void fill(struct cuda_link *l)
 {
     l->busy++;
     while (l->next < l->bytes && l->failed == cudaSuccess) {
-        size_t at = l->next, n = l->bytes - at < SLOT_BYTES ? l->bytes - at : SLOT_BYTES;
-        unsigned char *to = l->to + at;
-        const unsigned char *from = l->from + at;
-        uint64_t turn = l->turn++;
+        unsigned char *to = l->to + l->next;
+        const unsigned char *from = l->from + l->next;
+        size_t left = l->bytes - l->next, window = WINDOW_BYTES - (uintptr_t)from % WINDOW_BYTES;
+        bool direct = l->window && pin(l, from);
+        size_t most = direct ? window : SLOT_BYTES, n = left < most ? left : most;
+        uint64_t turn = direct ? 0 : l->turn++;
         l->next += n;
         pthread_mutex_unlock(&l->lock);
-        cudaError_t rc = send(l, turn, to, from, n);
+        cudaError_t rc = direct ? cudaMemcpyAsync(to, from, n, cudaMemcpyHostToDevice, l->copy) : send(l, turn, to, from, n);
         pthread_mutex_lock(&l->lock);
         if (rc != cudaSuccess && l->failed == cudaSuccess)
             l->failed = rc;
@@ -210,6 +249,8 @@ bool cuda_link_open(struct cuda_device *c, struct err *e)
     l->ordinal = c->card.ordinal;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
+    if (c->pin_weights && !(l->window = calloc(WINDOWS, sizeof *l->window)))
+        return err_set(e, ERR_MEMORY, "cuda: out of memory");
     cudaError_t rc = cudaStreamCreateWithFlags(&l->copy, cudaStreamNonBlocking);
     if (rc == cudaSuccess)
         rc = make_events(l->arrived, MARKS);
@@ -251,6 +292,10 @@ void cuda_link_close(struct cuda_device *c)
         cudaFreeHost(l->slot[i].memory);
         pthread_mutex_destroy(&l->slot[i].lock);
     }
+    for (int i = 0; l->window && i < WINDOWS; i++)
+        if (l->window[i].pinned)
+            cudaHostUnregister((void *)(l->window[i].number * WINDOW_BYTES));
+    free(l->window);
     drop_events(l->arrived, MARKS);
     drop_events(l->worked, MARKS);
     if (l->copy)

@@ -107,14 +107,15 @@ cudaError_t cuda_k_group_moments(cudaStream_t s, struct tensor moments, struct t
 {
     struct slabs a = slabs_of(x, moments.shape[1]);
     /* Four pixels a thread, if there are as many; at least a thread for each group. */
-    int64_t chunks = ceil_div(a.of_slab * a.size, CHUNK), threads = ceil_div(ceil_div(chunks * a.width, 4), WARP) * WARP;
+    int64_t chunks = ceil_div(a.of_slab * a.size, CHUNK);
+    int64_t threads = ceil_div(ceil_div(chunks * a.width, 4), WARP) * WARP;
     threads = min(max(threads, (int64_t)SLAB), (int64_t)MOMENTS_BLOCK);
     dim3 grid(grid_x(a.height), slabs_count(a)), block((unsigned)threads);
     return by_type(x.dtype, [&](auto type) {
         typedef decltype(type) X;
-        return LAUNCH((row_moments<X>), grid, block, (size_t)threads * CHUNK * sizeof(float), s, a, (float *)moments.data,
-                      moments.stride[0], moments.stride[1], (const X *)x.data, x.stride[0], x.stride[1],
-                      rows_wide<X>(x) && slabs_whole(a));
+        return LAUNCH((row_moments<X>), grid, block, (size_t)threads * CHUNK * sizeof(float), s, a,
+                      (float *)moments.data, moments.stride[0], moments.stride[1], (const X *)x.data, x.stride[0],
+                      x.stride[1], rows_wide<X>(x) && slabs_whole(a));
     });
 }
 
@@ -150,8 +151,8 @@ static __device__ inline void merge_lanes(double *total, struct kept_sum s, int 
 
 /* All rows are of one length, so the mean is the mean of their means; the deviations are those within the
  * rows and those of the rows' means. m: of the slab's first group. */
-static __device__ inline void picture_moments(float *mean, float *variance, const float *m, int64_t m_row, int64_t m_group,
-                                              int64_t rows, int groups, float n)
+static __device__ inline void picture_moments(float *mean, float *variance, const float *m, int64_t m_row,
+                                              int64_t m_group, int64_t rows, int groups, float n)
 {
     __shared__ double part[APPLY_BLOCK], total[SLAB];
     int self = (int)threadIdx.x, lanes = APPLY_BLOCK / groups, lane = self / groups, group = self % groups;
@@ -190,11 +191,13 @@ struct group_norm {
     enum act act;
 };
 
-template <class Y, class X> static __global__ void __launch_bounds__(APPLY_BLOCK) group_apply(struct group_norm n, Y *y, const X *x)
+template <class Y, class X>
+static __global__ void __launch_bounds__(APPLY_BLOCK) group_apply(struct group_norm n, Y *y, const X *x)
 {
     __shared__ float mean[SLAB], variance[SLAB];
     const struct slabs &a = n.a;
-    int64_t first = blockIdx.y * a.of_slab, begin = blockIdx.x * n.piece, end = min(begin + n.piece, a.height * a.width);
+    int64_t first = blockIdx.y * a.of_slab, begin = blockIdx.x * n.piece;
+    int64_t end = min(begin + n.piece, a.height * a.width);
     int groups = (int)min(a.of_slab, a.groups - first), size = (int)a.size, channels = groups * size;
     int self = (int)threadIdx.x;
     picture_moments(mean, variance, n.moments + first * n.m_group, n.m_row, n.m_group, n.m_rows, groups,
@@ -307,7 +310,8 @@ cudaError_t cuda_k_upsample2x(cudaStream_t s, struct tensor y, struct tensor x)
 }
 
 /* A thread reads the kernel of one output and input channel, which is dense; neighbours write neighbours. */
-template <class Y, class W> static __global__ void conv_weights(int64_t total, int64_t inputs, int taps, Y *y, const W *w)
+template <class Y, class W>
+static __global__ void conv_weights(int64_t total, int64_t inputs, int taps, Y *y, const W *w)
 {
     int64_t i = (int64_t)blockIdx.x * PIXEL_BLOCK + threadIdx.x;
     if (i >= total)

@@ -241,7 +241,8 @@ static __device__ inline float chunk_squares(const float (&v)[CHUNK], float mean
 }
 
 template <class Y>
-static __device__ inline void norm_store(const struct norm &a, Y *y, float (&v)[CHUNK], int64_t j, float mean, float scale)
+static __device__ inline void norm_store(const struct norm &a, Y *y, float (&v)[CHUNK], int64_t j, float mean,
+                                         float scale)
 {
     float w[CHUNK], b[CHUNK] = { 0 };
     load_chunk(w, a.w, j, a.n - j);
@@ -295,8 +296,8 @@ static __global__ void __launch_bounds__(NORM_BLOCK, 1) norm_rows(struct norm a,
 }
 
 template <bool CENTRED>
-static cudaError_t norm_of(cudaStream_t s, struct tensor y, struct tensor x, struct tensor w, struct tensor b, float plus,
-                           float eps)
+static cudaError_t norm_of(cudaStream_t s, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
+                           float plus, float eps)
 {
     struct norm a = {};
     a.n = x.shape[1];

@@ -13,7 +13,8 @@ enum {
 /* number[] of a problem. */
 enum { TYPE, QUERIES, KEYS, HEADS, DIM, Q_ROW, Q_HEAD, K_ROW, K_HEAD, V_ROW, V_HEAD, O_ROW, O_HEAD };
 
-static cudnnBackendDescriptor_t rows(struct dnn_build *b, int64_t id, const struct dnn_problem *p, int length, int stride)
+static cudnnBackendDescriptor_t rows(struct dnn_build *b, int64_t id, const struct dnn_problem *p, int length,
+                                     int stride)
 {
     const int64_t *n = p->number;
     return dnn_tensor(b, id, (enum dtype)n[TYPE], (const int64_t[]){ 1, n[HEADS], n[length], n[DIM] },
@@ -23,7 +24,8 @@ static cudnnBackendDescriptor_t rows(struct dnn_build *b, int64_t id, const stru
 static cudnnBackendDescriptor_t make(struct dnn_build *b, const struct dnn_problem *p)
 {
     cudnnBackendDescriptor_t q = rows(b, 1, p, QUERIES, Q_ROW), k = rows(b, 2, p, KEYS, K_ROW);
-    cudnnBackendDescriptor_t v = rows(b, 3, p, KEYS, V_ROW), o = rows(b, 4, p, QUERIES, O_ROW), scale = dnn_scalar(b, 5);
+    cudnnBackendDescriptor_t v = rows(b, 3, p, KEYS, V_ROW), o = rows(b, 4, p, QUERIES, O_ROW);
+    cudnnBackendDescriptor_t scale = dnn_scalar(b, 5);
     cudnnBackendDescriptor_t d = dnn_make(b, CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR);
     dnn_set_descriptor(b, d, CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC, q);
     dnn_set_descriptor(b, d, CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC, k);
@@ -41,7 +43,8 @@ bool cuda_sdpa_can(const struct cuda_device *c, struct tensor o, struct tensor q
 {
     int64_t most = c->sm == 90 || c->sm == 100 ? DIM_MOST_DATA_CENTRE : DIM_MOST;
     return c->dnn && dnn_version(c) >= VERSION_LEAST && c->sm >= SM_LEAST &&
-           (q.dtype == DT_F16 || q.dtype == DT_BF16) && o.dtype == q.dtype && k.dtype == q.dtype && v.dtype == q.dtype &&
+           (q.dtype == DT_F16 || q.dtype == DT_BF16) &&
+           o.dtype == q.dtype && k.dtype == q.dtype && v.dtype == q.dtype &&
            !a->causal && !tensor_present(a->bias) && q.shape[2] % DIM_STEP == 0 && q.shape[2] <= most &&
            dnn_aligned(o) && dnn_aligned(q) && dnn_aligned(k) && dnn_aligned(v);
 }

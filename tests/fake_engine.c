@@ -284,4 +284,7 @@ static int fd(const struct engine *g)
     return event_queue_fd(of(g)->events);
 }
 
-const struct studio_engine fake_engine = { stop, model, submit, cancel, pause_job, resume_job, poll_event, fd };
+const struct studio_engine fake_engine = {
+    .stop = stop, .model = model, .submit = submit, .cancel = cancel, .pause = pause_job, .resume = resume_job,
+    .poll = poll_event, .fd = fd,
+};

@@ -4,8 +4,7 @@
 #define SLUICE_GOLDEN_MODEL_H
 
 #include "engine/file.h"
-
-#define GOLDEN_DIR "tests/golden" /* from the repository's root, where tests run */
+#include "tests/golden_files.h"
 
 /* A new empty folder under TMPDIR; scratch_remove deletes it with all that is in it. */
 void scratch_make(char dir[FILE_PATH_MAX]);
@@ -25,8 +24,7 @@ const char *path_in(const char *dir, const char *name, char buf[FILE_PATH_MAX]);
  * unlinked first, as ext4 writes a truncated file out at once. */
 void scratch_write(const char *path, const void *data, size_t bytes);
 
-/* Makes the model folder `to` of GOLDEN_DIR/name: configs and tokenizers
- * copied, weights filled by synth_from_header with the golden's own seed. */
+/* golden_write. */
 void golden_make(const char *name, const char *to);
 
 #endif

@@ -230,6 +230,27 @@ static void repeated_steps_are_recorded(void **state)
     assert_nothing_left("after recorded steps");
 }
 
+/* Straight from the mapped files, and the same where that is refused. */
+static void weights_pinned_where_they_lie(void **state)
+{
+    (void)state;
+    struct job j = make_job(PRECISION_BF16);
+    struct said want, got;
+    run(&j, &want);
+    j.pin_weights = true;
+    j.budget = JOB_BUDGET_LEAST;
+    for (int refused = 0; refused < 2; refused++) {
+        if (refused)
+            fake.set_pinned_limit(0);
+        run(&j, &got);
+        assert_same(want.image, got.image);
+        image_free(got.image);
+        assert_nothing_left("after pinned weights");
+    }
+    image_free(want.image);
+    job_free(&j);
+}
+
 static void less_pinned_memory_is_only_slower(void **state)
 {
     (void)state;
@@ -446,6 +467,7 @@ int main(void)
         CASE(a_budget_changes_no_pixel),
         CASE(the_picture_is_the_processors),
         CASE(repeated_steps_are_recorded),
+        CASE(weights_pinned_where_they_lie),
         CASE(less_pinned_memory_is_only_slower),
         CASE(memory_taken_away_in_a_step),
         CASE(a_card_with_little_memory),

@@ -78,7 +78,10 @@ static void store(struct tensor t, int64_t i, double v) { dtype_store(t.data, t.
 /* Room for a tensor with guards of 0xff, a NaN in every type, before, behind and between its rows. */
 enum { GUARD = 64 }; /* elements */
 
-static size_t room(struct tensor t) { return (size_t)(index_of(t, tensor_count(t) - 1) + 1 + 2 * GUARD) * dtype_bytes(t.dtype); }
+static size_t room(struct tensor t)
+{
+    return (size_t)(index_of(t, tensor_count(t) - 1) + 1 + 2 * GUARD) * dtype_bytes(t.dtype);
+}
 
 static unsigned char *start(struct tensor t, int64_t lead)
 {
@@ -123,9 +126,11 @@ static void check_guards(struct tensor t, enum layout layout)
 static bool same_bits(struct tensor a, struct tensor b)
 {
     size_t width = dtype_bytes(a.dtype);
-    for (int64_t i = 0; i < tensor_count(a); i++)
-        if (memcmp((char *)a.data + (size_t)index_of(a, i) * width, (char *)b.data + (size_t)index_of(b, i) * width, width))
+    for (int64_t i = 0; i < tensor_count(a); i++) {
+        const char *p = (char *)a.data + (size_t)index_of(a, i) * width;
+        if (memcmp(p, (char *)b.data + (size_t)index_of(b, i) * width, width))
             return false;
+    }
     return true;
 }
 
@@ -149,8 +154,10 @@ enum op {
     NORM_MODULATE, LAYER_NORM, RMS_NORM, QK_NORM_ROPE, ACTIVATE, ADD, MULTIPLY, GATED_ADD, COPY,
     GROUP_MOMENTS, GROUP_NORM, UPSAMPLE2X, OPS
 };
-static const char *const op_names[OPS] = { "norm_modulate", "layer_norm", "rms_norm", "qk_norm_rope", "activate", "add",
-                                           "multiply", "gated_add", "copy", "group_moments", "group_norm", "upsample2x" };
+static const char *const op_names[OPS] = {
+    "norm_modulate", "layer_norm", "rms_norm", "qk_norm_rope", "activate", "add", "multiply", "gated_add", "copy",
+    "group_moments", "group_norm", "upsample2x"
+};
 enum slot { Y, X, W, B, M, SLOTS };
 
 static bool reads_y(enum op op) { return op == QK_NORM_ROPE || op == ADD || op == MULTIPLY || op == GATED_ADD; }
@@ -197,7 +204,8 @@ struct problem {
 /* Widths around a chunk, a warp's and a block's share; now and then what a model has, and more than a block holds. */
 static int64_t any_width(void)
 {
-    static const int64_t widths[] = { 1, 2, 7, 8, 9, 15, 16, 31, 33, 64, 127, 255, 256, 257, 263, 768, 1023, 1025, 3072, 4096 };
+    static const int64_t widths[] = { 1,   2,   7,   8,   9,   15,  16,  31,   33,   64,
+                                      127, 255, 256, 257, 263, 768, 1023, 1025, 3072, 4096 };
     if (below(12) == 0)
         return (int64_t[]){ 10240, 16384, 16393, 20011 }[below(4)];
     return widths[below(sizeof widths / sizeof *widths)];
@@ -258,7 +266,8 @@ static void fill(const struct problem *p, const struct tensor *t, uint64_t seed,
         bool big = s == X || s == Y;
         for (int64_t i = 0; i < tensor_count(t[s]); i++)
             store(t[s], i, big ? rounded(t[s].dtype, mean + scale * normal()) : normal());
-        for (int64_t i = 1; s == M && p->op == GROUP_NORM && i < tensor_count(t[s]); i += 2) /* of row and group: a sum of squares */
+        /* Of a row and a group: the mean, and a sum of squares. */
+        for (int64_t i = 1; s == M && p->op == GROUP_NORM && i < tensor_count(t[s]); i += 2)
             store(t[s], i, fabs(load(t[s], i)) * (double)tensor_count(t[X]));
     }
     if (nan) {
@@ -288,8 +297,8 @@ static void check_near(const struct problem *p, struct tensor y, struct tensor w
             w = fmax(fmin(w, 65504), -65504);
         double bound = type_unit(y.dtype) * fabs(w) * 1.01 + (double)(n + 64) * 0x1p-23 * most + 0x1p-24;
         if (isnan(w) ? !isnan(got) : !(fabs(w - got) <= bound))
-            fail_msg("%s (%s of %s), element %lld: %.9g, ref has %.9g, bound %.3g", op_names[p->op], dtype_name(y.dtype),
-                     dtype_name(p->type[X]), (long long)i, got, w, bound);
+            fail_msg("%s (%s of %s), element %lld: %.9g, ref has %.9g, bound %.3g", op_names[p->op],
+                     dtype_name(y.dtype), dtype_name(p->type[X]), (long long)i, got, w, bound);
     }
 }
 
@@ -422,7 +431,8 @@ static void check_copy_dims(void **arg)
         for (int64_t i = 0; i < tensor_count(x); i++) {
             double want = rounded(to, load(x, i)), got = load(y, i);
             if (isnan(want) ? !isnan(got) : want != got || signbit(want) != signbit(got))
-                fail_msg("element %lld of %s from %s: %a, not %a", (long long)i, dtype_name(to), dtype_name(from), got, want);
+                fail_msg("element %lld of %s from %s: %a, not %a", (long long)i, dtype_name(to), dtype_name(from), got,
+                         want);
         }
         drop_all();
     }
@@ -449,11 +459,11 @@ static void check_copy_values(void **arg)
             works(k->copy(to, x));
             works(k->wait());
             for (int64_t i = 0; i < tensor_count(x); i++) {
-                double want = load(x, i), got = load(to, i);
                 /* BF16's own rounding carries the greatest F32 values to infinity. */
-                want = rounded(floats[f], want);
+                double want = rounded(floats[f], load(x, i)), got = load(to, i);
                 if (isnan(want) ? !isnan(got) : want != got || signbit(want) != signbit(got))
-                    fail_msg("%s from %s: %a gave %a, not %a", dtype_name(floats[f]), dtype_name(x.dtype), load(x, i), got, want);
+                    fail_msg("%s from %s: %a gave %a, not %a", dtype_name(floats[f]), dtype_name(x.dtype), load(x, i),
+                             got, want);
             }
             x = tensor_1d((void *)(uintptr_t)edges, DT_F32, n);
         }
@@ -477,7 +487,8 @@ static void check_saturate(void **arg)
             for (int64_t i = 0; i < 3 * 37; i++) {
                 double x = isinf(before[i]) ? copysign(65504, before[i]) : before[i], got = load(y, i);
                 double want = ref_act((enum act)act, x);
-                if (isnan(x) ? !isnan(got) : !(fabs(got - want) <= fabs(want) * 0x1p-11 * 1.01 + 0x1p-22 * fabs(x) + 0x1p-25))
+                double bound = fabs(want) * 0x1p-11 * 1.01 + 0x1p-22 * fabs(x) + 0x1p-25;
+                if (isnan(x) ? !isnan(got) : !(fabs(got - want) <= bound))
                     fail_msg("act %d of %g: %g, not %g", act, before[i], got, want);
             }
         }
@@ -546,8 +557,9 @@ static void check_im2col(void **arg)
             for (int64_t j = 0; j < taps * in; j++) {
                 int64_t r = row + j / in / kw, q = col + j / in % kw;
                 bool inside = r >= 0 && r < h && q >= 0 && q < w;
-                assert_true(load(y, p * taps * in + j) == (inside ? rounded(to, load(x, (r * w + q) * in + j % in)) : 0));
-                sum += load(y, p * taps * in + j) * load(order, j);
+                double want = inside ? rounded(to, load(x, (r * w + q) * in + j % in)) : 0;
+                assert_true(load(y, p * taps * in + j) == want);
+                sum += want * load(order, j);
             }
             if (type == to || to == DT_F32)
                 assert_true(fabs(sum - load(picture, from + p)) <= 1e-9 * (double)(taps * in));

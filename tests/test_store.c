@@ -806,7 +806,7 @@ static void a_kill_at_any_moment_loses_nothing(void **state)
                     limit = now_ms() - began;
                 assert_int_equal(waitpid(child, &status, WNOHANG), 0);
             }
-            limit = limit < KILL_MS_MAX ? limit : KILL_MS_MAX;
+            limit = 1.5 * limit < KILL_MS_MAX ? 1.5 * limit : KILL_MS_MAX;
         } else {
             long us = (long)(erand48(x48) * limit * 1000);
             nanosleep(&(struct timespec){ us / 1000000, us % 1000000 * 1000 }, NULL);

@@ -80,7 +80,7 @@ static void new_emulator(struct pty *p, int cols, int rows)
 static char state_dir[64];
 static bool same_state;
 
-/* argv[0] "fake": the studio with the fake engine, argv[1]: its graphics; then perhaps "mouse". */
+/* argv[0] "fake": the studio with the fake engine, argv[1]: its graphics; then perhaps "mouse" or "mono". */
 static void start(struct pty *p, int cols, int rows, const char *da1, char **argv)
 {
     struct winsize size = { .ws_row = (unsigned short)rows, .ws_col = (unsigned short)cols };
@@ -109,7 +109,9 @@ static void start(struct pty *p, int cols, int rows, const char *da1, char **arg
         signal(SIGTSTP, SIG_DFL);
         for (int s = SIGSEGV; s; s = 0) signal(s, SIG_DFL);
         if (!strcmp(argv[0], "fake")) {
-            struct studio_options o = { .out_dir = out_dir, .mouse = argv[2] && !strcmp(argv[2], "mouse") };
+            static const struct theme mono = { .base = THEME_MONO };
+            struct studio_options o = { .out_dir = out_dir, .mouse = argv[2] && !strcmp(argv[2], "mouse"),
+                                        .theme = argv[2] && !strcmp(argv[2], "mono") ? &mono : NULL };
             graphics_from_name(&o.graphics, argv[1]);
             exit(studio_run(&o, fake_engine_start(), &fake_engine));
         }
@@ -631,6 +633,32 @@ static void test_without_colour(void **state)
     finish(&p);
 }
 
+/* The theme mono is about the screen; a picture keeps its colours. */
+static void test_theme(void **state)
+{
+    (void)state;
+    struct pty p;
+    VTermScreenCell c;
+    int coloured = 0;
+
+    start(&p, 80, 24, NULL, (char *[]){ "fake", "blocks", "mono", NULL });
+    wait_for(&p, "Describe", 10000);
+    for (int i = 0; i < 24 * 80; i++) {
+        vterm_screen_get_cell(p.screen, (VTermPos){ i / 80, i % 80 }, &c);
+        if (!VTERM_COLOR_IS_DEFAULT_FG(&c.fg) || !VTERM_COLOR_IS_DEFAULT_BG(&c.bg)) fail_msg("colour at %d,%d", i % 80, i / 80);
+    }
+    keys(&p, "x\r");
+    wait_for(&p, "Saved", 10000);
+    for (int i = 0; i < 24 * 80; i++) {
+        vterm_screen_get_cell(p.screen, (VTermPos){ i / 80, i % 80 }, &c);
+        coloured += !VTERM_COLOR_IS_DEFAULT_FG(&c.fg);
+    }
+    assert_true(coloured > 100);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+}
+
 /* An old terminal: no colours, no UTF-8, no alternate screen. */
 static void test_plain_terminal(void **state)
 {
@@ -853,10 +881,11 @@ static void test_killed_and_gone_on(void **state)
     (void)state;
     static char one[4 << 20], two[4 << 20];
     struct pty p;
-    char program[256], path[256], other[300], seed[32], command[1024];
-    char *argv[] = { program, "--graphics=none", "--out-dir", out_dir, "-m", "assets/demo", "--steps", "40", NULL };
+    char program[256], path[256], other[300], seed[32], command[1024], out[64];
+    char *argv[] = { program, "--graphics=none", "--out-dir", out, "-m", "assets/demo", "--steps", "40", NULL };
 
     if (!binary(program) || access("assets/demo/transformer/config.json", R_OK)) skip();
+    snprintf(out, sizeof out, "%s/killed", out_dir);
     start(&p, 100, 30, NULL, argv);
     wait_for(&p, "Describe", 10000);
     keys(&p, "a red apple\r");
@@ -885,7 +914,7 @@ static void test_killed_and_gone_on(void **state)
     finish(&p);
     same_state = false;
 
-    only_file("20*.png", path);
+    only_file("killed/20*.png", path);
     assert_int_equal(sscanf(strrchr(path, '/') + 1, "%*[^-]-%*[^-]-%31[0-9]", seed), 1);
     snprintf(other, sizeof other, "%s/other.png", out_dir);
     snprintf(command, sizeof command, "%s generate -m assets/demo --steps 40 --seed %s -o %s 'a red apple' >/dev/null 2>&1", argv[0],
@@ -951,6 +980,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_sixel_only_where_it_is_said),
         cmocka_unit_test(test_pictures_wait_for_the_terminal),
         cmocka_unit_test(test_without_colour),
+        cmocka_unit_test(test_theme),
         cmocka_unit_test(test_plain_terminal),
         cmocka_unit_test(test_mouse),
         cmocka_unit_test(test_save_elsewhere),

@@ -2,6 +2,7 @@
  * as text out. Also what stands below it: layout, line editor, key parser,
  * scaling, picture bytes. Random cases print their seed. */
 #include "engine/setting.h"
+#include "tests/alloc_fail.h"
 #include "tests/view_help.h"
 #include "tui/edit.h"
 #include "tui/input.h"
@@ -284,10 +285,87 @@ static void test_paste_never_submits(void **state)
     struct wish w = paste(v, "one\r\ntwo\nthree\rfour", 19);
 
     assert_int_equal(w.kind, WISH_NONE);
-    assert_string_equal(prompt_of(v), "one two three four");
-    w = view_key(v, &(struct key){ .kind = K_CHAR, .ch = 'j', .mods = K_CTRL });
-    assert_int_equal(w.kind, WISH_NONE);
-    assert_string_equal(prompt_of(v), "one two three four ");
+    assert_string_equal(prompt_of(v), "one\ntwo\nthree\nfour");
+    assert_int_equal(ctrl(v, 'j').kind, WISH_NONE);
+    assert_int_equal(view_key(v, &(struct key){ .kind = K_ENTER, .mods = K_ALT }).kind, WISH_NONE);
+    type(v, "five");
+    assert_string_equal(prompt_of(v), "one\ntwo\nthree\nfour\n\nfive");
+    has(v, "row 6 of 6");
+    /* a field has one line */
+    press(v, K_TAB);
+    ctrl(v, 'u');
+    paste(v, "64\nx64", 6);
+    ctrl(v, 'j');
+    has(v, "64 x64");
+    view_free(v);
+}
+
+/* Walked through and searched, as in a shell; what was being written is not lost. */
+static void test_prompts_used_before(void **state)
+{
+    (void)state;
+    static const char *const old[] = { "a red apple", "the sea\nin winter", "an apple tree", "", "a red apple" };
+    struct view *v = make();
+
+    ctrl(v, 'r');
+    has(v, "No prompt has been used yet");
+    view_prompts(v, old, 5);
+    type(v, "draft");
+    press(v, K_UP);
+    assert_string_equal(prompt_of(v), "a red apple");
+    press(v, K_UP);
+    assert_string_equal(prompt_of(v), "the sea\nin winter");
+    press(v, K_UP); /* a row of its own */
+    assert_string_equal(prompt_of(v), "the sea\nin winter");
+    alt(v, 'p');
+    alt(v, 'p');
+    assert_string_equal(prompt_of(v), "an apple tree"); /* and no further */
+    press(v, K_LEFT);
+    ctrl(v, 'n');
+    press(v, K_DOWN);
+    press(v, K_DOWN);
+    assert_string_equal(prompt_of(v), "draft");
+    ctrl(v, '_');
+    assert_string_equal(prompt_of(v), "a red apple");
+    /* what is changed is a draft of its own, and what is generated the newest */
+    type(v, "!");
+    ctrl(v, 'p');
+    ctrl(v, 'n');
+    assert_string_equal(prompt_of(v), "a red apple!");
+    assert_int_equal(press(v, K_ENTER).kind, WISH_GENERATE);
+    ctrl(v, 'u');
+    ctrl(v, 'p');
+    assert_string_equal(prompt_of(v), "a red apple!");
+    /* the search */
+    ctrl(v, 'r');
+    has(v, "Prompts used before");
+    has(v, "the sea in winter");
+    type(v, "APPLE");
+    has(v, "» a red apple!");
+    has_not(v, "the sea");
+    ctrl(v, 'r');
+    ctrl(v, 'r');
+    ctrl(v, 'r');
+    has(v, "» an apple tree");
+    ctrl(v, 's');
+    has(v, "» a red apple ");
+    type(v, "x");
+    has(v, "no prompt has that");
+    assert_int_equal(press(v, K_ENTER).kind, WISH_NONE);
+    assert_string_equal(prompt_of(v), "a red apple!");
+    ctrl(v, 'r');
+    type(v, "wint");
+    press(v, K_ESC);
+    assert_string_equal(prompt_of(v), "a red apple!");
+    ctrl(v, 'r');
+    type(v, "SEA in w");
+    golden(v, "search", 80, 24);
+    golden(v, "search", 120, 40);
+    golden(v, "search", 200, 60);
+    golden(v, "search", 40, 10);
+    press(v, K_ENTER);
+    assert_string_equal(prompt_of(v), "the sea\nin winter");
+    has_not(v, "Prompts used before");
     view_free(v);
 }
 
@@ -317,28 +395,29 @@ static void test_long_prompts(void **state)
 static void test_wrapping_property(void **state)
 {
     (void)state;
-    static const char *const bits[] = { "a", "word ", " ", "猫", "e\xcc\x81", "\xf0\x9f\x98\x80", "longlonglonglong", "\xef\xbf\xbd" };
+    static const char *const bits[] = { "a", "word ", " ", "猫", "e\xcc\x81", "\xf0\x9f\x98\x80", "longlonglonglong", "\n" };
     uint32_t seed = 2463534242u;
 
     for (int round = 0; round < 300; round++) {
         struct edit e;
-        struct edit_row r;
-        size_t from = 0, covered = 0;
+        struct edit_row r = { 0 };
+        size_t covered = 0;
         uint32_t first = seed;
         int width = 1 + (int)(random_next(&seed) % 30), rows = 0, at = -1, col = -1;
 
         assert_true(edit_init(&e, 100000));
+        e.lines = true;
         for (int i = (int)(random_next(&seed) % 60); i > 0; i--) {
             const char *b = bits[random_next(&seed) % 8];
             edit_insert(&e, b, strlen(b));
         }
         for (int i = (int)(random_next(&seed) % 20); i > 0; i--) edit_key(&e, &(struct key){ .kind = K_LEFT });
-        while (edit_row(&e, from, width, &r)) {
+        while (!r.last) {
+            edit_row(&e, covered, width, &r);
             rows++;
-            if (r.from != covered || (r.to <= r.from && e.bytes) || (r.cols > width && width > 1))
+            if (r.from != covered || (r.to <= r.from && !r.last) || r.end > r.to || (r.cols > width && width > 1))
                 fail_msg("seed %u: row %d is [%zu, %zu), %d columns of %d", first, rows, r.from, r.to, r.cols, width);
-            covered = from = r.to;
-            if (!from) break;
+            covered = r.to;
         }
         assert_int_equal(covered, e.bytes);
         assert_int_equal(edit_rows(&e, width, &at, &col), rows);
@@ -357,7 +436,8 @@ static void test_bad_fields(void **state)
         { 1, "8192x8192", "16x16 to 8192x8192", "pixels" },      { 2, "-5", "1 to 1000", "give 1 to 1000" },
         { 2, "", "1 to 1000", "whole number" },           { 2, "99999999999999999999", "1 to 1000", "whole number" },
         { 3, "1e9", "0 to 100", "give 0 to 100" },        { 3, "nan", "0 to 100", "not a number" },
-        { 4, "-1", "a number or random", "not 0 to 2^64-1 or random" },            { 4, "18446744073709551616", "a number or random", "not 0 to 2^64-1 or random" },
+        { 4, "-1", "a number or random", "not 0 to 2^64-1 or random" },
+        { 4, "18446744073709551616", "a number or random", "not 0 to 2^64-1 or random" },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -978,7 +1058,7 @@ static void test_pixels_are_offered(void **state)
     struct grid g = { 0 };
     struct event ev = about(EVENT_PREVIEW, 1);
 
-    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 0, 0 });
+    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 0, 0, true });
     assert_true(view_draw(v, &g, NULL));
     assert_null(g.picture);
     ev.image = fake_image(64, 32, 1);
@@ -1001,7 +1081,7 @@ static void test_pixels_are_offered(void **state)
     assert_null(g.picture);
     press(v, K_ESC);
     /* a terminal that draws at most 200 px */
-    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 200, 200 });
+    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 200, 200, true });
     assert_true(view_draw(v, &g, NULL));
     assert_true(g.picture_at.w * 8 <= 200);
     grid_free(&g);
@@ -1046,7 +1126,7 @@ static void test_random_use(void **state)
             view_event(v, &ev);
         }
         if (i % 7 == 0)
-            view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 130), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0 });
+            view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 130), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0, (seed & 64) != 0 });
         assert_true(view_draw(v, &g, NULL));
         for (int c = 0; c < g.cols * g.rows; c++) {
             if (g.cells[c].width > 2 || (g.cells[c].width == 2 && (c % g.cols == g.cols - 1 || g.cells[c + 1].width != 0)) ||
@@ -1058,6 +1138,64 @@ static void test_random_use(void **state)
     }
     grid_free(&g);
     view_free(v);
+}
+
+/* A whole session; false: memory was refused where the view says so. */
+static bool session(struct err *e)
+{
+    struct view *v = NULL;
+    struct view_options o = { .device = "cpu", .out_dir = "/tmp", .pictures = true, .preset = "portrait" };
+    struct grid g = { 0 };
+    struct job j = { 0 };
+    struct image *im = fake_image(64, 64, 1);
+    bool random_seed, ok = view_new(&v, fake_model(), &o, e);
+
+    for (int i = 0; ok && i < 3; i++) {
+        struct event ev = about(i ? EVENT_DONE : EVENT_STARTED, 1);
+        type(v, "a cat");
+        for (int k = 0; k < 8; k++) {
+            press(v, K_TAB);
+            press(v, K_RIGHT);
+        }
+        alt(v, 'r');
+        press(v, K_F1);
+        type(v, "cut");
+        ok = view_draw(v, &g, e);
+        press(v, K_ESC);
+        press(v, K_ESC);
+        alt(v, 'n');
+        if (view_request(v, &j, &random_seed, NULL)) view_submitted(v, 1, &j);
+        job_free(&j);
+        if (i && im) ev.image = image_copy(im, NULL);
+        view_event(v, &ev);
+        ctrl(v, 's');
+        press(v, K_ESC);
+        ok = ok && view_draw(v, &g, e);
+        if (ok && view_job(v, &j, NULL)) ok = view_load(v, &j, "other", "8gb", e);
+        job_free(&j);
+        view_resize(v, (struct view_screen){ .cols = 160, .rows = 50 });
+    }
+    image_free(im);
+    grid_free(&g);
+    view_free(v);
+    return ok;
+}
+
+/* Every allocation refused once, each in its turn: the view goes on, or says that it is memory. */
+static void test_memory_refused(void **state)
+{
+    (void)state;
+    for (long n = 1;; n++) {
+        struct err e = { 0 };
+        alloc_fail_at(n);
+        bool ok = session(&e);
+        if (!alloc_fail_done()) {
+            if (!ok) fail_msg("%s", e.text);
+            assert_true(n > 100);
+            break;
+        }
+        if (!ok && e.kind != ERR_MEMORY) fail_msg("allocation %ld refused: \"%s\"", n, e.text);
+    }
 }
 
 /* --- keys from bytes ------------------------------------------------------------------ */
@@ -1259,6 +1397,7 @@ int main(void)
         cmocka_unit_test(test_wide_and_hostile_text),
         cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_paste_never_submits),
+        cmocka_unit_test(test_prompts_used_before),
         cmocka_unit_test(test_long_prompts),
         cmocka_unit_test(test_wrapping_property),
         cmocka_unit_test(test_bad_fields),
@@ -1279,6 +1418,7 @@ int main(void)
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_pixels_are_offered),
         cmocka_unit_test(test_random_use),
+        cmocka_unit_test(test_memory_refused),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_key_parser_survives),
         cmocka_unit_test(test_scaling),

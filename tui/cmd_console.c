@@ -25,6 +25,7 @@ static json_t *memory_json(const struct event_memory *m)
                           (json_int_t)m->used_bytes, "activation_bytes", activations, "weight_bytes", weights, "rss_bytes",
                      (json_int_t)m->rss, "rss_anonymous_bytes", (json_int_t)m->rss_anonymous, "rss_file_bytes",
                      (json_int_t)m->rss_file);
+    json_object_set_new(o, "link_bytes", json_integer((json_int_t)m->link_bytes));
     if (m->device_total) {
         json_object_set_new(o, "device_total_bytes", json_integer((json_int_t)m->device_total));
         json_object_set_new(o, "device_free_bytes", json_integer((json_int_t)m->device_free));

@@ -8,6 +8,8 @@
 #include "tui/cmd.h"
 #include "tui/cmd_options.h"
 #include "tui/config.h"
+#include "tui/service_plan.h"
+#include "tui/service_profile.h"
 #include "tui/service_store.h"
 #include "tui/studio.h"
 #include "tui/term.h"
@@ -74,6 +76,8 @@ struct studio {
     char out_dir[PATH_BYTES];
     struct worker *worker;
     struct service_store *store;
+    struct service_plan plans;
+    struct service_profile profiles;
     bool dirty, quit, gone;
     int signal; /* that ended the loop, or 0 */
     int64_t painted_ms;
@@ -151,7 +155,8 @@ static void start_saving(struct studio *s, const char *path)
     snprintf(v->path, sizeof v->path, "%s", path);
     snprintf(v->from, sizeof v->from, "%s", r.path);
     if (r.job)
-        record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps, NULL);
+        record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps,
+                    NULL);
     worker_submit(s->worker, &v->job);
 }
 
@@ -188,6 +193,8 @@ static void grant(struct studio *s, struct wish w)
     case WISH_REDRAW: term_redraw(s->term); break;
     case WISH_MOUSE: term_mouse(s->term, w.on); break;
     case WISH_QUIT: s->quit = true; break;
+    case WISH_PROFILE_SAVE: service_profile_save(&s->profiles, w.profile.name, w.profile.text, w.profile.replace); break;
+    case WISH_PROFILE_DELETE: service_profile_delete(&s->profiles, w.profile.name); break;
     default: break;
     }
 }
@@ -198,7 +205,7 @@ static void take_size(struct studio *s)
 {
     struct term_size z = term_size(s->term);
 
-    view_resize(s->view, (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h });
+    view_resize(s->view, (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h, z.pixels });
 }
 
 static void take_signals(struct studio *s)
@@ -283,6 +290,8 @@ static void loop(struct studio *s)
         struct pollfd p[4 + SERVICE_STORE_FDS];
         int wait;
 
+        service_plan_pump(&s->plans);
+        service_profile_pump(&s->profiles);
         if (clear && s->dirty && term_now_ms() - s->painted_ms >= FRAME_MS) paint(s);
         p[0] = (struct pollfd){ .fd = term_fd(s->term), .events = term_poll_events(s->term) };
         p[1] = (struct pollfd){ .fd = s->calls->fd(s->engine), .events = POLLIN };
@@ -324,6 +333,7 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
         .loaded = o->loaded,
         .preset = o->preset,
         .profile = o->profile,
+        .memory = o->memory,
         .keys = o->keys,
         .mouse = o->mouse,
         .out_dir = s.out_dir,
@@ -336,6 +346,8 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     if (!view_new(&s.view, calls->model(g), &vo, &e)) goto done;
     if (!worker_start(&s.worker, &e)) goto done;
     if (!service_store_start(&s.store, &(struct service_store_options){ s.view, g, calls, s.out_dir, NULL }, &e)) goto done;
+    s.plans = (struct service_plan){ .view = s.view, .worker = s.worker, .engine = g, .calls = calls };
+    s.profiles = (struct service_profile){ .view = s.view, .worker = s.worker };
     if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
     term_mouse(s.term, o->mouse);
     take_size(&s);
@@ -346,10 +358,10 @@ done:
     term_close(s.term);
     release_signals();
     if (s.store) take_events(&s); /* a picture that is done is noted as done */
+    if (s.worker) worker_stop(s.worker); /* it may be asking the engine */
     calls->stop(g);
     service_store_stop(s.store);
     if (s.worker) {
-        worker_stop(s.worker);
         take_work(&s);
         worker_free(s.worker);
     }
@@ -433,8 +445,10 @@ static const char *profile_name(const struct profile *p, char buf[FILE_PATH_MAX]
 
 int cmd_studio(int argc, char **argv)
 {
-    static const struct studio_engine calls = { engine_stop, engine_model, engine_submit, engine_cancel, engine_pause, engine_resume, engine_poll,
-                                                engine_fd };
+    static const struct studio_engine calls = {
+        .stop = engine_stop, .model = engine_model, .submit = engine_submit, .cancel = engine_cancel, .pause = engine_pause,
+        .resume = engine_resume, .poll = engine_poll, .fd = engine_fd, .foresee = engine_foresee, .foresee_speed = engine_foresee_speed,
+    };
     struct studio_command c = { .o.mouse = true };
     struct cmd_options options;
     struct job start = { 0 }, loaded = { 0 };
@@ -450,12 +464,14 @@ int cmd_studio(int argc, char **argv)
         cmd_options_free(&options);
         return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
     }
-    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) && cmd_options_model(&options, path, &e) &&
-        engine_start(&g, path, &e) && cmd_options_job(&options, engine_model(g), &start, &e) &&
-        loaded_job(&options, engine_model(g), &loaded, &e)) {
+    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) &&
+        cmd_options_model(&options, path, &e) && engine_start(&g, path, &e) &&
+        cmd_options_job(&options, engine_model(g), &start, &e) && loaded_job(&options, engine_model(g), &loaded, &e)) {
         c.o.start = &start;
         c.o.loaded = &loaded;
         c.o.preset = options.preset_name ? options.preset.name : NULL;
+        if (options.profile_name) c.o.memory = &options.profile;
+        else if (options.preset.has_profile) c.o.memory = &options.preset.profile;
         if (options.profile_name) c.o.profile = profile_name(&options.profile, name);
         else if (options.preset.has_profile) c.o.profile = profile_name(&options.preset.profile, name);
         c.o.keys = &keys;

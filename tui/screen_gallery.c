@@ -17,8 +17,8 @@
 
 enum { PAGE_ROWS = 64, PAGES_MAX = 8, THUMBS_MAX = 384, ASKED_MAX = 256, UNDO_MAX = 64, SEARCH_BYTES = 256 };
 
-struct page { struct store_page rows; int offset; uint64_t serial, used; }; /* serial 0: empty */
-struct thumb { int64_t id; struct image *im; uint64_t used; };              /* id 0: empty; im NULL: it has none */
+struct gallery_page { struct store_page rows; int offset; uint64_t serial, used; }; /* serial 0: empty */
+struct gallery_thumb { int64_t id; struct image *im; uint64_t used; };              /* id 0: empty; im NULL: it has none */
 
 struct gallery_state {
     struct edit search;
@@ -29,8 +29,8 @@ struct gallery_state {
     int first, shown;        /* on the screen as last drawn */
     struct tiles tiles;
     struct rect rows;        /* of the list */
-    struct page page[PAGES_MAX];
-    struct thumb thumb[THUMBS_MAX];
+    struct gallery_page page[PAGES_MAX];
+    struct gallery_thumb thumb[THUMBS_MAX];
     uint64_t asked_serial;   /* the newest page asked for, while its answer is not there */
     int asked_offset;
     int64_t asked[ASKED_MAX], undo[UNDO_MAX];
@@ -49,10 +49,10 @@ static bool gallery_init(struct view *v, struct err *e)
     return true;
 }
 
-static void page_drop(struct page *p)
+static void page_drop(struct gallery_page *p)
 {
     store_page_free(&p->rows);
-    *p = (struct page){ 0 };
+    *p = (struct gallery_page){ 0 };
 }
 
 static void gallery_free(struct view *v)
@@ -69,10 +69,10 @@ static void gallery_free(struct view *v)
 
 /* --- rows and thumbnails ----------------------------------------------------------------- */
 
-static struct page *page_of(struct gallery_state *s, int index)
+static struct gallery_page *page_of(struct gallery_state *s, int index)
 {
     for (int i = 0; i < PAGES_MAX; i++) {
-        struct page *p = &s->page[i];
+        struct gallery_page *p = &s->page[i];
         if (p->serial && index >= p->offset && index < p->offset + PAGE_ROWS) return p;
     }
     return NULL;
@@ -81,14 +81,14 @@ static struct page *page_of(struct gallery_state *s, int index)
 /* NULL: it has not come yet. */
 static struct store_picture *row_at(struct gallery_state *s, int index)
 {
-    struct page *p = index >= 0 && index < s->total ? page_of(s, index) : NULL;
+    struct gallery_page *p = index >= 0 && index < s->total ? page_of(s, index) : NULL;
 
     if (!p || index - p->offset >= p->rows.count) return NULL;
     p->used = ++s->clock;
     return &p->rows.at[index - p->offset];
 }
 
-static struct thumb *thumb_of(struct gallery_state *s, int64_t id)
+static struct gallery_thumb *thumb_of(struct gallery_state *s, int64_t id)
 {
     for (int i = 0; i < THUMBS_MAX; i++)
         if (s->thumb[i].id == id) {
@@ -107,7 +107,7 @@ static void choose(struct gallery_state *s, int to)
 void view_gallery_page(struct view *v, uint64_t serial, int offset, struct store_page *rows)
 {
     struct gallery_state *s = v->gallery;
-    struct page *to = NULL;
+    struct gallery_page *to = NULL;
 
     if (serial != s->serial) { /* another question has been asked meanwhile */
         store_page_free(rows);
@@ -121,7 +121,7 @@ void view_gallery_page(struct view *v, uint64_t serial, int offset, struct store
     page_drop(to);
     s->total = rows->total > 1000000000 ? 1000000000 : (int)rows->total;
     s->answered = serial;
-    *to = (struct page){ *rows, offset, serial, ++s->clock };
+    *to = (struct gallery_page){ *rows, offset, serial, ++s->clock };
     *rows = (struct store_page){ 0 };
     choose(s, s->chosen);
 }
@@ -129,14 +129,14 @@ void view_gallery_page(struct view *v, uint64_t serial, int offset, struct store
 void view_gallery_thumb(struct view *v, int64_t id, struct image *im)
 {
     struct gallery_state *s = v->gallery;
-    struct thumb *to = thumb_of(s, id);
+    struct gallery_thumb *to = thumb_of(s, id);
 
     for (int i = 0; !to && i < THUMBS_MAX; i++)
         if (!s->thumb[i].id) to = &s->thumb[i];
     for (int i = 0; i < THUMBS_MAX && (!to || (to->id && to->id != id)); i++)
         if (!to || s->thumb[i].used < to->used) to = &s->thumb[i];
     image_free(to->im);
-    *to = (struct thumb){ id, im, ++s->clock };
+    *to = (struct gallery_thumb){ id, im, ++s->clock };
     s->asked_count = 0;
 }
 
@@ -161,7 +161,7 @@ static struct wish need_page(struct view *v)
     int last = s->shown > 0 ? s->first + s->shown - 1 : s->first;
 
     for (int at = s->first - s->first % PAGE_ROWS; at <= last && (at < s->total || at == 0 || s->answered != s->serial); at += PAGE_ROWS) {
-        const struct page *p = page_of(s, at);
+        const struct gallery_page *p = page_of(s, at);
         if ((p && p->serial == s->serial) || (s->asked_serial == s->serial && s->asked_offset == at)) continue;
         s->asked_serial = s->serial;
         s->asked_offset = at;
@@ -494,7 +494,7 @@ static bool draw_tiles(struct view *v, struct grid *g, struct rect r, struct err
     s->shown = s->tiles.across * s->tiles.down;
     for (int i = 0; ok && i < s->shown && s->first + i < s->total; i++) {
         const struct store_picture *p = row_at(s, s->first + i);
-        const struct thumb *t = p && v->pictures ? thumb_of(s, p->id) : NULL;
+        const struct gallery_thumb *t = p && v->pictures ? thumb_of(s, p->id) : NULL;
         if (p) snprintf(text, sizeof text, "%s%s%.200s", stars(p->mark, mark), p->mark ? " " : "", *p->prompt ? p->prompt : "(no prompt)");
         ok = tiles_draw(&s->tiles, g, i, t ? t->im : NULL, v->cell_w, v->cell_h, p ? text : "", p && p->mark ? COLOUR_GOOD : COLOUR_DIM,
                         s->first + i == s->chosen, e);
@@ -513,7 +513,7 @@ static int detail(struct grid *g, struct rect r, int y, const char *name, const 
 
 static bool draw_details(struct view *v, struct grid *g, struct rect r, const struct store_picture *p, struct err *e)
 {
-    const struct thumb *t = v->pictures ? thumb_of(v->gallery, p->id) : NULL;
+    const struct gallery_thumb *t = v->pictures ? thumb_of(v->gallery, p->id) : NULL;
     int picture = r.h >= 16 ? r.h / 2 : 0, y = r.y;
     char text[64], path[VIEW_PATH_BYTES], date[64], mark[8];
 
@@ -567,45 +567,44 @@ static bool draw_list(struct view *v, struct grid *g, struct rect r, struct err 
     return draw_details(v, g, (struct rect){ r.x + r.w - side + 2, r.y, side - 2, r.h }, p, e);
 }
 
-/* Lines of name, tab, value; a long value takes more rows. */
+/* Lines of name, tab, value, a long value in more rows, from row `from` on; without a grid they are only counted.
+ * Returns how many rows there are. */
+static int record_rows(struct grid *g, struct rect r, const char *record, int from)
+{
+    int y = 0;
+
+    for (const char *at = record; *at;) {
+        char name[64], value[4096];
+        size_t n = strcspn(at, "\n"), tab = strcspn(at, "\t\n");
+        struct edit e = { .text = value };
+        struct edit_row row = { 0 };
+        snprintf(name, sizeof name, "%.*s", (int)tab, at);
+        snprintf(value, sizeof value, "%.*s", tab < n ? (int)(n - tab - 1) : 0, tab < n ? at + tab + 1 : "");
+        e.bytes = strlen(value);
+        do {
+            edit_row(&e, row.to, r.w - 16, &row);
+            struct rect line = { r.x, r.y + y++ - from, r.w, 1 };
+            if (!g || line.y < r.y || line.y >= r.y + r.h) continue;
+            if (!row.from) draw_fit(g, line, r.x, line.y, 15, COLOUR_DIM, 0, name, false);
+            draw_bytes(g, line, r.x + 16, line.y, COLOUR_TEXT, 0, value + row.from, row.end - row.from);
+        } while (!row.last);
+        at += n + (at[n] == '\n');
+    }
+    return y;
+}
+
 static void draw_record(struct view *v, struct grid *g)
 {
     struct gallery_state *s = v->gallery;
-    int w = v->cols < 84 ? v->cols : 84;
+    int w = v->cols < 84 ? v->cols : 84, rows;
     struct rect box = { (v->cols - w) / 2, 0, w, v->rows - 1 }, r = { box.x + 2, box.y + 1, box.w - 4, box.h - 2 };
-    int rows = 0, y;
 
+    rows = record_rows(NULL, r, s->record, 0);
+    if (s->record_scroll > rows - r.h) s->record_scroll = rows - r.h;
+    if (s->record_scroll < 0) s->record_scroll = 0;
     draw_fill(g, box, " ", COLOUR_TEXT, 0);
     draw_box(g, box, "Picture", NULL, true);
-    for (int pass = 0; pass < 2; pass++) { /* counted first, then drawn */
-        y = -s->record_scroll;
-        for (const char *at = s->record; *at;) {
-            char name[64], value[4096];
-            size_t n = strcspn(at, "\n"), tab = strcspn(at, "\t\n");
-            struct edit e = { .text = value };
-            struct edit_row row;
-            size_t from = 0;
-            snprintf(name, sizeof name, "%.*s", (int)tab, at);
-            snprintf(value, sizeof value, "%.*s", tab < n ? (int)(n - tab - 1) : 0, tab < n ? at + tab + 1 : "");
-            e.bytes = strlen(value);
-            for (int i = 0; edit_row(&e, from, r.w - 16, &row); i++, y++) {
-                if (pass && y >= 0 && y < r.h) {
-                    if (!i) draw_fit(g, r, r.x, r.y + y, 15, COLOUR_DIM, 0, name, false);
-                    draw_bytes(g, r, r.x + 16, r.y + y, COLOUR_TEXT, 0, value + row.from, row.to - row.from);
-                }
-                if ((from = row.to) == 0) {
-                    y++;
-                    break;
-                }
-            }
-            at += n + (at[n] == '\n');
-        }
-        if (pass) break;
-        rows = y + s->record_scroll;
-        if (s->record_scroll > rows - r.h) s->record_scroll = rows - r.h;
-        if (s->record_scroll < 0) s->record_scroll = 0;
-    }
-    view_draw_hints(v, g, (struct rect){ 1, v->rows - 1, v->cols - 2, 1 });
+    record_rows(g, r, s->record, s->record_scroll);
 }
 
 static bool gallery_draw(struct view *v, struct grid *g, struct err *e)

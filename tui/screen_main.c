@@ -1,5 +1,5 @@
 /* screen_main.c - the main screen: prompts, form, picture, queue, progress. The
- * memory pane is screen_memory.c.
+ * memory pane is pane_memory.c.
  *
  * In this order: the form and its state; what keys and the mouse do; drawing, one
  * function for each rectangle of the layout. */
@@ -34,7 +34,7 @@ static const struct {
     { "precision", "Precision", "Prec.", "of weights and products", 0 },
 };
 enum { FIELDS = sizeof form / sizeof *form, FIELD_BYTES = 64 };
-enum { FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
+enum { FIELD_SIZE = 0, FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
 enum { FOCUS_PROMPT, FOCUS_NEGATIVE, FOCUS_FIELDS, FOCUS_GENERATE = FOCUS_FIELDS + FIELDS, FOCUS_COUNT };
 
 struct main_state {
@@ -42,6 +42,8 @@ struct main_state {
     struct edit prompt, negative, field[FIELDS];
     char error[FIELDS][160]; /* what is wrong with the field; "": nothing */
     int prompt_scroll, negative_scroll, example;
+    int used;    /* which of v->prompts was put there last; -1: none, or it has been changed (used_prompt) */
+    char *draft; /* what had been written before those were looked at; or NULL */
     struct image *fitted; /* the picture, two pixels a cell: scaling is most of a frame's time */
     uint64_t fitted_serial;
     struct rect at[FOCUS_COUNT]; /* as last drawn, for the mouse; h 0: not on the screen */
@@ -67,9 +69,10 @@ static bool main_init(struct view *v, struct err *e)
     struct main_state *m = v->main = calloc(1, sizeof *m);
     bool ok = m && edit_init(&m->prompt, VIEW_PROMPT_MAX) && edit_init(&m->negative, VIEW_PROMPT_MAX);
 
+    if (ok) m->prompt.lines = m->negative.lines = true;
     for (int i = 0; ok && i < FIELDS; i++) ok = edit_init(&m->field[i], FIELD_BYTES);
     if (!ok) return err_set(e, ERR_MEMORY, "no memory for the studio's screen");
-    m->example = -1;
+    m->example = m->used = -1;
     main_load(v);
     return true;
 }
@@ -83,6 +86,7 @@ static void main_free(struct view *v)
     edit_free(&m->negative);
     for (int i = 0; i < FIELDS; i++) edit_free(&m->field[i]);
     image_free(m->fitted);
+    free(m->draft);
     free(m);
 }
 
@@ -137,7 +141,8 @@ static const char *field_range(int i, char buf[64])
 {
     const struct setting *s = setting_of(i);
 
-    if (s->kind == SETTING_SIZE) snprintf(buf, 64, "%dx%d to %dx%d", JOB_SIZE_MIN, JOB_SIZE_MIN, JOB_SIZE_MAX, JOB_SIZE_MAX);
+    if (s->kind == SETTING_SIZE)
+        snprintf(buf, 64, "%dx%d to %dx%d", JOB_SIZE_MIN, JOB_SIZE_MIN, JOB_SIZE_MAX, JOB_SIZE_MAX);
     else if (s->kind == SETTING_SEED) snprintf(buf, 64, "a number or random");
     else snprintf(buf, 64, "%g to %g", s->low, s->high);
     return buf;
@@ -148,7 +153,8 @@ static const char *field_range(int i, char buf[64])
 static bool field_check(struct view *v, int i, struct err *e)
 {
     char prompt[] = "", out[] = "x.png", notice[256] = "", range[64];
-    struct job j = { .prompt = prompt, .negative = prompt, .out = out, .width = 256, .height = 256, .steps = 1, .count = 1, .cfg = 1 };
+    struct job j = { .prompt = prompt, .negative = prompt, .out = out, .width = 256, .height = 256, .steps = 1,
+                     .count = 1, .cfg = 1 };
 
     v->main->error[i][0] = 0;
     if (!field_used(v, i) || (field_set(v, i, &j, e) && job_check(&j, notice, e))) return true;
@@ -177,6 +183,11 @@ static void field_put(struct view *v, int i, const char *text)
 {
     edit_set(&v->main->field[i], text);
     field_changed(v, i);
+}
+
+bool main_size(const struct view *v, struct job *j)
+{
+    return field_set(v, FIELD_SIZE, j, NULL);
 }
 
 bool main_job(const struct view *v, struct job *out, struct err *e)
@@ -268,6 +279,46 @@ static void step_focus(struct view *v, int by)
     set_focus(v, f);
 }
 
+/* Which of v->prompts is shown, as it was; -1: none. */
+static int used_prompt(struct view *v)
+{
+    struct main_state *m = v->main;
+
+    if (m->used >= 0 && strcmp(v->prompts.text[m->used], m->prompt.text)) m->used = -1;
+    return m->used;
+}
+
+void main_use_prompt(struct view *v, int i)
+{
+    struct main_state *m = v->main;
+
+    if (used_prompt(v) < 0) {
+        free(m->draft);
+        m->draft = strdup(m->prompt.text); /* without memory for it there is undo */
+    }
+    m->used = i;
+    edit_set(&m->prompt, v->prompts.text[i]);
+    v->changes++;
+}
+
+/* To an older (1) or newer (-1) prompt, and at last to what was being written. False: there is none. */
+static bool walk(struct view *v, int by)
+{
+    struct main_state *m = v->main;
+    int to = used_prompt(v) + by;
+
+    if (m->focus != FOCUS_PROMPT || to < -1 || to >= v->prompts.count) return false;
+    if (m->used < 0 && !strcmp(v->prompts.text[to], m->prompt.text) && ++to == v->prompts.count) return false;
+    if (to >= 0) {
+        main_use_prompt(v, to);
+        return true;
+    }
+    m->used = -1;
+    edit_set(&m->prompt, m->draft ? m->draft : "");
+    v->changes++;
+    return true;
+}
+
 static struct wish generate(struct view *v)
 {
     struct err e = { 0 };
@@ -279,6 +330,8 @@ static struct wish generate(struct view *v)
             view_say(v, VIEW_BAD, e.text);
             return view_wish(WISH_NONE);
         }
+    prompts_use(&v->prompts, v->main->prompt.text);
+    v->main->used = -1;
     view_say(v, VIEW_INFO, "");
     return view_wish(WISH_GENERATE);
 }
@@ -406,6 +459,11 @@ static struct wish main_act(struct view *v, enum action a)
     case ACTION_EXAMPLE: example(v); break;
     case ACTION_SEED: keep_seed(v); break;
     case ACTION_RESET: reset(v); break;
+    case ACTION_HISTORY_SEARCH:
+        if (v->main->focus == FOCUS_PROMPT) view_open(v, &screen_search);
+        break;
+    case ACTION_HISTORY_OLDER: walk(v, 1); break;
+    case ACTION_HISTORY_NEWER: walk(v, -1); break;
     case ACTION_MORE:
     case ACTION_LESS:
         if (field >= 0) turn(v, field, a == ACTION_MORE ? 1 : -1);
@@ -420,9 +478,9 @@ static void type_prompt(struct view *v, struct edit *prompt, const struct key *k
     int width = layout_prompt_width(v->cols, v->rows);
 
     if (k->kind == K_UP) {
-        if (!edit_move_row(prompt, width, -1)) prompt->cursor = 0;
+        if (!edit_move_row(prompt, width, -1) && !walk(v, 1)) prompt->cursor = 0;
     } else if (k->kind == K_DOWN) {
-        if (!edit_move_row(prompt, width, 1)) step_focus(v, 1);
+        if (!edit_move_row(prompt, width, 1) && (used_prompt(v) < 0 || !walk(v, -1))) step_focus(v, 1);
     } else if (edit_key(prompt, k)) {
         v->changes++;
         if (prompt->full) view_say(v, VIEW_WARN, "The prompt is full; the rest was left out");
@@ -438,7 +496,8 @@ static void type_field(struct view *v, int i, const struct key *k)
         return;
     }
     /* The first letter typed over "random" replaces it. */
-    if (i == FIELD_SEED && k->kind == K_CHAR && !k->mods && k->ch >= '0' && k->ch <= '9' && !strcasecmp(e->text, "random"))
+    if (i == FIELD_SEED && k->kind == K_CHAR && !k->mods && k->ch >= '0' && k->ch <= '9' &&
+        !strcasecmp(e->text, "random"))
         edit_set(e, "");
     if (edit_key(e, k)) field_changed(v, i);
 }
@@ -446,30 +505,11 @@ static void type_field(struct view *v, int i, const struct key *k)
 static struct wish main_type(struct view *v, const struct key *k)
 {
     struct main_state *m = v->main;
-    struct key newline = { .kind = K_PASTE, .text = " ", .bytes = 1 };
 
-    if (k->kind == K_CHAR && k->mods == K_CTRL && k->ch == 'j') k = &newline;
     if (m->focus == FOCUS_PROMPT) type_prompt(v, &m->prompt, k);
     else if (m->focus == FOCUS_NEGATIVE) type_prompt(v, &m->negative, k);
     else if (field_of(m->focus) >= 0) type_field(v, field_of(m->focus), k);
     return view_wish(WISH_NONE);
-}
-
-/* The cursor to the place in the text that is shown there. */
-static void place_cursor(struct edit *e, int width, int row, int col)
-{
-    struct edit_row r;
-    size_t from = 0, at;
-
-    for (int i = 0; edit_row(e, from, width, &r); i++) {
-        if (i == row || r.to == e->bytes) {
-            for (at = r.from; at < r.to && edit_width(e->text + r.from, edit_next(e->text, e->bytes, at) - r.from) <= col;)
-                at = edit_next(e->text, e->bytes, at);
-            e->cursor = at;
-            return;
-        }
-        if ((from = r.to) == 0) return;
-    }
 }
 
 static struct wish main_mouse(struct view *v, const struct key *k)
@@ -490,9 +530,9 @@ static struct wish main_mouse(struct view *v, const struct key *k)
     /* A choice that has the focus already goes on to the next. */
     if (field >= 0 && f == m->focus && setting_of(field)->kind == SETTING_CHOICE) turn(v, field, 1);
     set_focus(v, f);
-    if (f == FOCUS_PROMPT) place_cursor(&m->prompt, width, m->prompt_scroll + k->y - m->at[f].y, k->x - m->at[f].x);
+    if (f == FOCUS_PROMPT) edit_place(&m->prompt, width, m->prompt_scroll + k->y - m->at[f].y, k->x - m->at[f].x);
     if (f == FOCUS_NEGATIVE && m->negative.bytes)
-        place_cursor(&m->negative, width, m->negative_scroll + k->y - m->at[f].y, k->x - m->at[f].x);
+        edit_place(&m->negative, width, m->negative_scroll + k->y - m->at[f].y, k->x - m->at[f].x);
     return view_wish(WISH_NONE);
 }
 
@@ -504,13 +544,14 @@ static const char *main_hint(const struct view *v, enum action a)
 
     switch (a) {
     case ACTION_GENERATE: return v->editing ? "Put it back" : view_busy(v) ? "Queue" : label;
-    case ACTION_TROUBLE: return trouble_job(v) ? label : NULL;
     case ACTION_CANCEL: return v->editing ? "Leave the job" : view_busy(v) ? label : NULL;
     case ACTION_EXAMPLE:
         return v->model.examples > 0 && v->main->focus == FOCUS_PROMPT && v->main->prompt.bytes == 0 ? label : NULL;
+    case ACTION_HISTORY_SEARCH: return NULL; /* its label is the search's own */
     case ACTION_NEXT: return unsaved ? NULL : label; /* leaves its room to what is urgent */
     case ACTION_SEED: return unsaved || view_busy(v) ? NULL : label;
     case ACTION_SAVE: return unsaved ? "Save elsewhere" : v->shown >= SHOWN_PARTIAL ? label : NULL;
+    case ACTION_PICTURE: return v->image && !unsaved && !view_busy(v) ? label : NULL;
     case ACTION_RESET: return field >= 0 && field_edited(v, field) ? label : NULL;
     default: return label;
     }
@@ -526,8 +567,9 @@ static void draw_title(const struct view *v, struct grid *g, struct rect r)
     int x = r.x + 1, end;
 
     view_edited(v, &edited[1], &edited[2]);
-    if (v->threads > 0) snprintf(right, sizeof right, "%s, %d thread%s", v->device, v->threads, v->threads == 1 ? "" : "s");
-    else snprintf(right, sizeof right, "%s", v->device);
+    snprintf(right, sizeof right, "%s", v->device);
+    if (v->threads > 0)
+        snprintf(right, sizeof right, "%s, %d thread%s", v->device, v->threads, v->threads == 1 ? "" : "s");
     end = r.x + r.w - edit_width(right, strlen(right)) - 3;
     x += draw_text(g, r, x, r.y, COLOUR_ACCENT, CELL_BOLD, "sluice");
     for (int i = 0; i < 3; i++) {
@@ -541,23 +583,20 @@ static void draw_title(const struct view *v, struct grid *g, struct rect r)
 }
 
 /* A text in its rows; also finds where the cursor is, and scrolls to it. */
-static void draw_text_rows(struct view *v, struct grid *g, struct rect r, const struct edit *e, int *scroll, bool focused,
-                           const char *when_empty, char note[64])
+static void draw_text_rows(struct view *v, struct grid *g, struct rect r, const struct edit *e, int *scroll,
+                           bool focused, const char *when_empty, char note[64])
 {
     int width = layout_prompt_width(v->cols, v->rows), row = 0, col = 0, total = edit_rows(e, width, &row, &col), y = 0;
-    struct edit_row at;
-    size_t from = 0;
+    struct edit_row at = { 0 };
 
     if (*scroll > total - r.h) *scroll = total - r.h;
     if (row >= *scroll + r.h) *scroll = row - r.h + 1;
     if (row < *scroll) *scroll = row;
     if (*scroll < 0) *scroll = 0;
     if (total > r.h) snprintf(note, 64, "row %d of %d", row + 1, total);
-    for (; edit_row(e, from, width, &at) && y < *scroll + r.h; y++) {
-        size_t n = at.to - at.from;
-        if (n && e->text[at.to - 1] == ' ' && at.cols >= width) n--; /* the hanging space */
-        if (y >= *scroll) draw_bytes(g, r, r.x, r.y + y - *scroll, COLOUR_TEXT, 0, e->text + at.from, n);
-        if ((from = at.to) == 0) break;
+    for (; !at.last && y < *scroll + r.h; y++) {
+        edit_row(e, at.to, width, &at);
+        if (y >= *scroll) draw_bytes(g, r, r.x, r.y + y - *scroll, COLOUR_TEXT, 0, e->text + at.from, at.end - at.from);
     }
     if (e->bytes == 0) draw_fit(g, r, r.x, r.y, r.w, COLOUR_DIM, 0, when_empty, false);
     if (!focused) return;
@@ -569,16 +608,18 @@ static void draw_text_rows(struct view *v, struct grid *g, struct rect r, const 
 static void draw_prompts(struct view *v, struct grid *g, const struct layout *l)
 {
     struct main_state *m = v->main;
-    bool on_top = view_top(v, &screen_main), here = on_top && m->focus == FOCUS_PROMPT, there = on_top && m->focus == FOCUS_NEGATIVE;
+    bool on_top = view_top(v, &screen_main);
+    bool here = on_top && m->focus == FOCUS_PROMPT, there = on_top && m->focus == FOCUS_NEGATIVE;
     char note[64] = "", note2[64] = "", invite[96], key[KEYS_NAME_MAX], edge[96];
     const char *nothing = negative_counts(v) ? "What to steer away from" : "No effect while CFG is 1";
 
     keys_name(&v->keys, ACTION_EXAMPLE, KEYS_PROMPT, key);
-    if (v->model.examples && *key) snprintf(invite, sizeof invite, "Describe a picture, or press %s for an example", key);
-    else snprintf(invite, sizeof invite, "Describe a picture");
+    snprintf(invite, sizeof invite, v->model.examples && *key ? "Describe a picture, or press %s for an example"
+                                                              : "Describe a picture", key);
     if (l->shape == LAYOUT_COMPACT) { /* one place for both */
         bool negative = m->focus == FOCUS_NEGATIVE;
-        draw_text(g, l->prompt_box, 0, l->prompt.y, here || there ? COLOUR_ACCENT : COLOUR_BORDER, CELL_BOLD, negative ? "-" : "»");
+        draw_text(g, l->prompt_box, 0, l->prompt.y, here || there ? COLOUR_ACCENT : COLOUR_BORDER, CELL_BOLD,
+                  negative ? "-" : "»");
         if (negative) draw_text_rows(v, g, l->prompt, &m->negative, &m->negative_scroll, there, nothing, note);
         else draw_text_rows(v, g, l->prompt, &m->prompt, &m->prompt_scroll, here, invite, note);
         m->at[negative ? FOCUS_NEGATIVE : FOCUS_PROMPT] = l->prompt;
@@ -603,7 +644,8 @@ static void draw_prompts(struct view *v, struct grid *g, const struct layout *l)
     draw_box(g, l->prompt_box, "Prompt", note, here);
     keys_name(&v->keys, ACTION_NEGATIVE, KEYS_PROMPT, key);
     snprintf(edge, sizeof edge, " Negative: none%s%s ", *key ? ", " : "", key);
-    m->at[FOCUS_NEGATIVE] = (struct rect){ l->prompt_box.x + 2, l->prompt_box.y + l->prompt_box.h - 1, edit_width(edge, strlen(edge)), 1 };
+    m->at[FOCUS_NEGATIVE] = (struct rect){ l->prompt_box.x + 2, l->prompt_box.y + l->prompt_box.h - 1,
+                                           edit_width(edge, strlen(edge)), 1 };
     draw_text(g, l->prompt_box, m->at[FOCUS_NEGATIVE].x, m->at[FOCUS_NEGATIVE].y, COLOUR_DIM, 0, edge);
 }
 
@@ -653,7 +695,8 @@ static void draw_settings_compact(struct view *v, struct grid *g, struct rect r)
         struct rect place = { r.x + at[i], r.y, (i == 2 ? r.w : at[i + 1] - 1) - at[i], 1 };
         draw_field(v, g, i, place, form[i].brief, (int)strlen(form[i].brief) + 1);
     }
-    draw_field(v, g, last, (struct rect){ r.x + 1, r.y + 1, at[1] + 5, 1 }, form[last].brief, (int)strlen(form[last].brief) + 1);
+    draw_field(v, g, last, (struct rect){ r.x + 1, r.y + 1, at[1] + 5, 1 }, form[last].brief,
+               (int)strlen(form[last].brief) + 1);
     draw_button(v, g, (struct rect){ r.x + r.w - w - 1, r.y + 1, w, 1 });
 }
 
@@ -689,6 +732,26 @@ static void draw_settings(struct view *v, struct grid *g, const struct layout *l
     }
     if (focus >= 0 && r.h > FIELDS + 1) draw_fit(g, r, r.x, r.y + r.h - 2, r.w, COLOUR_DIM, 0, form[focus].hint, false);
     if (r.h > FIELDS) draw_button(v, g, (struct rect){ r.x, r.y + r.h - 1, r.w, 1 });
+}
+
+static void draw_memory(const struct view *v, struct grid *g, const struct layout *l)
+{
+    char key[KEYS_NAME_MAX], remedy[96] = "";
+    struct pane_memory m = {
+        .plan = v->plan_known ? &v->plan : NULL, .unreadable = v->plan_unreadable, .now = v->memory_known ? &v->memory : NULL,
+        .history = &v->history, .running = v->running, .stage = v->stage, .seen = v->stage_seen, .remedy = remedy,
+    };
+    bool other = v->running && m.plan && m.now && !pane_memory_same(&m);
+
+    if (l->memory.h < 1) return;
+    if (*keys_name(&v->keys, ACTION_PROFILES, KEYS_MAIN, key)) snprintf(remedy, sizeof remedy, "%s: other profiles, and what each switch saves", key);
+    if (l->shape == LAYOUT_COMPACT) {
+        struct rect r = l->memory;
+        pane_memory_line(g, (struct rect){ r.x + 1, r.y, r.w - 1, r.h }, &m);
+        return;
+    }
+    draw_box(g, l->memory_box, other ? "Memory of the next" : "Memory", l->memory.w >= 34 ? "weights █ work ▒" : NULL, false);
+    pane_memory_draw(g, l->memory, &m);
 }
 
 static void draw_invitation(const struct view *v, struct grid *g, struct rect r)
@@ -753,7 +816,7 @@ static const struct image *fitted(const struct view *v, struct rect r, struct er
 static bool draw_picture_panel(const struct view *v, struct grid *g, const struct layout *l, struct err *e)
 {
     const struct image *im;
-    struct rect r, room;
+    struct rect r;
     char note[96];
 
     picture_note(v, note);
@@ -762,16 +825,7 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
         draw_invitation(v, g, l->picture);
         return true;
     }
-    room = l->picture;
-    if (v->picture_w && room.w > v->picture_w / v->cell_w) {
-        room.w = v->picture_w / v->cell_w;
-        room.x += (l->picture.w - room.w) / 2;
-    }
-    if (v->picture_h && room.h > v->picture_h / v->cell_h) {
-        room.h = v->picture_h / v->cell_h;
-        room.y += (l->picture.h - room.h) / 2;
-    }
-    r = layout_picture(room, v->image->width, v->image->height, v->cell_w, v->cell_h);
+    r = layout_picture(view_picture_room(v, l->picture), v->image->width, v->image->height, v->cell_w, v->cell_h);
     if (r.w < 1 || r.h < 1) return true;
     if (!(im = fitted(v, r, e)) || !draw_picture(g, r, im, e)) return false;
     g->picture = v->image;
@@ -784,13 +838,13 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
 /* Job n of the queue's line, in at most `room` columns and what leads it; returns what it took. */
 static int draw_queued(struct grid *g, struct rect r, int x, int room, int n, bool now, const char *prompt)
 {
-    int from = x, w = edit_width(prompt, strlen(prompt));
+    int from = x;
     char text[16] = "» ";
 
     if (n > 1) x += draw_text(g, r, x, r.y, COLOUR_BORDER, 0, " │ ");
     if (!now) snprintf(text, sizeof text, "%d ", n);
     x += draw_text(g, r, x, r.y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, text);
-    x += draw_fit(g, r, x, r.y, room - 8 < 28 ? room - 8 : w < 28 ? 28 : w > 40 ? 40 : w, now ? COLOUR_TEXT : COLOUR_DIM, 0,
+    x += draw_fit(g, r, x, r.y, room - 8 < 40 ? room - 8 : 40, now ? COLOUR_TEXT : COLOUR_DIM, 0,
                   *prompt ? prompt : "(no prompt)", false);
     return x - from;
 }
@@ -873,15 +927,17 @@ static bool main_draw(struct view *v, struct grid *g, struct err *e)
     int width = layout_prompt_width(v->cols, v->rows);
 
     layout_make(&l, v->cols, v->rows,
-                &(struct layout_want){ .prompt_rows = edit_rows(&m->prompt, width, NULL, NULL),
-                                       .negative_rows = negative_used(v) ? edit_rows(&m->negative, width, NULL, NULL) : 0,
-                                       .recent = v->recent_count > 0 && v->pictures });
+                &(struct layout_want){
+                    .prompt_rows = edit_rows(&m->prompt, width, NULL, NULL),
+                    .negative_rows = negative_used(v) ? edit_rows(&m->negative, width, NULL, NULL) : 0,
+                    .recent = v->recent_count > 0 && v->pictures,
+                });
     memset(m->at, 0, sizeof m->at);
     draw_title(v, g, l.title);
     draw_prompts(v, g, &l);
     if (!draw_picture_panel(v, g, &l, e) || !draw_recent(v, g, &l, e)) return false;
     draw_settings(v, g, &l);
-    pane_memory(v, g, &l);
+    draw_memory(v, g, &l);
     draw_queue(v, g, l.queue);
     draw_progress(v, g, l.progress);
     draw_says(v, g, &l);

@@ -315,8 +315,7 @@ static const char *queue_hint(const struct view *v, enum action a)
     bool ended = r && has_ended(r), working = r && r->id == v->queue->at_work, failed = r && (r->state == STORE_FAILED || r->state == STORE_CANCELLED);
 
     switch (a) {
-    case ACTION_HELP: case ACTION_BACK: return label;
-    case ACTION_TROUBLE: return r && r->id == trouble_job(v) ? label : NULL;
+    case ACTION_HELP: case ACTION_BACK: case ACTION_TROUBLE: return label;
     case ACTION_QUEUE_PAUSE: return !r || ended || r->foreign ? NULL : r->state == STORE_PAUSED ? "Go on" : label;
     case ACTION_QUEUE_CANCEL: return !r || ended || r->foreign ? NULL : label;
     case ACTION_QUEUE_EDIT: return !r || working || r->foreign ? NULL : ended ? "Reuse" : label;

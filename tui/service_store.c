@@ -282,24 +282,6 @@ static void decided(struct task *t)
 
 /* --- jobs into the queue ------------------------------------------------------------------- */
 
-/* Every folder of path, as mkdir -p. */
-static bool make_folder(const char *path, struct err *e)
-{
-    char part[PATH_MAX];
-    struct stat st;
-
-    snprintf(part, sizeof part, "%s", path);
-    for (char *slash = part + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = 0;
-        mkdir(part, 0777);
-        *slash = '/';
-    }
-    if (mkdir(part, 0777) && errno != EEXIST) return err_errno(e, errno, "cannot make the folder %s", path);
-    if (stat(path, &st)) return err_errno(e, errno, "cannot use the folder %s", path);
-    if (!S_ISDIR(st.st_mode)) return err_set(e, ERR_IO, "%s is not a folder: choose another with --out-dir", path);
-    return true;
-}
-
 /* A name nobody has: the time, the seed, and a number if that is not enough.
  * Jobs of one second that still wait are counted, too. The file itself is not
  * made here: a cancelled job would leave an empty one behind. */
@@ -309,7 +291,7 @@ static bool choose_name(struct service_store *s, struct job *j, struct err *e)
     time_t now = time(NULL);
     struct tm tm;
 
-    if (!make_folder(s->o.out_dir, e)) return false;
+    if (!folder_make(s->o.out_dir, e)) return false;
     if (access(s->o.out_dir, W_OK)) return err_errno(e, errno, "cannot write to the folder %s", s->o.out_dir);
     if (!realpath(s->o.out_dir, folder)) return err_errno(e, errno, "cannot use the folder %s", s->o.out_dir);
     localtime_r(&now, &tm);
@@ -925,7 +907,7 @@ static bool export(struct task *t, struct err *e)
     char *data;
     bool ok;
 
-    if (!get_picture(t, e) || !make_folder(t->text, e)) return false;
+    if (!get_picture(t, e) || !folder_make(t->text, e)) return false;
     const char *name = strrchr(t->picture.path, '/');
     name = name ? name + 1 : t->picture.path;
     stem = job_stem(name);
@@ -957,7 +939,7 @@ static void picture_read(struct task *t)
         view_refused(t->s->o.view, t->e.text);
         return;
     }
-    view_picture(t->s->o.view, t->image, t->picture.seed, t->picture.path);
+    view_show_image(t->s->o.view, t->image, t->picture.prompt, t->picture.path);
     t->image = NULL;
 }
 

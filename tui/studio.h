@@ -20,6 +20,9 @@ struct studio_engine {
     void (*resume)(struct engine *g);
     bool (*poll)(struct engine *g, struct event *out);
     int (*fd)(const struct engine *g);
+    /* For the worker's thread. NULL: no plans; no prediction of time. */
+    void (*foresee)(struct engine *g, const struct job *j, struct plan_summary *out);
+    bool (*foresee_speed)(struct engine *g, const struct job *j, struct err *e);
 };
 
 struct studio_options {
@@ -27,6 +30,7 @@ struct studio_options {
     const struct job *start; /* what the form begins with; NULL: the model's defaults */
     const struct job *loaded; /* what preset and profile alone say; NULL: as start */
     const char *preset, *profile; /* their names; NULL: none */
+    const struct profile *memory; /* the profile of that name; NULL: none */
     const char *out_dir;  /* NULL: the pictures folder of the user, /sluice in it */
     const struct keys *keys;   /* NULL: the emacs-like set */
     const struct theme *theme; /* NULL: auto */

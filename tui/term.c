@@ -291,6 +291,7 @@ struct term_size term_size(const struct term *t)
 {
     struct term_size s = { .cols = t->cols, .rows = t->rows, .cell_w = t->cell_w, .cell_h = t->cell_h };
 
+    s.pixels = term_graphics(t) == GRAPHICS_SIXEL || term_graphics(t) == GRAPHICS_KITTY;
     if (term_graphics(t) == GRAPHICS_SIXEL) {
         s.picture_w = t->sixel_w > 0 && t->sixel_w < SIXEL_MAX_PX ? t->sixel_w : SIXEL_MAX_PX;
         s.picture_h = t->sixel_h > 0 && t->sixel_h < SIXEL_MAX_PX ? t->sixel_h : SIXEL_MAX_PX;

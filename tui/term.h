@@ -27,9 +27,9 @@ struct term;
 bool term_open(struct term **out, enum graphics wanted, const struct theme *theme, struct err *e);
 void term_close(struct term *t); /* NULL is fine */
 
-struct term_size { int cols, rows, cell_w, cell_h, picture_w, picture_h; };
+struct term_size { int cols, rows, cell_w, cell_h, picture_w, picture_h; bool pixels; };
 /* Cells, and px: of a cell (0: unknown), and the largest picture that can be
- * drawn (0: no limit). */
+ * drawn (0: no limit); pixels: false with half-blocks. */
 struct term_size term_size(const struct term *t);
 /* What pictures are drawn with now: GRAPHICS_SIXEL, KITTY, BLOCKS or NONE. */
 enum graphics term_graphics(const struct term *t);

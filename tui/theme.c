@@ -16,12 +16,12 @@ enum { BLACK, RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN, WHITE };
 static const short dark[COLOUR_COUNT] = { -1, 246, 240, 110, 114, 179, 203, 110, 60, 238 };
 static const short light_ground[COLOUR_COUNT] = { -1, 242, 249, 25, 28, 130, 160, 67, 146, 252 };
 static const struct theme_look in_8[COLOUR_COUNT] = {
-    { .colour = -1 }, { .colour = -1, .dim = true }, { .colour = -1, .dim = true }, { .colour = CYAN }, { .colour = GREEN },
-    { .colour = YELLOW }, { .colour = RED, .bold = true }, { .colour = CYAN }, { .colour = BLUE }, { .colour = -1, .dim = true },
+    { -1, false, false }, { -1, false, true }, { -1, false, true }, { CYAN, false, false }, { GREEN, false, false },
+    { YELLOW, false, false }, { RED, true, false }, { CYAN, false, false }, { BLUE, false, false }, { -1, false, true },
 };
 static const struct theme_look in_none[COLOUR_COUNT] = {
-    { .colour = -1 }, { .colour = -1, .dim = true }, { .colour = -1 }, { .colour = -1, .bold = true }, { .colour = -1, .bold = true },
-    { .colour = -1, .bold = true }, { .colour = -1, .bold = true }, { .colour = -1 }, { .colour = -1 }, { .colour = -1, .dim = true },
+    { -1, false, false }, { -1, false, true }, { -1, false, false }, { -1, true, false }, { -1, true, false },
+    { -1, true, false }, { -1, true, false }, { -1, false, false }, { -1, false, false }, { -1, false, true },
 };
 
 bool theme_base_named(enum theme_base *out, const char *name)

@@ -18,6 +18,8 @@ enum wish_kind {
     WISH_REDRAW,   /* ^L: the terminal may show anything */
     WISH_MOUSE,    /* on or off: `on` */
     WISH_QUIT,
+    WISH_PROFILE_SAVE,   /* `text` as the user's own profile `name`; with `replace` over one that is there. Then view_profiles */
+    WISH_PROFILE_DELETE, /* the user's own profile `name`; then view_profiles */
     /* for service_store.h */
     WISH_QUEUE,    /* `queue`; then view_queue, or view_refused */
     WISH_SHEET,    /* a contact sheet of the form's job, `sheet` seeds; then view_sheet */
@@ -49,7 +51,7 @@ enum history_wish {
     HISTORY_EXPORT,  /* the file to the folder `text` */
     HISTORY_SCAN,    /* the pictures of the folder `text`; view_gallery_changed */
     HISTORY_RECORD,  /* view_gallery_record */
-    HISTORY_OPEN,    /* view_picture */
+    HISTORY_OPEN,    /* view_show_image */
     HISTORY_LOAD,    /* its settings into the form; view_load */
 };
 struct wish {
@@ -68,6 +70,7 @@ struct wish {
             const int64_t *ids;
             struct { const char *search; bool trash; int offset, limit; uint64_t serial; } query;
         } history;
+        struct { const char *name, *text; bool replace; } profile; /* PROFILE_SAVE, PROFILE_DELETE */
     };
 };
 

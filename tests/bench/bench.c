@@ -4,13 +4,14 @@
  * (counted by the count device running the same code) over the time they took,
  * best of a few runs, beside oneDNN's own GEMM rate measured in the same run.
  * Full-width weights are random (sluice synth) and kept in build/bench-model.
- * `bench blocks|vae|hoist|modes|plan|cache|budgets|demo` prints that part only. No test depends on a
+ * `bench blocks|vae|hoist|modes|plan|cache|budgets|demo|store` prints that part only. No test depends on a
  * figure printed here. */
 #include "engine/embeddings.h"
 #include "engine/flux.h"
 #include "engine/job.h"
 #include "engine/memory.h"
 #include "engine/pipeline.h"
+#include "engine/store.h"
 #include "engine/synth.h"
 #include "engine/vae.h"
 #include "kernels/count.h"
@@ -511,6 +512,83 @@ static void bench_cache(void)
     free(hidden);
 }
 
+/* --- the history ---------------------------------------------------------------------------- */
+
+/* Seconds of a page of 60, the best of a few; what it finds in *total. */
+static double page_seconds(struct store *s, const char *search, int offset, long *total)
+{
+    double seconds = 0;
+    struct err e = { 0 };
+    for (int i = 0; i < 2 * RUNS; i++) {
+        struct store_page page;
+        double began = now();
+        if (!store_history_list(s, &(struct store_query){ .search = search, .offset = offset, .limit = 60 }, &page, &e))
+            fail(&e);
+        seconds = best(seconds, now() - began);
+        *total = (long)page.total;
+        store_page_free(&page);
+    }
+    return seconds;
+}
+
+static void bench_store(void)
+{
+    enum { ROWS = 20000 };
+    static const char *const words[] = { "fox", "red", "a", "castle", "in", "the", "rain", "portrait", "of", "an", "old",
+                                         "fisherman", "soft", "light", "photograph", "mountain", "sea", "detailed" };
+    struct err e = { 0 };
+    struct store *s;
+    char dir[] = "/tmp/sluice-bench-XXXXXX", path[FILE_PATH_MAX], record[2048], notice[STORE_NOTICE_BYTES];
+    struct image *im = image_new(256, 256, &e);
+    if (!mkdtemp(dir) || !im)
+        exit(1);
+    for (int i = 0; i < 256 * 256 * 3; i++)
+        im->rgb[i] = (unsigned char)(i / 7 + i / 768 * 3);
+    snprintf(path, sizeof path, "%s/studio.db", dir);
+    if (!store_open(&s, path, notice, &e))
+        fail(&e);
+    double began = now();
+    unsigned x = 1;
+    for (int i = 0; i < ROWS; i++) {
+        char prompt[1024] = "";
+        for (int k = 0; k < 25; k++) {
+            x = x * 1664525u + 1013904223u;
+            strcat(strcat(prompt, words[x >> 16 & 15]), " ");
+        }
+        snprintf(record, sizeof record, "{\"prompt\":\"%s w%d\",\"negative\":\"blurry\",\"model\":\"FLUX.1-dev\",\"width\":"
+                 "1024,\"height\":1024,\"steps\":28,\"sampler\":\"euler\",\"schedule\":\"simple\",\"seed\":%d}", prompt, i, i);
+        snprintf(path, sizeof path, "%s/%d.png", dir, i);
+        fclose(fopen(path, "w"));
+        if (!store_history_add(s, &(struct store_new){ path, record, im, "", 1, 0 }, NULL, &e))
+            fail(&e);
+    }
+    printf("history of %d pictures: %.2f ms to add one\n", ROWS, (now() - began) * 1e3 / ROWS);
+    static const struct { const char *what, *search; int offset; } asked[] = {
+        { "the first page of 60", "", 0 }, { "the last", "", ROWS - 60 },
+        { "a rare word", "w1234", 0 }, { "two common words", "fox castle", 0 }, { "one letter", "f", 0 },
+    };
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        long total;
+        double seconds = page_seconds(s, asked[i].search, asked[i].offset, &total);
+        printf("  %-22s %7.2f ms, of %ld\n", asked[i].what, seconds * 1e3, total);
+    }
+    began = now();
+    for (int i = 1; i <= 60; i++)
+        image_free(store_thumbnail(s, i, &e));
+    printf("  %-22s %7.2f ms\n", "60 thumbnails", (now() - began) * 1e3);
+    store_close(s);
+    image_free(im);
+    for (int i = 0; i < ROWS; i++) {
+        snprintf(path, sizeof path, "%s/%d.png", dir, i);
+        unlink(path);
+    }
+    static const char *const rest[] = { "studio.db", "studio.db-wal", "studio.db-shm", "latents", "running", "" };
+    for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, rest[i]);
+        remove(path);
+    }
+}
+
 int main(int argc, char **argv)
 {
     cpu_quiet_threads(argv);
@@ -524,6 +602,10 @@ int main(int argc, char **argv)
     struct stat st;
     struct flux *f;
     struct vae *v;
+    if (!*only || !strcmp(only, "store"))
+        bench_store();
+    if (!strcmp(only, "store"))
+        return 0;
     if (stat("build/bench-model/model_index.json", &st) && !synth_write(full, &o, demo, NULL, NULL, &e))
         fail(&e);
     if (!model_open(&m, full, true, &e) || !flux_open(&f, &m, &e) || !vae_open(&v, &m, false, &e))

@@ -31,8 +31,10 @@ struct layout { uint64_t magic, type, rows, cols; int64_t ld; };
 struct operation { uint64_t magic, compute, scale, a, b, epilogue; const void *bias; };
 struct preference { uint64_t magic, workspace, scheme, align; uint64_t arithmetic; };
 struct algorithm { uint64_t magic, id, type, y_type, epilogue, align, version, check; };
-static_assert(sizeof(layout) <= sizeof(cublasLtMatrixLayoutOpaque_t) && sizeof(operation) <= sizeof(cublasLtMatmulDescOpaque_t) &&
-              sizeof(preference) <= sizeof(cublasLtMatmulPreferenceOpaque_t) && sizeof(algorithm) == sizeof(cublasLtMatmulAlgo_t), "");
+static_assert(sizeof(layout) <= sizeof(cublasLtMatrixLayoutOpaque_t), "");
+static_assert(sizeof(operation) <= sizeof(cublasLtMatmulDescOpaque_t), "");
+static_assert(sizeof(preference) <= sizeof(cublasLtMatmulPreferenceOpaque_t), "");
+static_assert(sizeof(algorithm) == sizeof(cublasLtMatmulAlgo_t), "");
 
 /* How each sums over k. SPLIT does it in two halves that are added: its workspace has them. */
 enum { FORWARD, BACKWARD, ODD_EVEN, SPLIT, LARGE_ONLY, ALGORITHMS };
@@ -155,7 +157,7 @@ void compute(const product &p, uint64_t id, const void *A, const void *B, void *
                 sum[j] += x[i] * w[i * n + j];
         for (size_t j = 0; j < n; j++) {
             float v = has_bias ? sum[j] + bias[j] : sum[j];
-            store(static_cast<char *>(D) + r * (size_t)p.d.ld * bytes_of(p.d.type), p.d.type, j, has_gelu ? gelu(v) : v);
+            store(D, p.d.type, r * (size_t)p.d.ld + j, has_gelu ? gelu(v) : v);
         }
     }
 }
@@ -305,7 +307,8 @@ EXPORT cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cu
         return CUBLAS_STATUS_INVALID_VALUE;
     bool large = p.d.cols >= 64;
     for (int i = 0; i < (large ? 5 : 3) && *count < requested; i++) {
-        algorithm g = { ALGORITHM, (uint64_t)(large ? many : few)[i], p.a.type, p.d.type, p.op.epilogue, w.align, version(), 0 };
+        uint64_t id = (uint64_t)(large ? many : few)[i];
+        algorithm g = { ALGORITHM, id, p.a.type, p.d.type, p.op.epilogue, w.align, version(), 0 };
         g.check = checksum(g);
         cublasLtMatmulHeuristicResult_t r;
         if (check(p, g, &r) != CUBLAS_STATUS_SUCCESS || r.workspaceSize > w.workspace ||
@@ -316,10 +319,10 @@ EXPORT cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cu
     return *count ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
-EXPORT cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, cublasLtMatrixLayout_t a,
-                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
-                                              cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t *algo,
-                                              cublasLtMatmulHeuristicResult_t *result)
+EXPORT cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t op,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result)
 {
     product p;
     algorithm g;
@@ -329,10 +332,10 @@ EXPORT cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtM
 }
 
 EXPORT cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, const void *alpha, const void *A,
-                                     cublasLtMatrixLayout_t a, const void *B, cublasLtMatrixLayout_t b, const void *beta,
-                                     const void *C, cublasLtMatrixLayout_t c, void *D, cublasLtMatrixLayout_t d,
-                                     const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_bytes,
-                                     cudaStream_t stream)
+                                     cublasLtMatrixLayout_t a, const void *B, cublasLtMatrixLayout_t b,
+                                     const void *beta, const void *C, cublasLtMatrixLayout_t c, void *D,
+                                     cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t *algo, void *workspace,
+                                     size_t workspace_bytes, cudaStream_t stream)
 {
     product p;
     algorithm g;
@@ -354,8 +357,8 @@ EXPORT cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc
         if ((uintptr_t)pointer % g.align)
             return CUBLAS_STATUS_NOT_SUPPORTED;
     products++;
-    return fake_cuda_enqueue(stream, [=] { compute(p, g.id, A, B, D); }) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
-                                                                                        : CUBLAS_STATUS_EXECUTION_FAILED;
+    cudaError_t queued = fake_cuda_enqueue(stream, [=] { compute(p, g.id, A, B, D); });
+    return queued == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
 extern "C" __attribute__((visibility("default"))) long fake_cublaslt_products(void) { return products; }

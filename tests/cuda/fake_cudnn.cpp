@@ -78,7 +78,12 @@ struct descriptor {
 /* What a handle points to. */
 struct box { shared d; };
 
-struct rule { cudnnBackendDescriptorType_t of; int name; cudnnBackendAttributeType_t type; int64_t count; /* 0: any */ };
+struct rule {
+    cudnnBackendDescriptorType_t of;
+    int name;
+    cudnnBackendAttributeType_t type;
+    int64_t count; /* 0: any */
+};
 
 const rule rules[] = {
     { CUDNN_BACKEND_TENSOR_DESCRIPTOR, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1 },
@@ -106,12 +111,16 @@ const rule rules[] = {
       CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
     { CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
       CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
-    { CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
-    { CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
-    { CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
-    { CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
-    { CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-      1 },
+    { CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC,
+      CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
+    { CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC,
+      CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
+    { CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC,
+      CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
+    { CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC,
+      CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
+    { CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR, CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC,
+      CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
     { CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1 },
     { CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0 },
     { CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1 },
@@ -123,7 +132,8 @@ const rule rules[] = {
     { CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
     { CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0 },
     { CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1 },
-    { CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
+    { CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
+      CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 },
     { CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, 0 },
     { CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, 0 },
     { CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1 },
@@ -221,15 +231,17 @@ problem problem_of(const descriptor &graph)
         p.t[i] = view_of(op.other(names[i]));
         p.valid = p.valid && p.t[i].stride[1] == 1 && aligned_rows(p.t[i]) && p.t[i].shape[1] % 8 == 0;
     }
-    p.valid = p.valid && p.t[1].type == p.t[2].type && (p.t[0].type == p.t[1].type || p.t[0].type == CUDNN_DATA_FLOAT) &&
+    p.valid = p.valid && p.t[1].type == p.t[2].type &&
+              (p.t[0].type == p.t[1].type || p.t[0].type == CUDNN_DATA_FLOAT) &&
               (p.t[1].type != CUDNN_DATA_BFLOAT16 || fake_cuda_sm() >= 80) && p.t[0].shape[1] == p.t[2].shape[0] &&
               p.t[1].shape[1] == p.t[2].shape[1];
     for (int i = 0; i < 2; i++) {
         int64_t after = how.at(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS).integer(i);
         p.pad[i] = how.at(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS).integer(i);
         p.stride[i] = how.at(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES).integer(i);
+        int64_t free = p.t[1].shape[2 + i] + p.pad[i] + after - p.t[2].shape[2 + i];
         p.valid = p.valid && how.at(CUDNN_ATTR_CONVOLUTION_DILATIONS).integer(i) == 1 &&
-                  p.t[0].shape[2 + i] == (p.t[1].shape[2 + i] + p.pad[i] + after - p.t[2].shape[2 + i]) / p.stride[i] + 1;
+                  p.t[0].shape[2 + i] == free / p.stride[i] + 1;
     }
     return p;
 }
@@ -264,7 +276,8 @@ std::vector<choice> proposals(const problem &p, cudnnBackendHeurMode_t mode)
         return list;
     if (p.sdpa) {
         if (mode == CUDNN_HEUR_MODE_A)
-            list = { { NONDETERMINISTIC, CUDNN_KNOB_TYPE_TILE_SIZE, tile }, { REFUSES_PIECES, CUDNN_KNOB_TYPE_TILE_SIZE, tile } };
+            list = { { NONDETERMINISTIC, CUDNN_KNOB_TYPE_TILE_SIZE, tile },
+                     { REFUSES_PIECES, CUDNN_KNOB_TYPE_TILE_SIZE, tile } };
         else if (!bare)
             list = { { BLOCKS, CUDNN_KNOB_TYPE_TILE_SIZE, tile } };
         return list;

@@ -1,6 +1,8 @@
-/* kernel_table.h - the CUDA device's row and picture kernels one by one, for tests: build/fake/libsluice-cuda.so exports
- * `fake_cuda_kernels` (dlsym). Arguments and meaning are those of cuda_k_* in kernels/cuda_kernels.h, on the
- * default stream; 0 is success. Data may be any memory of the process. Nothing has run before wait(). C and C++. */
+/* kernel_table.h - the CUDA device's row and picture kernels one by one, for tests.
+ *
+ * build/fake/libsluice-cuda.so exports `fake_cuda_kernels` (dlsym). Arguments and meaning are those
+ * of cuda_k_* in kernels/cuda_kernels.h, on the default stream; 0 is success. Data may be any
+ * memory of the process. Nothing has run before wait(). C and C++. */
 #ifndef FAKE_CUDA_KERNEL_TABLE_H
 #define FAKE_CUDA_KERNEL_TABLE_H
 
@@ -24,8 +26,8 @@ struct fake_cuda_kernels {
     int (*saturate)(struct tensor y, enum act act);
     int (*conv_finish)(struct tensor y, struct tensor acc, struct tensor b, bool accumulate);
     int (*group_moments)(struct tensor moments, struct tensor x);
-    int (*group_norm)(struct tensor y, struct tensor x, struct tensor moments, struct tensor w, struct tensor b, float eps,
-                      enum act act);
+    int (*group_norm)(struct tensor y, struct tensor x, struct tensor moments, struct tensor w, struct tensor b,
+                      float eps, enum act act);
     int (*upsample2x)(struct tensor y, struct tensor x);
     int (*conv_weights)(struct tensor y, struct tensor w);
     int (*im2col)(struct tensor y, struct tensor x, int64_t from, int64_t width, int kh, int kw, int stride, int top,

@@ -1,4 +1,4 @@
-/* screen_sheet.c - the contact sheet: many seeds in few steps; the good ones are finished. */
+/* screen_contact.c - the contact sheet: many seeds in few steps; the good ones are finished. */
 #include "tui/scale.h"
 #include "tui/tiles.h"
 #include "tui/view_internal.h"
@@ -10,38 +10,38 @@
 
 enum { SEEDS_USUAL = 12 };
 
-struct sheet_state {
+struct contact_state {
     uint64_t id;     /* of its job, while that has not ended */
     struct job base; /* what is finished of it */
     int seeds, made, chosen, row;
     bool left;       /* by Esc, or finished: the key asks for a new one */
-    struct sheet_tile { struct image *thumb; bool good; } *at; /* [seeds] */
+    struct contact_tile { struct image *thumb; bool good; } *at; /* [seeds] */
     struct tiles tiles;   /* as last drawn */
 };
 
-static bool sheet_init(struct view *v, struct err *e)
+static bool contact_init(struct view *v, struct err *e)
 {
-    v->sheet = calloc(1, sizeof *v->sheet);
-    return v->sheet || err_set(e, ERR_MEMORY, "no memory for the studio's screen");
+    v->contact = calloc(1, sizeof *v->contact);
+    return v->contact || err_set(e, ERR_MEMORY, "no memory for the studio's screen");
 }
 
-static void clear(struct sheet_state *s)
+static void clear(struct contact_state *s)
 {
     for (int i = 0; i < s->seeds; i++) image_free(s->at[i].thumb);
     free(s->at);
     job_free(&s->base);
-    *s = (struct sheet_state){ 0 };
+    *s = (struct contact_state){ 0 };
 }
 
-static void sheet_free(struct view *v)
+static void contact_free(struct view *v)
 {
-    if (v->sheet) clear(v->sheet);
-    free(v->sheet);
+    if (v->contact) clear(v->contact);
+    free(v->contact);
 }
 
 void view_sheet(struct view *v, uint64_t id, const struct job *base, int seeds)
 {
-    struct sheet_state *s = v->sheet;
+    struct contact_state *s = v->contact;
 
     clear(s);
     s->at = calloc((size_t)seeds, sizeof *s->at);
@@ -52,26 +52,26 @@ void view_sheet(struct view *v, uint64_t id, const struct job *base, int seeds)
     }
     s->id = id;
     s->seeds = seeds;
-    view_open(v, &screen_sheet);
+    view_open(v, &screen_contact);
     view_say(v, VIEW_INFO, "");
 }
 
-bool sheet_has(const struct view *v, uint64_t id)
+bool contact_has(const struct view *v, uint64_t id)
 {
-    return v->sheet->id && v->sheet->id == id;
+    return v->contact->id && v->contact->id == id;
 }
 
 const struct job *view_sheet_base(const struct view *v)
 {
-    return v->sheet->seeds ? &v->sheet->base : NULL;
+    return v->contact->seeds ? &v->contact->base : NULL;
 }
 
 bool view_sheet_good(const struct view *v, int index)
 {
-    return index >= 0 && index < v->sheet->seeds && v->sheet->at[index].good;
+    return index >= 0 && index < v->contact->seeds && v->contact->at[index].good;
 }
 
-static int good(const struct sheet_state *s)
+static int good(const struct contact_state *s)
 {
     int n = 0;
 
@@ -80,11 +80,11 @@ static int good(const struct sheet_state *s)
 }
 
 /* The picture is v's by now. */
-static void sheet_event(struct view *v, const struct event *ev)
+static void contact_event(struct view *v, const struct event *ev)
 {
-    struct sheet_state *s = v->sheet;
+    struct contact_state *s = v->contact;
 
-    if (!sheet_has(v, ev->job)) return;
+    if (!contact_has(v, ev->job)) return;
     if (ev->kind == EVENT_DONE && v->image && ev->index >= 0 && ev->index < s->seeds && !s->at[ev->index].thumb) {
         int w, h;
         scale_fit(v->image->width, v->image->height, 1, VIEW_THUMB_PX, VIEW_THUMB_PX, &w, &h);
@@ -107,17 +107,17 @@ static struct wish begin(struct view *v, const char *text)
 }
 
 /* One that is there is shown again; else a number is asked for first. */
-static bool sheet_open(struct view *v)
+static bool contact_open(struct view *v)
 {
     char text[16];
 
-    if (v->sheet->seeds && !v->sheet->left) return true;
+    if (v->contact->seeds && !v->contact->left) return true;
     snprintf(text, sizeof text, "%d", SEEDS_USUAL);
     view_ask_line(v, "Contact sheet of how many seeds:", text, begin);
     return false;
 }
 
-static enum keys_context sheet_context(const struct view *v)
+static enum keys_context contact_context(const struct view *v)
 {
     (void)v;
     return KEYS_GALLERY;
@@ -125,7 +125,7 @@ static enum keys_context sheet_context(const struct view *v)
 
 static struct wish finish(struct view *v)
 {
-    struct sheet_state *s = v->sheet;
+    struct contact_state *s = v->contact;
 
     if (!good(s) && s->at[s->chosen].thumb) s->at[s->chosen].good = true;
     if (!good(s)) {
@@ -137,9 +137,9 @@ static struct wish finish(struct view *v)
     return view_wish(WISH_FINISH);
 }
 
-static struct wish sheet_act(struct view *v, enum action a)
+static struct wish contact_act(struct view *v, enum action a)
 {
-    struct sheet_state *s = v->sheet;
+    struct contact_state *s = v->contact;
     int to = s->chosen, across = s->tiles.across ? s->tiles.across : 1;
 
     switch (a) {
@@ -167,33 +167,33 @@ static struct wish sheet_act(struct view *v, enum action a)
     return view_wish(WISH_NONE);
 }
 
-static struct wish sheet_mouse(struct view *v, const struct key *k)
+static struct wish contact_mouse(struct view *v, const struct key *k)
 {
-    struct sheet_state *s = v->sheet;
+    struct contact_state *s = v->contact;
     int hit = tiles_hit(&s->tiles, k->x, k->y), at = hit + s->row * s->tiles.across;
 
-    if (k->ch == MOUSE_UP) return sheet_act(v, ACTION_UP);
-    if (k->ch == MOUSE_DOWN) return sheet_act(v, ACTION_DOWN);
+    if (k->ch == MOUSE_UP) return contact_act(v, ACTION_UP);
+    if (k->ch == MOUSE_DOWN) return contact_act(v, ACTION_DOWN);
     if (k->ch != MOUSE_LEFT || hit < 0 || at >= s->seeds) return view_wish(WISH_NONE);
-    if (at == s->chosen) return sheet_act(v, ACTION_MARK);
+    if (at == s->chosen) return contact_act(v, ACTION_MARK);
     s->chosen = at;
     return view_wish(WISH_NONE);
 }
 
-static const char *sheet_hint(const struct view *v, enum action a)
+static const char *contact_hint(const struct view *v, enum action a)
 {
     switch (a) {
     case ACTION_HELP: return "Help";
     case ACTION_OK: return "Finish the marked";
-    case ACTION_MARK: return view_sheet_good(v, v->sheet->chosen) ? "Not this" : "Mark";
-    case ACTION_BACK: return v->sheet->id ? "Cancel" : "Back";
+    case ACTION_MARK: return view_sheet_good(v, v->contact->chosen) ? "Not this" : "Mark";
+    case ACTION_BACK: return v->contact->id ? "Cancel" : "Back";
     default: return NULL;
     }
 }
 
-static bool sheet_draw(struct view *v, struct grid *g, struct err *e)
+static bool contact_draw(struct view *v, struct grid *g, struct err *e)
 {
-    struct sheet_state *s = v->sheet;
+    struct contact_state *s = v->contact;
     char text[128];
     struct rect r;
 
@@ -215,16 +215,16 @@ static bool sheet_draw(struct view *v, struct grid *g, struct err *e)
     return true;
 }
 
-const struct screen screen_sheet = {
-    .name = "sheet",
+const struct screen screen_contact = {
+    .name = "contact",
     .opened_by = ACTION_SHEET,
-    .init = sheet_init,
-    .free = sheet_free,
-    .open = sheet_open,
-    .context = sheet_context,
-    .act = sheet_act,
-    .mouse = sheet_mouse,
-    .hint = sheet_hint,
-    .event = sheet_event,
-    .draw = sheet_draw,
+    .init = contact_init,
+    .free = contact_free,
+    .open = contact_open,
+    .context = contact_context,
+    .act = contact_act,
+    .mouse = contact_mouse,
+    .hint = contact_hint,
+    .event = contact_event,
+    .draw = contact_draw,
 };
