@@ -165,7 +165,7 @@ $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so: tests/nvml/fake_nvml.c 
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CUDA_CFLAGS) -Wno-missing-prototypes $(if $(findstring old,$@),-DFAKE_OLD) -shared -o $@ $<
 
-$(B)/tests/test_nvml $(B)/tests/test_doctor: | $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so
+$(B)/tests/test_nvml $(B)/tests/test_doctor $(B)/tests/test_devices: | $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so
 
 cuda-note:
 	$(if $(CUDA_LACKS),@echo "CUDA device left out: $(CUDA_LACKS) was not found (the CPU device does everything)",@:)

@@ -841,11 +841,11 @@ static void test_job_from_start_to_end(void **state)
     ev.stage = STAGE_T5;
     news(v, ev);
     has(v, "» T5");
-    has(v, "11.0 GB");
-    has(v, "» T5          ███");
-    has(v, "· VAE                                - "); /* unknown is not 0 */
-    has(v, "engine 6.9 GB              RSS 61.0 MB");
-    ev = about(EVENT_MEMORY, 7); /* under a budget: what the arena holds, not the files */
+    has(v, "1.5 GB");
+    has(v, "» T5         ▒▒▒");
+    has(v, "· VAE        ───────────────         - "); /* unknown is not 0 */
+    has(v, "in use 6.9 of 8.0 GB");
+    ev = about(EVENT_MEMORY, 7); /* under a budget: what the arena holds of the weights, too */
     ev.memory = (struct event_memory){ .used_bytes = 6900000000, .arena_bytes = 8000000000, .rss = 61000000 };
     ev.memory.activations[STAGE_T5] = 1500000000;
     ev.memory.weights[STAGE_T5] = 9500000000;

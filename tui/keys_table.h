@@ -69,10 +69,10 @@ ACTION(PICTURE_LEFT, "picture.left", KEYS_PICTURE, "left", "left h", NULL, "left
 ACTION(PICTURE_RIGHT, "picture.right", KEYS_PICTURE, "right", "right l", NULL, "right; without more picture there: the next step")
 /* profiles: how memory is used */
 ACTION(PROFILES, "profiles", KEYS_MAIN | KEYS_PROFILE, "f3 alt-m", NULL, "Memory", "profiles: what each switch saves and costs")
+ACTION(PROFILE_APPLY, "profile.apply", KEYS_PROFILE, "a", NULL, "Apply", "use the profile, as it is now, for the next picture")
 ACTION(PROFILE_SIDE, "profile.side", KEYS_PROFILE, "tab", NULL, "Switches", "from the profiles to the switches and back")
 ACTION(PROFILE_MORE, "profile.more", KEYS_PROFILE, "right", "right l", "Turn", "turn a switch")
 ACTION(PROFILE_LESS, "profile.less", KEYS_PROFILE, "left", "left h", NULL, "turn a switch back")
-ACTION(PROFILE_APPLY, "profile.apply", KEYS_PROFILE, "a", NULL, "Apply", "use the profile, as it is now, for the next picture")
 ACTION(PROFILE_RESET, "profile.reset", KEYS_PROFILE, "r", NULL, "Reset", "put a switch back as the file has it; in the list: all")
 ACTION(PROFILE_SAVE, "profile.save", KEYS_PROFILE, "s", NULL, "Save as", "save it as a profile of your own")
 ACTION(PROFILE_COPY, "profile.copy", KEYS_PROFILE, "d", NULL, "Duplicate", "duplicate the file under another name")

@@ -56,20 +56,29 @@ static struct plan_summary told(const struct event_memory *m)
     return p;
 }
 
+/* "0 B", where draw_size has "-" for what is unknown. */
+static const char *zero_or_size(size_t bytes, char buf[16])
+{
+    return bytes ? draw_size(bytes, buf) : strcpy(buf, "0 B");
+}
+
+/* "6.9 of 8.0 GB": a unit that both have is said once. */
+static const char *size_of(size_t part, size_t whole, char buf[40])
+{
+    char a[16], b[16];
+    char *unit = strrchr(zero_or_size(part, a), ' '), *other = strrchr(zero_or_size(whole, b), ' ');
+
+    if (!strcmp(unit, other)) *unit = 0;
+    snprintf(buf, 40, "%s of %s", a, b);
+    return buf;
+}
+
 const char *plan_peak_text(const struct plan_summary *p, char buf[64])
 {
-    char peak[16], budget[16];
-    const char *where = stage_name(phase_stage(p->top));
+    char size[40];
 
-    draw_size(p->arena, peak);
-    if (p->budget) {
-        draw_size(p->budget, budget);
-        char *unit = strrchr(peak, ' ');
-        if (unit && strrchr(budget, ' ') && !strcmp(unit, strrchr(budget, ' '))) *unit = 0; /* said once */
-        snprintf(buf, 64, "peaks at %s of %s in %s", peak, budget, where);
-    } else {
-        snprintf(buf, 64, "peaks at %s in %s", peak, where);
-    }
+    snprintf(buf, 64, "peaks at %s in %s", p->budget ? size_of(p->arena, p->budget, size) : zero_or_size(p->arena, size),
+             stage_name(phase_stage(p->top)));
     return buf;
 }
 
@@ -121,7 +130,7 @@ static void draw_phase(struct grid *g, struct rect r, int y, const struct pane_m
 enum { FIGURES_MAX = 8, FIGURE_BYTES = 48 };
 struct figures {
     int count;
-    struct { const char *label; char value[FIGURE_BYTES]; } of[FIGURES_MAX];
+    struct { const char *label; char value[FIGURE_BYTES], brief[16]; } of[FIGURES_MAX]; /* brief: in a row of several */
 };
 
 static void figure(struct figures *f, const char *label, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -133,21 +142,17 @@ static void figure(struct figures *f, const char *label, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(f->of[f->count].value, FIGURE_BYTES, fmt, ap);
     va_end(ap);
+    f->of[f->count].brief[0] = 0;
     f->of[f->count++].label = label;
-}
-
-static const char *zero_or_size(size_t bytes, char buf[16])
-{
-    return bytes ? draw_size(bytes, buf) : strcpy(buf, "0 B");
 }
 
 /* What is free of the device's memory, and what others have of it. total 0: unknown. */
 static void figure_device(struct figures *f, size_t total, size_t available, size_t others)
 {
-    char a[16], b[16];
+    char a[40];
 
-    if (total) figure(f, "free", "%s of %s", zero_or_size(available, a), draw_size(total, b));
-    else figure(f, "free", "n/a");
+    figure(f, "free", "%s", total ? size_of(available, total, a) : "n/a");
+    if (total) snprintf(f->of[f->count - 1].brief, sizeof f->of->brief, "%s", zero_or_size(available, a));
     figure(f, "others", "%s", total ? zero_or_size(others, a) : "n/a");
 }
 
@@ -156,13 +161,21 @@ static size_t left(size_t of, size_t a, size_t b, size_t c)
     return a + b + c < of ? of - a - b - c : 0;
 }
 
-static void collect(const struct pane_memory *m, const struct plan_summary *p, struct figures *f)
+static size_t all_weights(const struct plan_summary *p)
+{
+    size_t bytes = 0;
+
+    for (enum phase i = 0; i < PHASE_COUNT; i++) bytes += p->phase[i].weights;
+    return bytes;
+}
+
+static void collect(const struct pane_memory *m, const struct plan_summary *p, bool time_said, struct figures *f)
 {
     const struct event_memory *now = m->now;
-    char a[16], b[16];
+    char a[40], b[16];
 
     if (m->running && now) {
-        figure(f, "in use", "%s of %s", zero_or_size(now->used_bytes, a), draw_size(now->arena_bytes, b));
+        figure(f, "in use", "%s", size_of(now->used_bytes, now->arena_bytes, a));
         if (now->device_total)
             figure_device(f, now->device_total, now->device_free,
                           left(now->device_total, now->device_free, now->device_held, now->arena_bytes));
@@ -170,9 +183,10 @@ static void collect(const struct pane_memory *m, const struct plan_summary *p, s
             figure_device(f, now->host_total, now->host_free, left(now->host_total, now->host_free, now->rss_anonymous, 0));
         if (m->history && m->history->link_rate > 0) figure(f, "link", "%s/s", draw_size((size_t)m->history->link_rate, a));
     } else if (p) {
-        if (p->seconds > 0) figure(f, "time", "about %s", plan_time_text(p->seconds, a));
         figure_device(f, p->memory.total, p->memory.free, p->memory.others);
         if (p->link) figure(f, "over link", "%s", draw_size(p->link, a));
+        if (!p->budget) figure(f, "weights", "%s, used where they lie", zero_or_size(all_weights(p), a));
+        if (p->seconds > 0 && !time_said) figure(f, "time", "about %s", plan_time_text(p->seconds, a));
     }
     if (now) figure(f, "RSS", "%s", draw_size(now->rss, a));
     if (now && now->rss) figure(f, "  own, mapped", "%s, %s", draw_size(now->rss_anonymous, a), draw_size(now->rss_file, b));
@@ -185,10 +199,11 @@ static int draw_flow(struct grid *g, struct rect r, int y, const struct figures 
     int x = r.x;
 
     for (; i < f->count; i++) {
-        int w = edit_width(f->of[i].label, strlen(f->of[i].label)) + 1 + edit_width(f->of[i].value, strlen(f->of[i].value));
+        const char *value = f->of[i].brief[0] ? f->of[i].brief : f->of[i].value;
+        int w = edit_width(f->of[i].label, strlen(f->of[i].label)) + 1 + edit_width(value, strlen(value));
         if (x + w > r.x + r.w) break;
         x += draw_text(g, r, x, y, COLOUR_DIM, 0, f->of[i].label) + 1;
-        x += draw_text(g, r, x, y, COLOUR_TEXT, 0, f->of[i].value) + 2;
+        x += draw_text(g, r, x, y, COLOUR_TEXT, 0, value) + 2;
     }
     return i;
 }
@@ -217,8 +232,8 @@ static void draw_refusal(struct grid *g, struct rect r, const struct pane_memory
     if (rows < r.h && m->remedy) draw_wrapped(g, r, r.y + rows, r.h - rows, COLOUR_DIM, 0, m->remedy);
 }
 
-/* The plan in words, and its time where there is room. */
-static void draw_headline(struct grid *g, struct rect r, const struct plan_summary *p)
+/* The plan in words, and its time where there is room: then true. */
+static bool draw_headline(struct grid *g, struct rect r, const struct plan_summary *p)
 {
     char text[64], buf[16];
     const char *time = plan_time_text(p->seconds, buf), *peak = plan_peak_text(p, text);
@@ -229,16 +244,18 @@ static void draw_headline(struct grid *g, struct rect r, const struct plan_summa
         peak += strlen("peaks at");
     }
     w += draw_fit(g, r, r.x + w, r.y, r.w - w, COLOUR_TEXT, CELL_BOLD, peak, false);
-    if (p->seconds > 0 && w + 2 + (int)strlen(time) <= r.w) draw_right(g, r, r.y, COLOUR_DIM, 0, time);
+    if (p->seconds <= 0 || w + 2 + (int)strlen(time) > r.w) return false;
+    draw_right(g, r, r.y, COLOUR_DIM, 0, time);
+    return true;
 }
 
-static void draw_figures(struct grid *g, struct rect r, const struct pane_memory *m, const struct plan_summary *p)
+static void draw_figures(struct grid *g, struct rect r, const struct pane_memory *m, const struct plan_summary *p, bool time_said)
 {
     bool spark = m->history && m->history->count > 1;
     struct figures f = { 0 };
     int y = r.y, end = r.y + r.h;
 
-    collect(m, p, &f);
+    collect(m, p, time_said, &f);
     if (r.h >= f.count + spark + 1) y++; /* a blank row */
     if (spark && end - y >= 2) draw_spark(g, r, --end, m);
     if (end - y < 3) {
@@ -255,6 +272,7 @@ void pane_memory_draw(struct grid *g, struct rect r, const struct pane_memory *m
 {
     struct plan_summary from_job;
     const struct plan_summary *p = m->plan;
+    bool time_said = false;
     int y = r.y;
 
     if (r.h < 1 || r.w < 1) return;
@@ -269,18 +287,18 @@ void pane_memory_draw(struct grid *g, struct rect r, const struct pane_memory *m
     if (!p) {
         draw_fit(g, r, r.x, y++, r.w, COLOUR_DIM, 0, m->unreadable ? "no plan: a setting cannot be read" : "no plan yet", false);
     } else {
-        draw_headline(g, r, p);
+        time_said = draw_headline(g, r, p);
         y++;
         if (r.h > PHASE_COUNT) {
             for (enum phase i = 0; i < PHASE_COUNT; i++)
-                if (p->phase[i].peak) draw_phase(g, r, y++, m, p, i);
+                if (p->phase[i].peak || i != PHASE_MODULATION) draw_phase(g, r, y++, m, p, i);
         } else if (r.h > 2) {
             enum phase i = 0;
             while (m->running && i < PHASE_COUNT - 1 && !runs_now(m, i)) i++;
             draw_phase(g, r, y++, m, p, m->running && runs_now(m, i) ? i : p->top);
         }
     }
-    if (y < r.y + r.h) draw_figures(g, (struct rect){ r.x, y, r.w, r.y + r.h - y }, m, p);
+    if (y < r.y + r.h) draw_figures(g, (struct rect){ r.x, y, r.w, r.y + r.h - y }, m, p, time_said);
 }
 
 void pane_memory_line(struct grid *g, struct rect r, const struct pane_memory *m)
@@ -295,6 +313,6 @@ void pane_memory_line(struct grid *g, struct rect r, const struct pane_memory *m
         return;
     }
     if (m->plan) x += draw_fit(g, r, x, r.y, r.w, COLOUR_TEXT, 0, plan_peak_text(m->plan, text), false) + 2;
-    collect(m, m->plan, &f);
+    collect(m, m->plan, false, &f);
     draw_flow(g, (struct rect){ x, r.y, r.x + r.w - x, 1 }, r.y, &f, 0);
 }

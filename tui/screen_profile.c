@@ -647,7 +647,7 @@ static const char *profile_hint(const struct view *v, enum action a)
         if (p->mode == MODE_ASK) return p->asked == ASKED_DELETE ? "Delete it" : "Replace it";
         if (p->mode == MODE_NAME) return "Save";
         if (p->mode == MODE_VALUE) return "Take it";
-        return !p->on_switches ? "Apply" : s->kind == SETTING_CHOICE || s->kind == SETTING_BOOL ? NULL : "Type a value";
+        return !p->on_switches ? "Apply" : s->kind == SETTING_CHOICE || s->kind == SETTING_BOOL ? NULL : "Type";
     case ACTION_ABORT: return p->mode == MODE_ASK ? "No" : "Back";
     case ACTION_PROFILES: return NULL;
     case ACTION_PROFILE_SIDE: return p->on_switches ? "Profiles" : "Switches";
