@@ -165,7 +165,7 @@ $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so: tests/nvml/fake_nvml.c 
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CUDA_CFLAGS) -Wno-missing-prototypes $(if $(findstring old,$@),-DFAKE_OLD) -shared -o $@ $<
 
-$(B)/tests/test_nvml $(B)/tests/test_doctor: | $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so
+$(B)/tests/test_nvml $(B)/tests/test_doctor $(B)/tests/test_devices: | $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so
 
 cuda-note:
 	$(if $(CUDA_LACKS),@echo "CUDA device left out: $(CUDA_LACKS) was not found (the CPU device does everything)",@:)
@@ -199,10 +199,11 @@ tsan:
 	$(MAKE) B=build-tsan OPT='-O1 -g -fsanitize=thread' LDFLAGS='-fsanitize=thread' tsan-built
 
 # libgomp is not instrumented: one compute thread, and only what the project's own threads share.
-tsan-built: all $(B)/tests/test_engine $(B)/tests/test_plan $(B)/tests/test_jobs
+tsan-built: all $(B)/tests/test_engine $(B)/tests/test_plan $(B)/tests/test_jobs $(B)/tests/test_checkpoint
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_engine
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_plan
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_jobs
+	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_checkpoint
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \

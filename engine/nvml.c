@@ -112,6 +112,10 @@ bool nvml_open(struct nvml **out, const char *library, struct err *e)
     struct nvml *n = *out = NULL;
     int rc;
     if (!library)
+        library = getenv("SLUICE_NVML");
+    if (library && !*library)
+        return err_set(e, ERR_DEVICE, "NVML is not asked: SLUICE_NVML is empty");
+    if (!library)
         library = "libnvidia-ml.so.1";
     if (!(n = calloc(1, sizeof *n)))
         return err_set(e, ERR_MEMORY, "out of memory");
@@ -361,6 +365,13 @@ struct nvml_card nvml_read(const struct nvml *n, struct nvml_handle *h)
     c.link_width = read_number(n, h, &c, NVML_LINK, n->width);
     c.link_generation_max = read_number(n, h, &c, NVML_LINK_MAX, n->generation_max);
     c.link_width_max = read_number(n, h, &c, NVML_LINK_MAX, n->width_max);
+    return c;
+}
+
+struct nvml_card nvml_memory(const struct nvml *n, struct nvml_handle *h)
+{
+    struct nvml_card c = { 0 };
+    read_memory(n, h, &c);
     return c;
 }
 

@@ -43,7 +43,7 @@ struct pipeline {
     pthread_mutex_t open;     /* held while models or `devices` are opened, or devices asked for sizes */
     bool working;             /* a job is; under `open` */
     pthread_mutex_t told;     /* of the next two */
-    struct device_memory card; /* as last told; all zero on the processor */
+    struct devices_card card; /* as last told; all zero on the processor */
     size_t taken;             /* of the arena */
     struct devices own;       /* the processor, for planning: pipeline_foresee's thread's alone */
     bool no_card;             /* the same */
@@ -124,10 +124,10 @@ static void notice(const struct run *r, const char *text)
 }
 
 /* For plans beside this job. */
-static struct device_memory note_memory(struct run *r)
+static struct devices_card note_memory(struct run *r)
 {
     struct pipeline *p = r->p;
-    struct device_memory card = p->devices.main ? device_memory(p->devices.main) : (struct device_memory){ 0 };
+    struct devices_card card = p->devices.main ? devices_card(&p->devices) : (struct devices_card){ 0 };
     pthread_mutex_lock(&p->told);
     p->card = card;
     p->taken = r->arena ? r->plan.arena_bytes : 0;
@@ -139,7 +139,7 @@ static void tell_memory(struct run *r)
 {
     struct event ev = news(r, EVENT_MEMORY);
     struct memory_use use = memory_use();
-    struct device_memory card = note_memory(r);
+    struct devices_card card = note_memory(r);
     clock_gettime(CLOCK_MONOTONIC, &r->told);
     ev.memory = r->memory;
     if (r->p->devices.main) {
@@ -147,7 +147,11 @@ static void tell_memory(struct run *r)
         ev.memory.peak_bytes = r->p->devices.main->arena.peak;
         ev.memory.device_total = card.total;
         ev.memory.device_free = card.free;
+        ev.memory.device_others = card.others;
         ev.memory.device_held = card.held;
+        for (int i = DEVICES_FACTS - 1; i >= 0; i--)
+            if (card.why[i][0])
+                memcpy(ev.memory.device_why, card.why[i], sizeof ev.memory.device_why);
     }
     ev.memory.host_total = memory_total();
     ev.memory.host_free = memory_free();
@@ -378,7 +382,7 @@ struct foreseen {
     struct devices *devices;
     struct count_device main, vae; /* a card's scratch sizes, and nothing that would touch it */
     struct plan_devices plan;
-    struct device_memory memory;
+    struct devices_card memory;
     size_t available;
 };
 
@@ -390,7 +394,7 @@ static struct devices *foresee_card(struct pipeline *p, const struct job *j, str
         return NULL;
     if (p->working)
         return ds->card ? ds : NULL;
-    if (j->device == DEVICE_AUTO && !devices_card()) {
+    if (j->device == DEVICE_AUTO && !devices_any_card()) {
         p->no_card = true;
         return NULL;
     }
@@ -423,7 +427,7 @@ static bool foresee_devices(struct pipeline *p, const struct job *j, struct fore
     if (!card) {
         f->devices = &p->own;
         f->plan = (struct plan_devices){ p->own.main, p->own.vae };
-        f->memory = (struct device_memory){ 0 };
+        f->memory = (struct devices_card){ 0 };
         f->available = memory_free() + taken;
         return true;
     }
@@ -434,8 +438,8 @@ static bool foresee_devices(struct pipeline *p, const struct job *j, struct fore
     f->vae.device.compute = foreseen_type(card, j->vae_precision == JOB_AUTO_PRECISION ? (int)j->precision : j->vae_precision);
     f->plan = (struct plan_devices){ &f->main.device, &f->vae.device };
     if (!p->working)
-        f->memory = device_memory(card->main);
-    f->available = f->memory.free + taken;
+        f->memory = devices_card(card);
+    f->available = f->memory.free == DEVICES_UNKNOWN ? DEVICES_UNKNOWN : f->memory.free + taken;
     return true;
 }
 
@@ -450,15 +454,15 @@ static bool foresee(struct pipeline *p, const struct job *j, struct plan_summary
     struct models m = { p->model, p->clip, p->t5, p->flux, p->vae };
     struct rates known = rates_load(f.devices->name, p->model->name);
     struct plan_rates rates = plan_rates(&known, &f.plan, j);
-    bool ok = plan_make(&plan, &m, j, &f.plan, &rates, devices_budget_of(j, f.memory, f.available, less), e);
+    bool ok = plan_make(&plan, &m, j, &f.plan, &rates, devices_budget_of(j, &f.memory, f.available, less), e);
     if (ok)
         plan_summarise(&plan, s);
     plan_free(&plan);
     s->card = f.devices->card;
     s->memory.total = s->card ? f.memory.total : memory_total();
     s->memory.free = f.available;
-    size_t ours = s->card ? f.memory.held : memory_use().anonymous;
-    s->memory.others = s->memory.total > f.available + ours ? s->memory.total - f.available - ours : 0;
+    size_t ours = f.available + memory_use().anonymous;
+    s->memory.others = s->card ? f.memory.others : s->memory.total > ours ? s->memory.total - ours : 0;
     snprintf(s->text, sizeof s->text, "%.500s", less);
     return ok;
 }
@@ -503,6 +507,27 @@ static void set_working(struct pipeline *p, bool working)
     pthread_mutex_unlock(&p->open);
 }
 
+/* What to plan for when `had` bytes were too many: three quarters, or what is free now, if that is less. */
+static size_t less_than(struct run *r, size_t had)
+{
+    char ignored[EVENT_TEXT_BYTES];
+    size_t less = had / 4 * 3, now = devices_budget(&r->p->devices, r->job, ignored);
+    return r->plan.budget && now && now != JOB_BUDGET_LEAST && now < less ? now : less;
+}
+
+static void tell_refused(struct run *r, size_t wanted)
+{
+    char text[256], who[96] = "by the system";
+    struct devices_card card = devices_card(&r->p->devices);
+    if (card.total && card.others != DEVICES_UNKNOWN)
+        snprintf(who, sizeof who, "by the card, of which others hold %.0f MB", (double)card.others * 1e-6);
+    else if (card.total)
+        snprintf(who, sizeof who, "by the card");
+    snprintf(text, sizeof text, "%zu MB were refused %s: planned again with %zu MB", wanted / 1000000, who,
+             r->plan.arena_bytes / 1000000);
+    notice(r, text);
+}
+
 /* The one allocation. Refused: the plan is made again for less, as long as there is one. */
 static bool arena_allocate(struct run *r, struct err *e)
 {
@@ -510,7 +535,7 @@ static bool arena_allocate(struct run *r, struct err *e)
     struct err refused = { 0 };
     while (!device_take(r->p->devices.main, &r->arena, r->plan.arena_bytes, &refused)) {
         struct err why = { 0 };
-        size_t less = r->plan.arena_bytes / 4 * 3;
+        size_t less = less_than(r, r->plan.arena_bytes);
         if (refused.kind != ERR_MEMORY)
             return err_set(e, refused.kind, "%s", refused.text);
         if (!make_plan(r->p, r->job, less, &r->plan, &why))
@@ -518,12 +543,8 @@ static bool arena_allocate(struct run *r, struct err *e)
                            wanted / 1000000, r->job->width, r->job->height);
         err_clear(&refused);
     }
-    if (r->plan.arena_bytes != wanted) {
-        char text[128];
-        snprintf(text, sizeof text, "%zu MB were refused by the system: planned again with %zu MB", wanted / 1000000,
-                 r->plan.arena_bytes / 1000000);
-        notice(r, text);
-    }
+    if (r->plan.arena_bytes != wanted)
+        tell_refused(r, wanted);
     return true;
 }
 
@@ -553,6 +574,7 @@ static bool arena_open(struct run *r, struct err *e)
         return false;
     describe_memory(r);
     struct device *d = r->p->devices.main;
+    devices_working(&r->p->devices, true);
     d->arena = arena_over(r->arena, r->plan.arena_bytes);
     note_memory(r);
     if (r->plan.kept_bytes)
@@ -566,6 +588,7 @@ static void arena_close(struct run *r)
     if (!r->arena)
         return;
     device_sync(r->p->devices.main, &ignored); /* nothing may be at work in it any more */
+    devices_working(&r->p->devices, false);
     r->p->devices.main->arena = arena_over(NULL, 0);
     device_give(r->p->devices.main, r->arena);
     r->arena = NULL;
@@ -924,13 +947,10 @@ static bool steps_begin(struct run *r, struct flux_tables *tables, size_t done, 
 static bool plan_smaller(struct run *r, struct err *e)
 {
     char text[EVENT_TEXT_BYTES];
-    size_t had = r->plan.arena_bytes, less = had / 4 * 3;
+    size_t had = r->plan.arena_bytes;
     weights_end(r);
     arena_close(r);
-    size_t free_now = devices_budget(&r->p->devices, r->job, text);
-    if (r->plan.budget && free_now != JOB_BUDGET_LEAST && free_now < less)
-        less = free_now;
-    if (!make_plan(r->p, r->job, less, &r->plan, e) || !arena_open(r, e))
+    if (!make_plan(r->p, r->job, less_than(r, had), &r->plan, e) || !arena_open(r, e))
         return false;
     snprintf(text, sizeof text, "memory ran out in step %d: it goes on from there, with the same result, in %.0f MB instead "
              "of %.0f MB", r->step, (double)r->plan.arena_bytes * 1e-6, (double)had * 1e-6);

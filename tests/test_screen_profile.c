@@ -418,7 +418,7 @@ static void test_random_use(void **state)
         if (r % 3 == 0) answer(v);
         if (r % 5 == 0) alt(v, 'm');
         if (view_profiles_wanted(v)) give_list(v, true);
-        view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 150), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0 });
+        view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 150), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0, false });
         assert_true(view_draw(v, &g, NULL));
         if (g.cursor_shown) assert_true(g.cursor_x >= 0 && g.cursor_x < g.cols && g.cursor_y >= 0 && g.cursor_y < g.rows);
     }

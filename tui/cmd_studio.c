@@ -251,7 +251,7 @@ static void take_size(struct studio *s)
 {
     struct term_size z = term_size(s->term);
 
-    view_resize(s->view, (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h });
+    view_resize(s->view, (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h, z.pixels });
 }
 
 static void take_signals(struct studio *s)

@@ -24,30 +24,50 @@ ACTION(RESET, "reset", KEYS_MAIN, "alt-r", NULL, "Reset", "as it was loaded; on 
 ACTION(NEGATIVE, "negative", KEYS_MAIN, "alt-n", NULL, NULL, "to the negative prompt and back")
 ACTION(SAVE, "save", KEYS_MAIN | KEYS_PICTURE, "ctrl-s", NULL, "Save a copy", "save the picture shown")
 
+/* the prompt */
+ACTION(HISTORY_SEARCH, "history.search", KEYS_PROMPT | KEYS_SEARCH, "ctrl-r", NULL, "Older", "search the prompts used before; again: older")
+ACTION(SEARCH_NEWER, "history.search-newer", KEYS_SEARCH, "ctrl-s", NULL, "Newer", "while searching: newer")
+ACTION(HISTORY_OLDER, "history.older", KEYS_PROMPT, "alt-p ctrl-p", NULL, NULL, "the prompt used before this one")
+ACTION(HISTORY_NEWER, "history.newer", KEYS_PROMPT, "ctrl-n", NULL, NULL, "the one used after it")
+
 /* a field of the form */
 ACTION(MORE, "field.more", KEYS_FIELD, "right page-up", "right page-up l", NULL, "turn the field up")
 ACTION(LESS, "field.less", KEYS_FIELD, "left page-down", "left page-down h", NULL, "turn the field down")
 
 /* whatever has rows */
-ACTION(UP, "up", KEYS_FIELD | KEYS_BUTTON | KEYS_FULL | KEYS_HELP, "up ctrl-p", "up ctrl-p k", NULL, "up")
-ACTION(DOWN, "down", KEYS_FIELD | KEYS_BUTTON | KEYS_FULL | KEYS_HELP, "down ctrl-n", "down ctrl-n j", NULL, "down")
+ACTION(UP, "up", KEYS_FIELD | KEYS_BUTTON | KEYS_FULL | KEYS_HELP | KEYS_SEARCH, "up ctrl-p", "up ctrl-p k", NULL, "up")
+ACTION(DOWN, "down", KEYS_FIELD | KEYS_BUTTON | KEYS_FULL | KEYS_HELP | KEYS_SEARCH, "down ctrl-n", "down ctrl-n j", NULL, "down")
 ACTION(PAGE_UP, "page-up", KEYS_FULL | KEYS_HELP, "page-up", "page-up ctrl-b", NULL, "a screenful up")
 ACTION(PAGE_DOWN, "page-down", KEYS_FULL | KEYS_HELP, "page-down", "page-down ctrl-f", NULL, "a screenful down")
 ACTION(FIRST, "first", KEYS_FULL | KEYS_HELP, "home", "home g", NULL, "to the first")
 ACTION(LAST, "last", KEYS_FULL | KEYS_HELP, "end", "end G", NULL, "to the last")
 
 /* on top of the main screen */
-ACTION(OK, "ok", KEYS_DIALOG | KEYS_ASK | KEYS_LISTS | KEYS_HELP, "enter", NULL, "OK", "take it")
+ACTION(OK, "ok", KEYS_DIALOG | KEYS_SEARCH | KEYS_ASK | KEYS_LISTS | KEYS_HELP, "enter", NULL, "OK", "take it")
 ACTION(BACK, "back", KEYS_HELP | KEYS_FULL, "esc q", NULL, "Back", "back to the screen below")
-ACTION(ABORT, "abort", KEYS_DIALOG | KEYS_ASK, "esc ctrl-g ctrl-c", NULL, "Back", "leave it as it is")
+ACTION(ABORT, "abort", KEYS_DIALOG | KEYS_SEARCH | KEYS_ASK, "esc ctrl-g ctrl-c", NULL, "Back", "leave it as it is")
 
 ACTION(INTERRUPT, "interrupt", KEYS_SCREENS | KEYS_HELP, "ctrl-c", NULL, NULL, "cancel; twice: quit")
 ACTION(REDRAW, "redraw", KEYS_ANYWHERE, "ctrl-l", NULL, NULL, "draw the screen again")
 ACTION(MOUSE, "mouse", KEYS_SCREENS, "f9 alt-w", NULL, NULL, "mouse on or off")
 ACTION(SUSPEND, "suspend", KEYS_ANYWHERE, "ctrl-z", NULL, NULL, "back to the shell until fg")
 
+/* the picture */
+ACTION(PICTURE, "picture", KEYS_MAIN | KEYS_PICTURE, "f6 alt-v", NULL, "Picture", "the picture on the whole screen, and back")
+ACTION(PICTURE_ACTUAL, "picture.actual", KEYS_PICTURE, "1", NULL, "1:1", "a pixel of the picture, a pixel of the screen")
+ACTION(PICTURE_FIT, "picture.fit", KEYS_PICTURE, "0 f", NULL, "Fit", "all of it")
+ACTION(PICTURE_SIDE, "picture.side", KEYS_PICTURE, "c", NULL, "Compare", "beside the one before, or the one marked")
+ACTION(PICTURE_WIPE, "picture.wipe", KEYS_PICTURE, "w", NULL, "Wipe", "a line between the two, moved by Left and Right")
+ACTION(PICTURE_FLIP, "picture.flip", KEYS_PICTURE, "space", NULL, "Flip", "the other of the two")
+ACTION(PICTURE_MARK, "picture.mark", KEYS_PICTURE, "m", NULL, "Mark", "keep it, to compare others with it")
+ACTION(PICTURE_IN, "picture.in", KEYS_PICTURE, "+ =", NULL, "In", "larger")
+ACTION(PICTURE_OUT, "picture.out", KEYS_PICTURE, "-", NULL, "Out", "smaller")
+ACTION(PICTURE_EARLIER, "picture.earlier", KEYS_PICTURE, ", <", NULL, "Earlier", "the preview of the step before")
+ACTION(PICTURE_LATER, "picture.later", KEYS_PICTURE, ". >", NULL, NULL, "the preview of the next step")
+ACTION(PICTURE_LEFT, "picture.left", KEYS_PICTURE, "left", "left h", NULL, "left; without more picture there: the step before")
+ACTION(PICTURE_RIGHT, "picture.right", KEYS_PICTURE, "right", "right l", NULL, "right; without more picture there: the next step")
 /* profiles: how memory is used */
-ACTION(PROFILES, "profiles", KEYS_MAIN | KEYS_PROFILE, "alt-m f6", NULL, "Memory", "profiles: what each switch saves and costs")
+ACTION(PROFILES, "profiles", KEYS_MAIN | KEYS_PROFILE, "f3 alt-m", NULL, "Memory", "profiles: what each switch saves and costs")
 ACTION(PROFILE_APPLY, "profile.apply", KEYS_PROFILE, "a", NULL, "Apply", "use the profile, as it is now, for the next picture")
 ACTION(PROFILE_SIDE, "profile.side", KEYS_PROFILE, "tab", NULL, "Switches", "from the profiles to the switches and back")
 ACTION(PROFILE_MORE, "profile.more", KEYS_PROFILE, "right", "right l", "Turn", "turn a switch")

@@ -14,7 +14,9 @@
 #include <string.h>
 
 /* Every screen there is. */
-static const struct screen *const screens[] = { &screen_main, &screen_help, &screen_save, &screen_profile };
+static const struct screen *const screens[] = {
+    &screen_main, &screen_help, &screen_save, &screen_picture, &screen_profile, &screen_search,
+};
 enum { SCREENS = sizeof screens / sizeof *screens };
 
 /* --- state ---------------------------------------------------------------- */
@@ -126,6 +128,7 @@ void view_free(struct view *v)
         if (screens[i]->free) screens[i]->free(v);
     image_free(v->image);
     for (int i = 0; i < v->recent_count; i++) image_free(v->recent[i].thumb);
+    prompts_free(&v->prompts);
     job_free(&v->image_job);
     job_free(&v->planned);
     profile_free(&v->following);
@@ -144,6 +147,7 @@ void view_resize(struct view *v, struct view_screen s)
     v->cell_h = told ? s.cell_h : 20;
     v->picture_w = s.picture_w;
     v->picture_h = s.picture_h;
+    v->pixels = s.pixels;
 }
 
 void view_tick(struct view *v, int64_t now_ms)
@@ -389,6 +393,11 @@ static void follow_size(struct view *v)
     job_free(&loaded);
 }
 
+void view_prompts(struct view *v, const char *const *texts, int count)
+{
+    for (int i = 0; i < count; i++) prompts_add(&v->prompts, texts[i]);
+}
+
 void view_submitted(struct view *v, uint64_t id, const struct job *j)
 {
     struct request *r = calloc(1, sizeof *r), **at = &v->requests;
@@ -454,7 +463,7 @@ bool view_open(struct view *v, const struct screen *s)
 {
     if (view_top(v, s)) return true;
     if (s->open && !s->open(v)) return false;
-    if (!s->overlay)
+    if (!s->overlay && !s->on_top)
         while (v->depth > 1) view_close(v);
     if (v->depth == VIEW_STACK_MAX) view_close(v);
     v->stack[v->depth++] = s;
@@ -578,7 +587,7 @@ static void show(struct view *v, struct event *ev, enum shown what)
     v->image = ev->image;
     ev->image = NULL;
     v->shown = what;
-    v->serial++;
+    v->serial = ++v->serials;
     v->image_step = ev->step;
     v->image_steps = ev->steps ? ev->steps : v->steps;
     v->image_seconds = ev->seconds;
@@ -751,6 +760,17 @@ void view_draw_message(const struct view *v, struct grid *g, struct rect r, bool
         return;
     }
     draw_fit(g, r, r.x, r.y, r.w, colours[v->mood], v->mood == VIEW_BAD ? CELL_BOLD : 0, v->message, false);
+}
+
+struct rect view_picture_room(const struct view *v, struct rect room)
+{
+    struct rect r = room;
+
+    if (v->picture_w && r.w > v->picture_w / v->cell_w) r.w = v->picture_w / v->cell_w;
+    if (v->picture_h && r.h > v->picture_h / v->cell_h) r.h = v->picture_h / v->cell_h;
+    r.x += (room.w - r.w) / 2;
+    r.y += (room.h - r.h) / 2;
+    return r;
 }
 
 static int draw_hint(struct grid *g, struct rect r, int x, const char *name, const char *label)

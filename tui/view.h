@@ -45,8 +45,9 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
 void view_free(struct view *v); /* NULL is fine */
 
 /* Cells; px of one cell, for a picture's proportions (0: unknown, 10x20 is
- * assumed); px of the largest picture the terminal draws (0: no limit). */
-struct view_screen { int cols, rows, cell_w, cell_h, picture_w, picture_h; };
+ * assumed); px of the largest picture the terminal draws (0: no limit); does it draw
+ * pixels, or half-blocks. */
+struct view_screen { int cols, rows, cell_w, cell_h, picture_w, picture_h; bool pixels; };
 void view_resize(struct view *v, struct view_screen s);
 /* Tells the time (monotonic). While view_busy, call it a few times a second. */
 void view_tick(struct view *v, int64_t now_ms);
@@ -92,6 +93,8 @@ struct view_profile { char name[SHELF_NAME_MAX]; bool own; struct profile profil
 bool view_profiles_wanted(struct view *v); /* true once for each list wanted */
 void view_profiles(struct view *v, struct view_profile *list, int count); /* takes the list over: malloc'd */
 void view_profiles_free(struct view_profile *list, int count);
+/* Prompts used before, newest first; copied. Those of this session stay before them. */
+void view_prompts(struct view *v, const char *const *texts, int count);
 
 /* The picture on screen if it is a result (not a preview); all borrowed until
  * the next event. */
@@ -102,6 +105,10 @@ struct view_result {
     const char *path;          /* of its file; "" if it could not be saved */
 };
 struct view_result view_result(const struct view *v);
+/* A picture from elsewhere (the gallery, a file) on the picture screen, which it opens.
+ * Takes im over. title: its prompt, a line about it; path: of its file, "" if it has
+ * none. Both are copied, and may be hostile. */
+void view_show_image(struct view *v, struct image *im, const char *title, const char *path);
 void view_saved(struct view *v, bool ok, const char *path_or_reason);
 
 enum view_mood { VIEW_INFO, VIEW_GOOD, VIEW_WARN, VIEW_BAD };

@@ -6,6 +6,7 @@
 #define SLUICE_VIEW_INTERNAL_H
 
 #include "tui/pane_memory.h"
+#include "tui/prompts.h"
 #include "tui/screen.h"
 #include "tui/view.h"
 
@@ -31,6 +32,7 @@ struct view {
     struct keys keys;
 
     int cols, rows, cell_w, cell_h, picture_w, picture_h;
+    bool pixels;
     int64_t now_ms;
 
     const struct screen *stack[VIEW_STACK_MAX]; /* [0] is screen_main */
@@ -44,8 +46,11 @@ struct view {
     struct main_state *main;
     struct help_state *help;
     struct save_state *save;
+    struct picture_state *picture;
     struct profile_state *profiles;
+    struct search_state *search;
 
+    struct prompts prompts;   /* used before */
     struct request *requests; /* oldest first */
     bool running, cancelling;
     uint64_t running_id;
@@ -59,6 +64,7 @@ struct view {
 
     struct image *image; /* what is shown, owned */
     enum shown shown;
+    uint64_t serials;    /* given out: a number for each picture that is drawn */
     uint64_t serial, image_seed, last_seed;
     bool last_seed_known, image_job_known;
     struct job image_job;
@@ -101,6 +107,11 @@ struct request *view_find(struct view *v, uint64_t id);
 int view_waiting(const struct view *v); /* jobs behind the running one */
 struct wish view_cancel(struct view *v); /* the running job, else the first that waits */
 
+/* Of a rectangle, what a picture may take in its middle: terminals have limits. */
+struct rect view_picture_room(const struct view *v, struct rect room);
+/* Does the picture screen show one that came by view_show_image? */
+bool picture_given(const struct view *v);
+
 /* What every screen's last rows hold. The message takes two rows, the one above
  * r too, where it is a long complaint and `tall`. */
 void view_draw_message(const struct view *v, struct grid *g, struct rect r, bool tall);
@@ -120,6 +131,7 @@ static inline struct wish view_wish(enum wish_kind kind)
 void main_load(struct view *v);                                               /* v->job into the fields */
 void main_show(struct view *v, const struct setting *s);                      /* one setting of it */
 bool main_job(const struct view *v, struct job *out, struct err *e);          /* v->job with the fields, not checked */
+void main_use_prompt(struct view *v, int i);                                  /* v->prompts.text[i] into it */
 bool main_wrong(const struct view *v); /* a field is, and the message says so */
 bool main_size(const struct view *v, struct job *j); /* its size into j; false: it cannot be read */
 
