@@ -313,8 +313,13 @@ bool view_put_profile(const struct view *v, struct job *j, const struct profile 
 
     for (int i = 0; ok && i < setting_count(); i++)
         if (profiles_alone(setting_at(i))) ok = put(j, &fresh, setting_at(i), e);
+    for (int i = 0; ok && i < setting_count(); i++) { /* another program's template may say more: what the picture is */
+        const struct setting *s = setting_at(i);
+        const struct sheet_row *row = s->scope & SETTING_PROFILE ? profile_row(p, j, s) : NULL;
+        ok = !row || setting_set(j, s, row->text, e) == SETTING_SET;
+    }
     job_free(&fresh);
-    return ok && profile_apply(p, j, e);
+    return ok;
 }
 
 bool view_follow(struct view *v, const struct profile *p, struct err *e)
