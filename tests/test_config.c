@@ -127,6 +127,9 @@ static void test_nearest(void **state)
     }
     for (int i = 232; i < 256; i++) assert_int_equal(theme_nearest_256((uint32_t)(8 + 10 * (i - 232)) * 0x10101), i);
     assert_int_equal(theme_nearest_8(0xff0000), 1);
+    assert_int_equal(theme_nearest_16(0xf80808), 9);
+    assert_int_equal(theme_nearest_16(0xc00000), 1);
+    assert_int_equal(theme_nearest_16(0x808080), 8);
     assert_int_equal(theme_nearest_8(0x0000ff), 4);
     assert_int_equal(theme_nearest_8(0xffffff), 7);
 }
