@@ -8,6 +8,7 @@
 #include "tui/cmd.h"
 #include "tui/cmd_options.h"
 #include "tui/config.h"
+#include "tui/service_preset.h"
 #include "tui/studio.h"
 #include "tui/term.h"
 #include "tui/view.h"
@@ -253,6 +254,7 @@ static void grant(struct studio *s, struct wish w)
     case WISH_REDRAW: term_redraw(s->term); break;
     case WISH_MOUSE: term_mouse(s->term, w.on); break;
     case WISH_QUIT: s->quit = true; break;
+    case WISH_PRESETS: service_preset(s->worker, s->view, s->calls->model(s->engine), w.presets); break;
     case WISH_NONE: break;
     }
 }
@@ -320,6 +322,7 @@ static void paint(struct studio *s)
         return;
     }
     term_paint(s->term, &s->grid);
+    for (struct wish w; (w = view_needs(s->view)).kind;) grant(s, w);
     s->dirty = false;
     s->painted_ms = term_now_ms();
 }

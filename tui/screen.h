@@ -49,6 +49,9 @@ struct screen {
     /* Into cells, the cursor too if it is the top one (view_top). False only when memory is refused. */
     bool (*draw)(struct view *v, struct grid *g, struct err *e);
 
+    /* What it needs to show what it shows; asked after each drawing until it is nothing. May be NULL. */
+    struct wish (*needs)(struct view *v);
+
     /* News, after the view itself has taken it in; the time. Also while it is not
      * on the stack. May be NULL. */
     void (*event)(struct view *v, const struct event *ev);
@@ -56,5 +59,6 @@ struct screen {
 };
 
 extern const struct screen screen_main, screen_help, screen_save;
+extern const struct screen screen_presets;
 
 #endif

@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* Every screen there is. */
-static const struct screen *const screens[] = { &screen_main, &screen_help, &screen_save };
+static const struct screen *const screens[] = { &screen_main, &screen_help, &screen_save, &screen_presets };
 enum { SCREENS = sizeof screens / sizeof *screens };
 
 /* --- state ---------------------------------------------------------------- */
@@ -206,6 +206,57 @@ bool view_set(struct view *v, const struct setting *s, const char *text, struct 
     if (setting_set(&v->job, s, text, e) != SETTING_SET) return false;
     main_show(v, s);
     return true;
+}
+
+static bool copy_settings(struct job *to, const struct job *from, bool (*which)(const struct setting *), struct err *e)
+{
+    bool ok = true;
+
+    for (int i = 0; ok && i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        char *text = which(s) ? setting_text(from, s) : NULL;
+        if (which(s)) ok = text ? setting_set(to, s, text, e) == SETTING_SET : err_set(e, ERR_MEMORY, "no memory");
+        free(text);
+    }
+    return ok;
+}
+
+static bool of_preset(const struct setting *s)
+{
+    return s->scope & SETTING_PRESET;
+}
+
+static bool of_profile_alone(const struct setting *s)
+{
+    return s->scope & SETTING_PROFILE && !(s->scope & SETTING_PRESET);
+}
+
+bool view_load_preset(struct view *v, const struct job *j, const char *preset, const char *profile, struct err *e)
+{
+    struct job was = { 0 };
+    char same[VIEW_NAME_BYTES];
+    bool ok = job_copy(&was, &v->loaded, e);
+
+    snprintf(same, sizeof same, "%s", v->profile);
+    ok = ok && view_load(v, j, preset, profile ? profile : same, e) &&
+         (profile || copy_settings(&v->loaded, &was, of_profile_alone, e));
+    job_free(&was);
+    return ok;
+}
+
+bool view_keep_preset(struct view *v, const struct job *j, const char *preset, struct err *e)
+{
+    if (!copy_settings(&v->loaded, j, of_preset, e)) return false;
+    snprintf(v->preset, sizeof v->preset, "%s", preset);
+    return true;
+}
+
+struct wish view_needs(struct view *v)
+{
+    const struct screen *s = v->stack[v->depth - 1];
+
+    for (int i = v->depth - 1; i > 0 && s->overlay; i--) s = v->stack[i - 1];
+    return s->needs ? s->needs(v) : view_wish(WISH_NONE);
 }
 
 void view_submitted(struct view *v, uint64_t id, const struct job *j)

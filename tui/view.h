@@ -88,6 +88,13 @@ void view_saved(struct view *v, bool ok, const char *path_or_reason);
 enum view_mood { VIEW_INFO, VIEW_GOOD, VIEW_WARN, VIEW_BAD };
 void view_say(struct view *v, enum view_mood mood, const char *text);
 
+/* What a screen needs now that it has been drawn, e.g. a page of the gallery: to be granted, until WISH_NONE. */
+struct wish view_needs(struct view *v);
+
+/* After WISH_PRESETS; takes over what a holds, and leaves it empty. */
+struct presets_answer;
+void view_presets(struct view *v, struct presets_answer *a);
+
 /* Draws into g, resizing it. False only when memory is refused. */
 bool view_draw(struct view *v, struct grid *g, struct err *e);
 

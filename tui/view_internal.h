@@ -43,6 +43,7 @@ struct view {
     struct main_state *main;
     struct help_state *help;
     struct save_state *save;
+    struct presets_state *presets;
 
     struct request *requests; /* oldest first */
     bool running, cancelling;
@@ -105,6 +106,11 @@ static inline struct wish view_wish(enum wish_kind kind)
 {
     return (struct wish){ .kind = kind };
 }
+
+/* A preset's job into the form; profile NULL: it brings none, and memory is used as before. */
+bool view_load_preset(struct view *v, const struct job *j, const char *preset, const char *profile, struct err *e);
+/* j, from the form, has been saved as that preset: what is the same now is not edited. */
+bool view_keep_preset(struct view *v, const struct job *j, const char *preset, struct err *e);
 
 /* The form of the main screen, for the view (screen_main.c). */
 void main_load(struct view *v);                                               /* v->job into the fields */

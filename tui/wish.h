@@ -18,13 +18,17 @@ enum wish_kind {
     WISH_REDRAW,   /* ^L: the terminal may show anything */
     WISH_MOUSE,    /* on or off: `on` */
     WISH_QUIT,
+    WISH_PRESETS,  /* `presets`; then view_presets */
 };
+
+struct presets_ask;
 struct wish {
     enum wish_kind kind;
     union {
         uint64_t job;     /* CANCEL */
         const char *path; /* SAVE */
         bool on;          /* MOUSE */
+        const struct presets_ask *presets; /* PRESETS */
     };
 };
 
