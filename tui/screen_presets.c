@@ -766,38 +766,54 @@ static void head(struct lines *l, enum colour c, const char *text)
     put(l, 0, l->r.w, c, CELL_BOLD, text);
 }
 
-/* The settings in which a preset's job differs from the form: name, now, then. */
+/* One setting, now and then: side by side, but texts, which may be long, one below the other. */
+static void difference(struct lines *l, const struct setting *s, const char *old, const char *new)
+{
+    int name = 16, half = (l->r.w - name) / 2, from = l->at, left;
+
+    if (s->kind == SETTING_TEXT) {
+        put(l, 0, l->r.w, COLOUR_ACCENT, 0, s->name);
+        from = l->at;
+        put(l, 2, 4, COLOUR_DIM, 0, "now");
+        l->at = from;
+        put(l, 7, l->r.w - 7, COLOUR_DIM, 0, old);
+        from = l->at;
+        put(l, 2, 4, COLOUR_DIM, 0, "then");
+        l->at = from;
+        put(l, 7, l->r.w - 7, COLOUR_TEXT, 0, new);
+        return;
+    }
+    put(l, 0, name - 1, COLOUR_ACCENT, 0, s->name);
+    l->at = from;
+    put(l, name, half - 1, COLOUR_DIM, 0, old);
+    left = l->at;
+    l->at = from;
+    put(l, name + half, half, COLOUR_TEXT, 0, new);
+    if (l->at < left) l->at = left;
+}
+
+/* The settings in which a preset's job differs from the form: numbers and names first, then texts. */
 static void differences(const struct view *v, const struct preset *p, struct lines *l)
 {
     struct job form = { 0 }, then = { 0 };
-    int name = 16, half = (l->r.w - name) / 2, changes = 0;
+    int begin = l->at;
     bool ok = form_job(v, &form, NULL) && preset_job(v, p, &then, NULL);
 
-    for (int i = 0; ok && i < setting_count(); i++) {
-        const struct setting *s = setting_at(i);
-        if (setting_same(&form, &then, s)) continue;
-        char *old = setting_text(&form, s), *new = setting_text(&then, s);
-        int from = l->at, left;
-        if (old && new && !changes++) { /* a table has a head */
-            put(l, name, half - 1, COLOUR_DIM, 0, "now");
-            left = l->at;
-            l->at = from;
-            put(l, name + half, half, COLOUR_DIM, 0, "then");
-            l->at = from = left;
+    for (int texts = 0; ok && texts < 2; texts++)
+        for (int i = 0; i < setting_count(); i++) {
+            const struct setting *s = setting_at(i);
+            if ((s->kind == SETTING_TEXT) != texts || setting_same(&form, &then, s)) continue;
+            char *old = setting_text(&form, s), *new = setting_text(&then, s);
+            if (!texts && l->at == begin) { /* the table's head */
+                put(l, 16, 8, COLOUR_DIM, 0, "now");
+                l->at--;
+                put(l, 16 + (l->r.w - 16) / 2, 8, COLOUR_DIM, 0, "then");
+            }
+            if (old && new) difference(l, s, *old ? old : "(none)", *new ? new : "(none)");
+            free(old);
+            free(new);
         }
-        put(l, 0, name - 1, COLOUR_ACCENT, 0, s->name);
-        if (old && new) {
-            l->at = from;
-            put(l, name, half - 1, COLOUR_DIM, 0, *old ? old : "(none)");
-            left = l->at;
-            l->at = from;
-            put(l, name + half, half, COLOUR_TEXT, 0, *new ? new : "(none)");
-            if (l->at < left) l->at = left;
-        }
-        free(old);
-        free(new);
-    }
-    if (ok && !changes) put(l, 0, l->r.w, COLOUR_DIM, 0, "Nothing: the form says the same.");
+    if (ok && l->at == begin) put(l, 0, l->r.w, COLOUR_DIM, 0, "Nothing: the form says the same.");
     if (!ok) put(l, 0, l->r.w, COLOUR_BAD, 0, "(no memory to tell)");
     job_free(&form);
     job_free(&then);
