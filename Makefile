@@ -84,9 +84,9 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(HELP_OBJ) $(LIB_OBJ) $(TUI_LINK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(SLUICE_LDFLAGS) $(TEST_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LIBS) -lcmocka -lvterm -lutil
 
-$(B)/bench: $(BENCH_SRC:%.c=$(B)/%.o) $(LIB_OBJ)
+$(B)/bench: $(BENCH_SRC:%.c=$(B)/%.o) $(B)/tests/fake_engine.o $(LIB_OBJ) $(TUI_LINK)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS) -lutil
 
 # --- the CUDA device's module --------------------------------------------------
 CUDA_CFLAGS := $(SLUICE_CFLAGS) -fPIC -fvisibility=hidden

@@ -5,7 +5,7 @@
 
 /* Rates beyond are not believed: an answer can be late for many reasons, and a clock is coarse. */
 static const double SLOWEST = 4e3, FASTEST = 1e9, ASSUMED = 64e3, QUICK = 1e6, WEIGHT = 0.3;
-enum { ALONE_BYTES = 64, MEASURED_BYTES = 400, LEAST_US = 100 };
+enum { ALONE_BYTES = 64, MEASURED_BYTES = 300, LEAST_US = 100 };
 
 int64_t pace_trip_us(const struct pace *p)
 {

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PACE_FLIGHTS = 16, PACE_TRIPS = 8, PACE_QUEUE_MS = 10 };
+enum { PACE_FLIGHTS = 16, PACE_TRIPS = 8, PACE_QUEUE_MS = 8 };
 
 /* Zeroed, nothing is known. */
 struct pace {

@@ -4,7 +4,7 @@
  * (counted by the count device running the same code) over the time they took,
  * best of a few runs, beside oneDNN's own GEMM rate measured in the same run.
  * Full-width weights are random (sluice synth) and kept in build/bench-model.
- * `bench blocks|vae|hoist|modes|plan|cache|budgets|demo|store` prints that part only. No test depends on a
+ * `bench blocks|vae|hoist|modes|plan|cache|budgets|demo|store|studio` prints that part only. No test depends on a
  * figure printed here. */
 #include "engine/embeddings.h"
 #include "engine/flux.h"
@@ -16,6 +16,7 @@
 #include "engine/vae.h"
 #include "kernels/count.h"
 #include "kernels/cpu.h"
+#include "tests/bench/studio.h"
 
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
@@ -613,6 +614,10 @@ int main(int argc, char **argv)
     cpu_quiet_threads(argv);
     setvbuf(stdout, NULL, _IOLBF, 0);
     const char *only = argc > 1 ? argv[1] : "";
+    if (!strcmp(only, "studio")) { /* needs no model */
+        bench_studio();
+        return 0;
+    }
     static const char full[] = "build/bench-model", demo[] = "assets/demo";
     struct err e = { 0 };
     struct synth_options o = { .arch = "flux-dev", .doubles = 1, .singles = 1, .t5_layers = 1, .clip_layers = 1,
@@ -652,6 +657,8 @@ int main(int argc, char **argv)
         bench_budgets(&m);
     if (!*only || !strcmp(only, "demo"))
         bench_picture(demo);
+    if (!*only)
+        bench_studio();
     struct memory_use use = memory_use();
     printf("process: peak resident %.0f MB with mapped weights; anonymous now %.0f MB\n", (double)use.rss_peak * 1e-6,
            (double)use.anonymous * 1e-6);
