@@ -636,6 +636,20 @@ bool store_queue_replace(struct store *s, int64_t id, const struct job *j, const
     return ok;
 }
 
+bool store_queue_amend(struct store *s, int64_t id, const struct job *j, struct err *e)
+{
+    char *text = job_text(j, e);
+    bool ok = text && begin(s, e);
+    if (ok) {
+        ok = may_change(s, id, ~(1u << STORE_RUNNING | 1u << STORE_DONE), e) &&
+             finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = ?2, job = ?3, error = '', ended = 0 WHERE id = ?4",
+                           "itbi", (int64_t)STORE_WAITING, s->owner, text, id), NULL, e);
+        ok = end(s, ok, e);
+    }
+    free(text);
+    return ok;
+}
+
 static int by_number(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;

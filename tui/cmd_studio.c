@@ -10,6 +10,7 @@
 #include "tui/config.h"
 #include "tui/service_plan.h"
 #include "tui/service_profile.h"
+#include "tui/service_store.h"
 #include "tui/studio.h"
 #include "tui/term.h"
 #include "tui/view.h"
@@ -72,9 +73,9 @@ struct studio {
     struct engine *engine;
     const struct studio_engine *calls;
     struct grid grid;
-    char out_dir[PATH_BYTES], stamp[32];
-    int stamp_used;   /* names given out with this stamp */
+    char out_dir[PATH_BYTES];
     struct worker *worker;
+    struct service_store *store;
     struct service_plan plans;
     struct service_profile profiles;
     bool dirty, quit, gone;
@@ -88,32 +89,6 @@ static void say(struct studio *s, enum view_mood mood, const struct err *e)
 }
 
 /* --- files ------------------------------------------------------------------------- */
-
-/* A name nobody has: the time, the seed, and a number if that is not enough.
- * Jobs of one second that still wait are counted, too. The file itself is not
- * made here: a cancelled job would leave an empty one behind. */
-static bool choose_name(struct studio *s, struct job *j, struct err *e)
-{
-    char path[PATH_BYTES + 128], stamp[32];
-    time_t now = time(NULL);
-    struct tm tm;
-
-    if (!folder_make(s->out_dir, e)) return false;
-    if (access(s->out_dir, W_OK)) return err_errno(e, errno, "cannot write to the folder %s", s->out_dir);
-    localtime_r(&now, &tm);
-    strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &tm);
-    if (strcmp(stamp, s->stamp)) s->stamp_used = 0;
-    snprintf(s->stamp, sizeof s->stamp, "%s", stamp);
-    for (; s->stamp_used < 10000; s->stamp_used++) {
-        char more[16] = "";
-        if (s->stamp_used) snprintf(more, sizeof more, "_%d", s->stamp_used + 1);
-        snprintf(path, sizeof path, "%s/%s-%" PRIu64 "%s.png", s->out_dir, stamp, j->seed, more);
-        if (access(path, F_OK) == 0) continue;
-        s->stamp_used++;
-        return job_set_string(&j->out, path, e);
-    }
-    return err_set(e, ERR_IO, "no free name for a picture in %s", s->out_dir);
-}
 
 static bool copy_file(const char *from, const char *to, struct err *e)
 {
@@ -192,27 +167,6 @@ static void take_work(struct studio *s)
 
 /* --- what the view wishes ------------------------------------------------------------- */
 
-static void generate(struct studio *s)
-{
-    struct job j = { 0 };
-    struct err e = { 0 };
-    uint64_t id = 0;
-
-    if (!view_request(s->view, &j, &j.random_seed, &e)) {
-        view_refused(s->view, e.text);
-        return;
-    }
-    job_draw_seed(&j);
-    if (!choose_name(s, &j, &e)) {
-        view_refused(s->view, e.text);
-    } else if (!s->calls->submit(s->engine, &j, &id, &e)) {
-        view_refused(s->view, e.text);
-    } else {
-        view_submitted(s->view, id, &j);
-    }
-    job_free(&j);
-}
-
 static void suspend(struct studio *s)
 {
     sigset_t set;
@@ -231,8 +185,8 @@ static void suspend(struct studio *s)
 
 static void grant(struct studio *s, struct wish w)
 {
+    if (service_store_grant(s->store, &w)) return;
     switch (w.kind) {
-    case WISH_GENERATE: generate(s); break;
     case WISH_CANCEL: s->calls->cancel(s->engine, w.job); break;
     case WISH_SAVE: start_saving(s, w.path); break;
     case WISH_SUSPEND: suspend(s); break;
@@ -241,7 +195,7 @@ static void grant(struct studio *s, struct wish w)
     case WISH_QUIT: s->quit = true; break;
     case WISH_PROFILE_SAVE: service_profile_save(&s->profiles, w.profile.name, w.profile.text, w.profile.replace); break;
     case WISH_PROFILE_DELETE: service_profile_delete(&s->profiles, w.profile.name); break;
-    case WISH_NONE: break;
+    default: break;
     }
 }
 
@@ -293,6 +247,7 @@ static void take_events(struct studio *s)
 
     view_tick(s->view, term_now_ms());
     while (s->calls->poll(s->engine, &ev)) {
+        service_store_event(s->store, &ev);
         view_event(s->view, &ev);
         s->dirty = true;
     }
@@ -308,6 +263,7 @@ static void paint(struct studio *s)
         return;
     }
     term_paint(s->term, &s->grid);
+    for (struct wish w; (w = view_needs(s->view)).kind;) grant(s, w);
     s->dirty = false;
     s->painted_ms = term_now_ms();
 }
@@ -331,7 +287,7 @@ static void loop(struct studio *s)
     s->dirty = true;
     while (!s->quit) {
         bool clear = term_flush(s->term); /* half a picture is out: nothing may come between */
-        struct pollfd p[4];
+        struct pollfd p[4 + SERVICE_STORE_FDS];
         int wait;
 
         service_plan_pump(&s->plans);
@@ -341,13 +297,15 @@ static void loop(struct studio *s)
         p[1] = (struct pollfd){ .fd = s->calls->fd(s->engine), .events = POLLIN };
         p[2] = (struct pollfd){ .fd = signal_pipe[0], .events = POLLIN };
         p[3] = (struct pollfd){ .fd = worker_fd(s->worker), .events = POLLIN };
+        service_store_fds(s->store, p + 4);
         wait = patience(s);
         if (s->dirty && p[0].events & POLLOUT && wait < FRAME_MS) wait = FRAME_MS;
-        if (poll(p, 4, wait) == 0 && view_busy(s->view)) s->dirty = true;
+        if (poll(p, 4 + SERVICE_STORE_FDS, wait) == 0 && view_busy(s->view)) s->dirty = true;
         if (p[2].revents & POLLIN) take_signals(s);
         take_keys(s);
         if (p[1].revents & POLLIN) take_events(s);
         take_work(s);
+        if (service_store_work(s->store)) s->dirty = true;
         if (term_gone(s->term)) s->quit = s->gone = true;
     }
 }
@@ -379,6 +337,7 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
         .keys = o->keys,
         .mouse = o->mouse,
         .out_dir = s.out_dir,
+        .utc_offset = (int)localtime(&(time_t){ time(NULL) })->tm_gmtoff,
     };
     int status = 1;
 
@@ -386,6 +345,7 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     else default_folder(s.out_dir);
     if (!view_new(&s.view, calls->model(g), &vo, &e)) goto done;
     if (!worker_start(&s.worker, &e)) goto done;
+    if (!service_store_start(&s.store, &(struct service_store_options){ s.view, g, calls, s.out_dir, NULL }, &e)) goto done;
     s.plans = (struct service_plan){ .view = s.view, .worker = s.worker, .engine = g, .calls = calls };
     s.profiles = (struct service_profile){ .view = s.view, .worker = s.worker };
     if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
@@ -397,8 +357,10 @@ done:
     /* The terminal first: the engine may need a moment to reach its next block. */
     term_close(s.term);
     release_signals();
+    if (s.store) take_events(&s); /* a picture that is done is noted as done */
     if (s.worker) worker_stop(s.worker); /* it may be asking the engine */
     calls->stop(g);
+    service_store_stop(s.store);
     if (s.worker) {
         take_work(&s);
         worker_free(s.worker);
@@ -483,8 +445,10 @@ static const char *profile_name(const struct profile *p, char buf[FILE_PATH_MAX]
 
 int cmd_studio(int argc, char **argv)
 {
-    static const struct studio_engine calls = { engine_stop, engine_model, engine_submit, engine_cancel, engine_poll,
-                                                engine_fd, engine_foresee, engine_foresee_speed };
+    static const struct studio_engine calls = {
+        .stop = engine_stop, .model = engine_model, .submit = engine_submit, .cancel = engine_cancel, .pause = engine_pause,
+        .resume = engine_resume, .poll = engine_poll, .fd = engine_fd, .foresee = engine_foresee, .foresee_speed = engine_foresee_speed,
+    };
     struct studio_command c = { .o.mouse = true };
     struct cmd_options options;
     struct job start = { 0 }, loaded = { 0 };

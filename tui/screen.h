@@ -54,8 +54,11 @@ struct screen {
      * on the stack. May be NULL. */
     void (*event)(struct view *v, const struct event *ev);
     void (*tick)(struct view *v);
+    /* What it needs to show what it shows; asked after each drawing until it is nothing. May be NULL. */
+    struct wish (*needs)(struct view *v);
 };
 
 extern const struct screen screen_main, screen_help, screen_save, screen_picture, screen_profile, screen_search;
+extern const struct screen screen_queue, screen_contact, screen_gallery, screen_ask, screen_trouble;
 
 #endif

@@ -543,8 +543,8 @@ static const char *main_hint(const struct view *v, enum action a)
     int field = field_of(v->main->focus);
 
     switch (a) {
-    case ACTION_GENERATE: return view_busy(v) ? "Queue" : label;
-    case ACTION_CANCEL: return view_busy(v) ? label : NULL;
+    case ACTION_GENERATE: return v->editing ? "Put it back" : view_busy(v) ? "Queue" : label;
+    case ACTION_CANCEL: return v->editing ? "Leave the job" : view_busy(v) ? label : NULL;
     case ACTION_EXAMPLE:
         return v->model.examples > 0 && v->main->focus == FOCUS_PROMPT && v->main->prompt.bytes == 0 ? label : NULL;
     case ACTION_HISTORY_SEARCH: return NULL; /* its label is the search's own */
@@ -835,10 +835,25 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
     return true;
 }
 
+/* Job n of the queue's line, in at most `room` columns and what leads it; returns what it took. */
+static int draw_queued(struct grid *g, struct rect r, int x, int room, int n, bool now, const char *prompt)
+{
+    int from = x;
+    char text[16] = "» ";
+
+    if (n > 1) x += draw_text(g, r, x, r.y, COLOUR_BORDER, 0, " │ ");
+    if (!now) snprintf(text, sizeof text, "%d ", n);
+    x += draw_text(g, r, x, r.y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, text);
+    x += draw_fit(g, r, x, r.y, room - 8 < 40 ? room - 8 : 40, now ? COLOUR_TEXT : COLOUR_DIM, 0,
+                  *prompt ? prompt : "(no prompt)", false);
+    return x - from;
+}
+
 /* The running job and those behind it, on one line. */
 static void draw_queue(const struct view *v, struct grid *g, struct rect r)
 {
-    int x = r.x, end = r.x + r.w, n = 0, total = view_waiting(v) + v->running;
+    int x = r.x, end = r.x + r.w - 6, n = 0, total = view_waiting(v) + v->running;
+    const struct store_job *job;
     char text[64];
 
     if (r.h < 1) return;
@@ -847,18 +862,9 @@ static void draw_queue(const struct view *v, struct grid *g, struct rect r)
         return;
     }
     x += draw_text(g, r, x, r.y, COLOUR_DIM, 0, "Queue:") + 1;
-    for (const struct request *q = v->requests; q; q = q->next) {
-        bool now = v->running && q->id == v->running_id;
-        int room = end - x - 6, most;
-        if (room < 16) break;
-        if (n++) x += draw_text(g, r, x, r.y, COLOUR_BORDER, 0, " │ ");
-        if (now) snprintf(text, sizeof text, "» ");
-        else snprintf(text, sizeof text, "%d ", n);
-        x += draw_text(g, r, x, r.y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, text);
-        most = room - 8 < 40 ? room - 8 : 40;
-        x += draw_fit(g, r, x, r.y, most, now ? COLOUR_TEXT : COLOUR_DIM, 0,
-                      *q->job.prompt ? q->job.prompt : "(no prompt)", false);
-    }
+    for (const struct request *q = v->requests; q && end - x >= 16; q = q->next)
+        x += draw_queued(g, r, x, end - x, ++n, v->running && q->id == v->running_id, q->job.prompt);
+    for (int i = 0; end - x >= 16 && (job = queue_waiting(v, i)); i++) x += draw_queued(g, r, x, end - x, ++n, false, job->prompt);
     if (n < total) {
         snprintf(text, sizeof text, "+%d", total - n);
         draw_right(g, r, r.y, COLOUR_DIM, 0, text);
@@ -888,7 +894,7 @@ static void draw_progress(const struct view *v, struct grid *g, struct rect r)
     part[0] = 0;
     if (v->stage == STAGE_FLUX && v->step > 0) snprintf(part, sizeof part, "  step %d/%d", v->step, v->steps);
     else if (v->blocks > 0) snprintf(part, sizeof part, "  block %d/%d", v->block, v->blocks);
-    snprintf(left, sizeof left, "%s%s", v->cancelling ? "cancelling" : stage_name(v->stage), part);
+    snprintf(left, sizeof left, "%s%s", v->cancelling ? "cancelling" : v->paused ? "paused" : stage_name(v->stage), part);
     if (r.w >= 64 && v->count > 1) {
         size_t n = strlen(left);
         snprintf(left + n, sizeof left - n, "  picture %d/%d", v->index + 1, v->count);

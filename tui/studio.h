@@ -16,6 +16,8 @@ struct studio_engine {
     const struct model *(*model)(const struct engine *g);
     bool (*submit)(struct engine *g, const struct job *j, uint64_t *id, struct err *e);
     void (*cancel)(struct engine *g, uint64_t id);
+    void (*pause)(struct engine *g);
+    void (*resume)(struct engine *g);
     bool (*poll)(struct engine *g, struct event *out);
     int (*fd)(const struct engine *g);
     /* For the worker's thread. NULL: no plans; no prediction of time. */

@@ -16,6 +16,7 @@
 /* Every screen there is. */
 static const struct screen *const screens[] = {
     &screen_main, &screen_help, &screen_save, &screen_picture, &screen_profile, &screen_search,
+    &screen_queue, &screen_contact, &screen_gallery, &screen_ask, &screen_trouble,
 };
 enum { SCREENS = sizeof screens / sizeof *screens };
 
@@ -73,7 +74,7 @@ int view_waiting(const struct view *v)
 
     for (const struct request *r = v->requests; r; r = r->next)
         if (!v->running || r->id != v->running_id) n++;
-    return n;
+    return n + queue_count(v);
 }
 
 bool view_busy(const struct view *v)
@@ -100,6 +101,7 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
     snprintf(v->home, sizeof v->home, "%s", o->home ? o->home : "");
     v->threads = o->threads;
     v->pictures = o->pictures;
+    v->utc_offset = o->utc_offset;
     if (o->keys) v->keys = *o->keys;
     else keys_init(&v->keys, KEYS_EMACS);
     view_resize(v, (struct view_screen){ .cols = 80, .rows = 24 });
@@ -401,7 +403,6 @@ void view_prompts(struct view *v, const char *const *texts, int count)
 void view_submitted(struct view *v, uint64_t id, const struct job *j)
 {
     struct request *r = calloc(1, sizeof *r), **at = &v->requests;
-    char text[64];
 
     if (r && job_copy(&r->job, j, NULL)) {
         r->id = id;
@@ -410,12 +411,19 @@ void view_submitted(struct view *v, uint64_t id, const struct job *j)
     } else {
         free(r); /* only the record is lost; the job runs */
     }
-    if (v->running || view_waiting(v) > 1) {
-        snprintf(text, sizeof text, "Queued with seed %" PRIu64 ": %d waiting", j->seed, view_waiting(v));
-        view_say(v, VIEW_INFO, text);
-    } else if (v->mood != VIEW_WARN) {
-        view_say(v, VIEW_INFO, "");
-    }
+}
+
+const char *view_preset(const struct view *v)
+{
+    return v->preset;
+}
+
+struct wish view_needs(struct view *v)
+{
+    const struct screen *s = v->stack[v->depth - 1];
+
+    for (int i = v->depth - 1; i > 0 && s->overlay; i--) s = v->stack[i - 1];
+    return s->needs ? s->needs(v) : view_wish(WISH_NONE);
 }
 
 void view_refused(struct view *v, const char *text)
@@ -476,8 +484,9 @@ struct wish view_cancel(struct view *v)
 {
     struct wish w = { .kind = WISH_CANCEL };
 
-    if (!view_busy(v)) {
-        view_say(v, VIEW_INFO, "");
+    if (!view_busy(v) || v->editing) {
+        view_say(v, VIEW_INFO, v->editing ? "The job is left as it was" : "");
+        v->editing = 0;
         return view_wish(WISH_NONE);
     }
     w.job = v->running ? v->running_id : v->requests->id;
@@ -582,7 +591,7 @@ static void show(struct view *v, struct event *ev, enum shown what)
     struct request *r = view_find(v, ev->job);
 
     if (!ev->image) return;
-    if (what == SHOWN_DONE) remember(v, ev);
+    if (what == SHOWN_DONE && !contact_has(v, ev->job)) remember(v, ev);
     image_free(v->image);
     v->image = ev->image;
     ev->image = NULL;
@@ -620,7 +629,7 @@ static double fraction_of(const struct event *ev)
 static void end_job(struct view *v, const struct event *ev)
 {
     request_end(v, ev->job);
-    if (v->running && v->running_id == ev->job) v->running = v->cancelling = false;
+    if (v->running && v->running_id == ev->job) v->running = v->cancelling = v->paused = false;
 }
 
 static void say_result(struct view *v, const struct event *ev, char buf[VIEW_PATH_BYTES])
@@ -695,7 +704,7 @@ void view_event(struct view *v, struct event *ev)
     case EVENT_NOTICE: view_say(v, VIEW_WARN, ev->text); break;
     case EVENT_DONE:
         show(v, ev, SHOWN_DONE);
-        say_end(v, ev);
+        if (!contact_has(v, ev->job)) say_end(v, ev);
         if (ev->index + 1 >= ev->count) end_job(v, ev);
         break;
     case EVENT_CANCELLED:
@@ -709,9 +718,15 @@ void view_event(struct view *v, struct event *ev)
         view_say(v, VIEW_BAD, ev->text);
         end_job(v, ev);
         break;
+    case EVENT_PAUSED:
+    case EVENT_RESUMED:
+        v->paused = ev->kind == EVENT_PAUSED;
+        v->progress_ms = v->now_ms;
+        if (v->paused) view_say(v, VIEW_INFO, "Paused");
+        break;
     case EVENT_IDLE:
         v->plan_again = true; /* its speed is known, its memory free again */
-        v->running = v->cancelling = false;
+        v->running = v->cancelling = v->paused = false;
         break;
     default: break;
     }
@@ -793,6 +808,7 @@ void view_draw_hints(struct view *v, struct grid *g, struct rect r)
     for (int i = 1; i < ACTION_COUNT; i++) {
         enum action a = (enum action)i;
         const char *label = keys_action(a)->label;
+        if (a == ACTION_TROUBLE && !trouble_job(v)) continue;
         if (!label || !*keys_name(&v->keys, a, at, name)) continue;
         if (top(v)->hint) label = top(v)->hint(v, a);
         if (!label) continue;

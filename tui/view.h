@@ -17,6 +17,7 @@
 #include "engine/plan.h"
 #include "engine/profile.h"
 #include "engine/shelf.h"
+#include "engine/store.h"
 #include "tui/draw.h"
 #include "tui/keys.h"
 #include "tui/wish.h"
@@ -35,6 +36,7 @@ struct view_options {
     const char *preset, *profile; /* names of what `start` came from, for the title; NULL: none */
     const struct job *loaded; /* what they alone say, to tell what was edited; NULL: as start */
     bool mouse;           /* it is on */
+    int utc_offset;       /* of the user's time, in seconds: for dates */
     const struct profile *memory; /* the profile itself, to follow its `large` when the size changes; NULL: none */
 };
 
@@ -110,6 +112,39 @@ struct view_result view_result(const struct view *v);
  * none. Both are copied, and may be hostile. */
 void view_show_image(struct view *v, struct image *im, const char *title, const char *path);
 void view_saved(struct view *v, bool ok, const char *path_or_reason);
+
+/* --- the queue (screen_queue.c, screen_trouble.c, screen_contact.c) ------------------- */
+/* The jobs on disk, in their order, and which of them the engine has (0: none); takes q over, and leaves it empty. */
+void view_queue(struct view *v, struct store_queue *q, int64_t at_work);
+/* So many jobs have been put there, the first with this seed. */
+void view_queued(struct view *v, int jobs, uint64_t seed);
+/* Job `id` of the queue, to be changed in the form: what Enter starts then takes its place. */
+bool view_edit(struct view *v, int64_t id, const struct job *j, const char *preset, struct err *e);
+int64_t view_editing(const struct view *v); /* 0: none */
+void view_edited_job(struct view *v);       /* it has been put in its place, or cannot be any more */
+/* Jobs are left from the last time, one of them at a step: what is to be done with them? */
+void view_ask_resume(struct view *v, int interrupted, int waiting, int step, int steps);
+/* What was typed stands for so many jobs: are they all wanted? */
+void view_ask_many(struct view *v, int jobs);
+/* The job of that number in the queue has failed, or had, in that stage. text: why. */
+void view_trouble(struct view *v, int64_t id, const struct job *j, enum stage stage, const char *text);
+/* The contact sheet of `base` has been begun as the engine's job `id`. */
+void view_sheet(struct view *v, uint64_t id, const struct job *base, int seeds);
+/* What it was made of, and whether seed `index` is wanted; NULL: there is no sheet. */
+const struct job *view_sheet_base(const struct view *v);
+bool view_sheet_good(const struct view *v, int index);
+const char *view_preset(const struct view *v); /* what the form was loaded from; "": none */
+
+/* What a screen needs now that it has been drawn, e.g. a page of the gallery: to be granted, until WISH_NONE. */
+struct wish view_needs(struct view *v);
+
+/* --- the gallery (screen_gallery.c) ----------------------------------------------- */
+/* serial: the query's. Takes p over, and leaves it empty. */
+void view_gallery_page(struct view *v, uint64_t serial, int offset, struct store_page *p);
+void view_gallery_thumb(struct view *v, int64_t id, struct image *im); /* takes im over; NULL: it has none */
+/* The history is another than it was: `added` new pictures, or 0. */
+void view_gallery_changed(struct view *v, int added);
+void view_gallery_record(struct view *v, const char *text);
 
 enum view_mood { VIEW_INFO, VIEW_GOOD, VIEW_WARN, VIEW_BAD };
 void view_say(struct view *v, enum view_mood mood, const char *text);

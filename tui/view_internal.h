@@ -29,6 +29,7 @@ struct view {
     struct job job;    /* each job begins as a copy of it; the form's fields come on top */
     uint64_t changes;  /* counts what may change the job that Enter would start */
     bool pictures;
+    int utc_offset;
     struct keys keys;
 
     int cols, rows, cell_w, cell_h, picture_w, picture_h;
@@ -49,6 +50,14 @@ struct view {
     struct picture_state *picture;
     struct profile_state *profiles;
     struct search_state *search;
+
+    struct queue_state *queue;
+    struct contact_state *contact;
+    struct gallery_state *gallery;
+    struct ask_state *ask;
+    struct trouble_state *trouble;
+    int64_t editing; /* the queue's job that Enter replaces; 0: none */
+    bool paused;     /* the job at work rests */
 
     struct prompts prompts;   /* used before */
     struct request *requests; /* oldest first */
@@ -126,6 +135,19 @@ static inline struct wish view_wish(enum wish_kind kind)
 {
     return (struct wish){ .kind = kind };
 }
+
+/* Over what is there (screen_ask.c): a line to be typed, or a question with answers of one letter each. What
+ * was answered goes to `then`, the line's text or the letter; leaving it is the letter 0, and says nothing for a line. */
+struct ask_answer { char key; const char *text; };
+bool view_ask_line(struct view *v, const char *label, const char *text, struct wish (*then)(struct view *v, const char *text));
+bool view_ask(struct view *v, const char *title, const char *question, const struct ask_answer *answers, int count,
+              struct wish (*then)(struct view *v, char answer));
+
+/* The queue's rows (screen_queue.c) that wait and that the engine has not got: how many, and in their order (NULL after the last). */
+int queue_count(const struct view *v);
+const struct store_job *queue_waiting(const struct view *v, int i);
+int64_t trouble_job(const struct view *v); /* whose failure can be done something about; 0: none */
+bool contact_has(const struct view *v, uint64_t id); /* is it the contact sheet's job? */
 
 /* The form of the main screen, for the view (screen_main.c). */
 void main_load(struct view *v);                                               /* v->job into the fields */
