@@ -1118,6 +1118,13 @@ static void test_random_use(void **state)
             if (view_request(v, &j, &random_seed, NULL)) view_submitted(v, 1 + (r >> 3 & 3), &j);
             job_free(&j);
         }
+        struct job wanted = { 0 };
+        uint64_t ticket;
+        if (view_plan_wanted(v, &wanted, &ticket)) {
+            view_planned(v, ticket, &(struct plan_summary){ .ok = r & 32, .text = "a reason", .arena = r, .budget = r & 2 ? 2ull * r : 0,
+                                                            .phase[PHASE_T5] = { .peak = r, .activations = r / 2 } });
+            job_free(&wanted);
+        }
         if ((r >> 24) % 3 == 0) {
             ev.stage = (enum stage)((r >> 5) % STAGE_COUNT);
             ev.step = (int)(r % 30);
