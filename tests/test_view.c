@@ -551,6 +551,7 @@ static void test_focus_and_nudging(void **state)
     has(v, "272x272");
     press(v, K_DOWN);
     press(v, K_PAGEDOWN);
+    press(v, K_PAGEDOWN);
     has(v, "Steps *19");
     press(v, K_TAB);
     press(v, K_PAGEUP);
@@ -1030,6 +1031,7 @@ static void test_help(void **state)
     press(v, K_PAGEUP);
     press(v, K_END);
     press(v, K_HOME);
+    press(v, K_PAGEDOWN);
     press(v, K_PAGEDOWN);
     has(v, "undo");
     type(v, "cut"); /* typed, it narrows */
