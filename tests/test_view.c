@@ -551,6 +551,7 @@ static void test_focus_and_nudging(void **state)
     has(v, "272x272");
     press(v, K_DOWN);
     press(v, K_PAGEDOWN);
+    press(v, K_PAGEDOWN);
     has(v, "Steps *19");
     press(v, K_TAB);
     press(v, K_PAGEUP);
@@ -1031,6 +1032,7 @@ static void test_help(void **state)
     press(v, K_END);
     press(v, K_HOME);
     press(v, K_PAGEDOWN);
+    press(v, K_PAGEDOWN);
     has(v, "undo");
     type(v, "cut"); /* typed, it narrows */
     has(v, "search: cut");
@@ -1117,6 +1119,13 @@ static void test_random_use(void **state)
             bool random_seed;
             if (view_request(v, &j, &random_seed, NULL)) view_submitted(v, 1 + (r >> 3 & 3), &j);
             job_free(&j);
+        }
+        struct job wanted = { 0 };
+        uint64_t ticket;
+        if (view_plan_wanted(v, &wanted, &ticket)) {
+            view_planned(v, ticket, &(struct plan_summary){ .ok = r & 32, .text = "a reason", .arena = r, .budget = r & 2 ? 2ull * r : 0,
+                                                            .phase[PHASE_T5] = { .peak = r, .activations = r / 2 } });
+            job_free(&wanted);
         }
         if ((r >> 24) % 3 == 0) {
             ev.stage = (enum stage)((r >> 5) % STAGE_COUNT);
