@@ -76,6 +76,8 @@ $(B)/%.o: %.c Makefile
 
 # Sums may be reordered into vector lanes here (never across a NaN or infinity).
 $(B)/kernels/cpu_vec.o: FILE_CFLAGS := -fassociative-math -fno-signed-zeros -ffp-contract=fast
+# stb_image_write shifts into the sign bit.
+$(B)/engine/stb_image.o: FILE_CFLAGS := -fwrapv
 
 # Tests can refuse the project's own allocations: tests/alloc_fail.h.
 TEST_WRAP := malloc calloc realloc aligned_alloc posix_memalign strdup strndup asprintf vasprintf

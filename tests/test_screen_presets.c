@@ -479,7 +479,7 @@ static void test_random_sizes_and_keys(void **state)
             view_presets(v, &a);
         }
         if (r % 11 == 0) press(v, K_F3);
-        view_resize(v, (struct view_screen){ 40 + (int)(random_next(&seed) % 120), 10 + (int)(random_next(&seed) % 50), 9, 18, 0, 0 });
+        view_resize(v, (struct view_screen){ 40 + (int)(random_next(&seed) % 120), 10 + (int)(random_next(&seed) % 50), 9, 18, 0, 0, false });
         assert_true(view_draw(v, &g, NULL));
         if (g.cursor_shown && (g.cursor_x < 0 || g.cursor_x >= g.cols || g.cursor_y < 0 || g.cursor_y >= g.rows))
             fail_msg("key %d: the cursor is off the screen", i);
