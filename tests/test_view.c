@@ -552,7 +552,7 @@ static void test_focus_and_nudging(void **state)
     press(v, K_DOWN);
     press(v, K_PAGEDOWN);
     press(v, K_PAGEDOWN);
-    has(v, "Steps *19");
+    has(v, "Steps *18");
     press(v, K_TAB);
     press(v, K_PAGEUP);
     has(v, "Guidance *4");
