@@ -1,8 +1,8 @@
 /* test_cuda_jobs.c - whole jobs on the cuda device, where there is no card: the module is the one whose
  * runtime works on the processor (tests/cuda/fake.h), which runs streams in a random order and
- * makes any call fail. On a small random model. What it shows: that nothing is waited for too little,
- * that a budget never changes a pixel, that every failure ends in a picture or in a reason, and that
- * nothing stays behind. The operations' numbers are test_cuda_ops'. */
+ * makes any call fail. On a small random model and the shipped one. What it shows: that nothing is waited for too
+ * little, that the host never touches the card's memory, that a budget never changes a pixel, that every failure ends
+ * in a picture or in a reason, and that nothing stays behind. The operations' numbers are test_cuda_ops'. */
 #include "engine/pipeline.h"
 #include "kernels/cuda.h"
 #include "tests/cuda/fake.h"
@@ -21,7 +21,8 @@
 #include <string.h>
 
 static char scratch[FILE_PATH_MAX], out[FILE_PATH_MAX];
-static struct model model;
+static struct model model, shipped;
+static const struct model *at_hand = &model;
 
 /* The fake's controls. */
 static struct {
@@ -36,6 +37,7 @@ static struct {
     long (*calls)(void);
     int (*live)(enum fake_cuda_kind);
     void (*seed)(uint64_t);
+    void (*close_memory)(bool);
     size_t (*peak)(void);
     struct fake_cuda_counts (*counts)(void);
 } fake;
@@ -49,7 +51,7 @@ static void find_fake(void)
         { "fake_cuda_set_others", &fake.set_others }, { "fake_cuda_set_pinned_limit", &fake.set_pinned_limit },
         { "fake_cuda_fail", &fake.fail_at }, { "fake_cuda_failed", &fake.failed }, { "fake_cuda_calls", &fake.calls },
         { "fake_cuda_live", &fake.live }, { "fake_cuda_seed", &fake.seed }, { "fake_cuda_peak", &fake.peak },
-        { "fake_cuda_counts", &fake.counts },
+        { "fake_cuda_counts", &fake.counts }, { "fake_cuda_close_memory", &fake.close_memory },
     };
     if (!module)
         fail_msg("%s", dlerror());
@@ -65,7 +67,7 @@ static void find_fake(void)
 struct said {
     struct image *image;
     size_t arena;
-    int steps;
+    int steps, previews, pictures;
     char notices[4096];
     int stop_in_step; /* cancel there; 0: never */
     bool stopping;
@@ -80,6 +82,8 @@ static void hear(void *user, struct event *ev)
     }
     if (ev->kind == EVENT_MEMORY)
         s->arena = ev->memory.arena_bytes;
+    s->previews += ev->kind == EVENT_PREVIEW;
+    s->pictures += ev->kind == EVENT_DONE;
     if (ev->kind == EVENT_NOTICE) {
         size_t n = strlen(s->notices);
         snprintf(s->notices + n, sizeof s->notices - n, "%s\n", ev->text);
@@ -102,7 +106,7 @@ static bool try(const struct job *j, struct said *s, struct err *e)
 {
     struct pipeline_hooks hooks = { .emit = hear, .stop = asked_to_stop, .user = s };
     struct pipeline *p = NULL;
-    bool ok = pipeline_new(&p, &model, e) && pipeline_run(p, j, 1, &hooks, e);
+    bool ok = pipeline_new(&p, at_hand, e) && pipeline_run(p, j, 1, &hooks, e);
     pipeline_free(p);
     return ok;
 }
@@ -119,7 +123,7 @@ static struct job make_job(enum precision precision)
 {
     struct job j;
     struct err e = { 0 };
-    if (!job_init(&j, &model, &e) || !job_set_string(&j.prompt, "a fish", &e) || !job_set_string(&j.out, out, &e))
+    if (!job_init(&j, at_hand, &e) || !job_set_string(&j.prompt, "a fish", &e) || !job_set_string(&j.out, out, &e))
         fail_msg("%s", e.text);
     j.width = 64;
     j.height = 48;
@@ -267,6 +271,70 @@ static void less_pinned_memory_is_only_slower(void **state)
     }
     image_free(want.image);
     job_free(&j);
+}
+
+/* --- the card's memory is not the host's ------------------------------------------------------ */
+
+static void as_it_is(struct job *j) { (void)j; }
+static void least(struct job *j) { j->budget = JOB_BUDGET_LEAST; }
+static void streamed(struct job *j) { j->transformer = TRANSFORMER_OFFLOAD; }
+static void pinned(struct job *j) { j->budget = JOB_BUDGET_LEAST, j->pin_weights = true; }
+static void recorded(struct job *j) { j->steps = 4; }
+static void halves(struct job *j) { j->precision = PRECISION_FP16, j->vae_precision = (int)PRECISION_FP32; }
+static void flash(struct job *j) { j->attention = ATTENTION_FLASH; }
+static void efficient(struct job *j) { j->attention = ATTENTION_EFFICIENT; }
+static void math(struct job *j) { j->attention = ATTENTION_MATH; }
+static void simplest(struct job *j) { j->attention = ATTENTION_CPU; }
+static void bands(struct job *j) { j->vae = VAE_BANDS, j->vae_band = 16; }
+static void tiles(struct job *j) { j->vae = VAE_TILES; }
+static void chunks(struct job *j) { j->t5_chunk = 8, j->t5_chunk_mode = T5_CHUNK_INDEPENDENT; }
+static void later(struct job *j) { j->count = 2, j->decode = DECODE_DEFERRED; }
+static void heun(struct job *j) { j->sampler = SAMPLER_HEUN; }
+static void taken_away(struct job *j) { j->inject_oom = 2; }
+
+static void against(struct job *j)
+{
+    struct err e = { 0 };
+    j->cfg = 2;
+    assert_true(job_set_string(&j->negative, "a car", &e));
+}
+
+/* The shipped model's jobs of every kind, while the host cannot touch the card's memory: what does is a SIGSEGV.
+ * And each is the processor's picture, too. */
+static void the_host_never_touches_device_memory(void **state)
+{
+    (void)state;
+    static const struct { const char *name; void (*change)(struct job *); } cases[] = {
+        { "as it is", as_it_is }, { "the least", least }, { "streamed", streamed }, { "pinned where they lie", pinned },
+        { "recorded", recorded }, { "two precisions", halves }, { "flash", flash }, { "efficient", efficient },
+        { "math", math }, { "the simplest attention", simplest }, { "bands", bands }, { "tiles", tiles },
+        { "T5 in chunks", chunks }, { "decoded later", later }, { "heun", heun }, { "memory taken away", taken_away },
+        { "cfg", against },
+    };
+    at_hand = &shipped;
+    fake.close_memory(true);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct job j = make_job(PRECISION_BF16);
+        struct said card, processor;
+        j.width = 32;
+        j.height = 48;
+        j.preview = true;
+        cases[i].change(&j);
+        fake.seed(i);
+        run(&j, &card);
+        assert_true(card.pictures == j.count && card.previews == j.count * j.steps);
+        j.device = DEVICE_CPU;
+        j.threads = 2;
+        j.inject_oom = 0;
+        run(&j, &processor);
+        double is = mean_difference(card.image, processor.image);
+        if (!(is <= 4))
+            fail_msg("%s: a mean difference of %.3f", cases[i].name, is);
+        image_free(card.image);
+        image_free(processor.image);
+        job_free(&j);
+        assert_nothing_left(cases[i].name);
+    }
 }
 
 /* --- memory that is not there ---------------------------------------------------------------- */
@@ -430,6 +498,7 @@ static int fresh(void **state)
 {
     (void)state;
     fake.reset();
+    at_hand = &model;
     return 0;
 }
 
@@ -446,7 +515,7 @@ static int begin(void **state)
     setenv("XDG_CACHE_HOME", path_in(scratch, "cache", path), 1);
     path_in(scratch, "picture.png", out);
     golden_make("dev96", path_in(scratch, "dev96", dir));
-    if (!model_open(&model, dir, true, &e))
+    if (!model_open(&model, dir, true, &e) || !model_open(&shipped, "assets/demo", true, &e))
         fail_msg("%s", e.text);
     find_fake();
     return 0;
@@ -469,6 +538,7 @@ int main(void)
         CASE(repeated_steps_are_recorded),
         CASE(weights_pinned_where_they_lie),
         CASE(less_pinned_memory_is_only_slower),
+        CASE(the_host_never_touches_device_memory),
         CASE(memory_taken_away_in_a_step),
         CASE(a_card_with_little_memory),
         CASE(every_call_fails_once),
