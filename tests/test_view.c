@@ -549,7 +549,6 @@ static void test_focus_and_nudging(void **state)
     has(v, "272x272");
     press(v, K_DOWN);
     press(v, K_PAGEDOWN);
-    press(v, K_PAGEDOWN);
     has(v, "Steps *19");
     press(v, K_TAB);
     press(v, K_PAGEUP);
