@@ -76,6 +76,8 @@ $(B)/%.o: %.c Makefile
 
 # Sums may be reordered into vector lanes here (never across a NaN or infinity).
 $(B)/kernels/cpu_vec.o: FILE_CFLAGS := -fassociative-math -fno-signed-zeros -ffp-contract=fast
+# stb_image_write shifts into the sign bit.
+$(B)/engine/stb_image.o: FILE_CFLAGS := -fwrapv
 
 # Tests can refuse the project's own allocations: tests/alloc_fail.h.
 TEST_WRAP := malloc calloc realloc aligned_alloc posix_memalign strdup strndup asprintf vasprintf
@@ -84,9 +86,9 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(HELP_OBJ) $(LIB_OBJ) $(TUI_LINK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(SLUICE_LDFLAGS) $(TEST_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LIBS) -lcmocka -lvterm -lutil
 
-$(B)/bench: $(BENCH_SRC:%.c=$(B)/%.o) $(LIB_OBJ)
+$(B)/bench: $(BENCH_SRC:%.c=$(B)/%.o) $(B)/tests/fake_engine.o $(LIB_OBJ) $(TUI_LINK)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS) -lutil
 
 # --- the CUDA device's module --------------------------------------------------
 CUDA_CFLAGS := $(SLUICE_CFLAGS) -fPIC -fvisibility=hidden

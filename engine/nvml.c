@@ -386,8 +386,3 @@ struct nvml_traffic nvml_traffic(const struct nvml *n, struct nvml_handle *h)
 {
     return (struct nvml_traffic){ read_traffic(n, h, TRAFFIC_TO_CARD), read_traffic(n, h, TRAFFIC_FROM_CARD) };
 }
-
-size_t nvml_others(const struct nvml_card *c, size_t ours)
-{
-    return c->used == NVML_UNKNOWN ? NVML_UNKNOWN : c->used > ours ? c->used - ours : 0;
-}

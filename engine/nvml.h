@@ -9,7 +9,7 @@
  * not support a question, or the user may not be allowed to ask.
  *
  * A process is told by its number outside of any container, so nobody looks for himself
- * in the list: what others use is nvml_others. One thread at a time. */
+ * in the list: what others use is devices.h's to find. One thread at a time. */
 #ifndef SLUICE_NVML_H
 #define SLUICE_NVML_H
 
@@ -68,9 +68,5 @@ struct nvml_card nvml_read(const struct nvml *n, struct nvml_handle *h);
 struct nvml_card nvml_memory(const struct nvml *n, struct nvml_handle *h);
 /* Of the last 20 ms each way: takes 40 ms. */
 struct nvml_traffic nvml_traffic(const struct nvml *n, struct nvml_handle *h);
-
-/* Bytes that others hold, when `ours` are this process's by its own account (device_memory's
- * held and what it has taken); what an older driver reserves counts as others'. */
-size_t nvml_others(const struct nvml_card *c, size_t ours);
 
 #endif

@@ -460,12 +460,9 @@ static bool foresee(struct pipeline *p, const struct job *j, struct plan_summary
     plan_free(&plan);
     s->card = f.devices->card;
     s->memory.total = s->card ? f.memory.total : memory_total();
-    s->memory.free = f.available == DEVICES_UNKNOWN ? 0 : f.available;
-    size_t ours = s->memory.free + memory_use().anonymous;
-    if (s->card)
-        s->memory.others = f.memory.others == DEVICES_UNKNOWN ? 0 : f.memory.others;
-    else
-        s->memory.others = s->memory.total > ours ? s->memory.total - ours : 0;
+    s->memory.free = f.available;
+    size_t ours = f.available + memory_use().anonymous;
+    s->memory.others = s->card ? f.memory.others : s->memory.total > ours ? s->memory.total - ours : 0;
     snprintf(s->text, sizeof s->text, "%.500s", less);
     return ok;
 }

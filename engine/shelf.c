@@ -66,17 +66,6 @@ bool shelf_named(char path[FILE_PATH_MAX], enum shelf s, const char *name, struc
                    what(s), name, what(s), folder);
 }
 
-bool shelf_own(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e)
-{
-    char folder[FILE_PATH_MAX];
-    place(0, s, folder);
-    if (!shelf_is_name(name))
-        return err_set(e, ERR_INPUT, "\"%.64s\" is no name: letters, digits, '-', '_' and '.', at most %d", name, SHELF_NAME_MAX - 1);
-    if (!*folder || snprintf(path, FILE_PATH_MAX, "%s/%s.yaml", folder, name) >= FILE_PATH_MAX)
-        return err_set(e, ERR_INPUT, "there is no folder for your own %ss: HOME is not set", what(s));
-    return true;
-}
-
 bool shelf_find(char path[FILE_PATH_MAX], enum shelf s, const char *name_or_path, struct err *e)
 {
     if (!strchr(name_or_path, '/') && !file_exists(name_or_path))

@@ -25,9 +25,6 @@ bool shelf_named(char path[FILE_PATH_MAX], enum shelf s, const char *name, struc
 /* As people type it: a path if it has a '/' or exists as a file, else a name. */
 bool shelf_find(char path[FILE_PATH_MAX], enum shelf s, const char *name_or_path, struct err *e);
 
-/* Where the user's own NAME.yaml lies or would lie. False: no name, or there is no home. */
-bool shelf_own(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e);
-
 /* What is on a shelf, sorted by name; of one name twice, the one that shelf_named finds. */
 struct shelf_list {
     int count;

@@ -149,7 +149,7 @@ static void run_job(struct fake *f, const struct fake_job *j)
         if (job->preview) {
             ev = about(j, EVENT_PREVIEW, STAGE_FLUX);
             ev.step = i;
-            ev.image = fake_image(job->width / 8, job->height / 8, job->seed);
+            ev.image = fake_image(job->width / 8, job->height / 8, job->seed + (uint64_t)i); /* each one is another */
             push(f, ev);
         }
     }

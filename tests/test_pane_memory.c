@@ -112,7 +112,7 @@ static void test_running(void **state)
     (void)state;
     struct plan_summary p = eight_gb();
     struct event_memory now = { .arena_bytes = 6900000000, .used_bytes = 3000000000, .rss = 400000000, .rss_anonymous = 300000000,
-                                .rss_file = 100000000, .device_total = 8590000000, .device_free = 700000000, .device_held = 400000000 };
+                                .rss_file = 100000000, .device_total = 8590000000, .device_free = 700000000, .device_held = 400000000, .device_others = 590000000 };
     struct memory_history h = { 0 };
     bool seen[STAGE_COUNT] = { [STAGE_CLIP] = true, [STAGE_T5] = true };
     struct pane_memory m = { .plan = &p, .now = &now, .history = &h, .running = true, .stage = STAGE_T5, .seen = seen };

@@ -24,7 +24,7 @@ static const struct grid *draw(struct view *v, int cols, int rows, bool pixels)
 
 static void open_picture(struct view *v)
 {
-    assert_int_equal(press(v, K_F8).kind, WISH_NONE);
+    assert_int_equal(press(v, K_F6).kind, WISH_NONE);
 }
 
 /* A job runs: `previews` of 32x32 for a picture of 256x256. */
@@ -327,7 +327,7 @@ static void test_random_use(void **state)
         uint32_t r = random_next(&seed);
         static const char letters[] = "1 0cwm+-,.q";
         static const enum key_kind keys[] = { K_LEFT, K_RIGHT,  K_UP,       K_DOWN, K_HOME,
-                                              K_END,  K_PAGEUP, K_PAGEDOWN, K_F8 };
+                                              K_END,  K_PAGEUP, K_PAGEDOWN, K_F6 };
         const struct grid *g;
         if (r % 5 == 0) run(v, i + 1, r % 1000, (int)(r >> 8) % 4, r & 64);
         else if (r % 5 == 1) press(v, keys[(r >> 8) % 9]);

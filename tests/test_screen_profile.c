@@ -3,8 +3,11 @@
  * Plans are answered by a function of the job, so that every difference is known. */
 #include "engine/setting.h"
 #include "tests/view_help.h"
+#include "tui/service_plan.h"
+#include "tui/service_profile.h"
 
 #include <locale.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -415,11 +418,130 @@ static void test_random_use(void **state)
         if (r % 3 == 0) answer(v);
         if (r % 5 == 0) alt(v, 'm');
         if (view_profiles_wanted(v)) give_list(v, true);
-        view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 150), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0 });
+        view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 150), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0, false });
         assert_true(view_draw(v, &g, NULL));
         if (g.cursor_shown) assert_true(g.cursor_x >= 0 && g.cursor_x < g.cols && g.cursor_y >= 0 && g.cursor_y < g.rows);
     }
     grid_free(&g);
+    view_free(v);
+}
+
+/* --- the services ------------------------------------------------------------------------- */
+
+static void wait_for(struct worker *w)
+{
+    struct pollfd p = { .fd = worker_fd(w), .events = POLLIN };
+    struct worker_job *j;
+
+    assert_int_equal(poll(&p, 1, 10000), 1);
+    while ((j = worker_take(w))) j->done(j, NULL);
+}
+
+/* The whole way of a profile: listed, changed, saved, refused, replaced, deleted. */
+static void test_disk(void **state)
+{
+    (void)state;
+    char home[FILE_PATH_MAX], path[FILE_PATH_MAX];
+    struct service_profile s = { .view = make_view(NULL, NULL) };
+    struct view *v = s.view;
+    struct profile p;
+    struct wish w;
+
+    assert_true(folder_temporary(home, "profiles", NULL));
+    setenv("XDG_CONFIG_HOME", home, 1);
+    assert_true(worker_start(&s.worker, NULL));
+    alt(v, 'm');
+    service_profile_pump(&s);
+    wait_for(s.worker);
+    has(v, "article-8gb"); /* what came with the program */
+    press(v, K_DOWN);
+    press(v, K_TAB);
+    to_switch(v, "budget");
+    press(v, K_RIGHT);
+    type(v, "s");
+    ctrl(v, 'u');
+    type(v, "mine");
+    w = press(v, K_ENTER);
+    service_profile_save(&s, w.profile.name, w.profile.text, w.profile.replace);
+    wait_for(s.worker);
+    has(v, "mine     yours");
+    has(v, "Saved");
+    assert_true(file_join(path, home, "sluice/profiles/mine.yaml", NULL));
+    p = file_of(path);
+    assert_string_equal(sheet_find(&p.rows, setting_find("budget"))->text, "10G");
+    profile_free(&p);
+    service_profile_save(&s, "mine", "sluice: 1\nbudget: 3G\n", false); /* it is there */
+    wait_for(s.worker);
+    has(v, "is there already");
+    service_profile_save(&s, "mine", "sluice: 1\nbudget: 3G\n", true);
+    wait_for(s.worker);
+    p = file_of(path);
+    assert_string_equal(sheet_find(&p.rows, setting_find("budget"))->text, "3G");
+    profile_free(&p);
+    service_profile_save(&s, "../out", "sluice: 1\n", true);
+    wait_for(s.worker);
+    has(v, "is no name");
+    service_profile_delete(&s, "8gb"); /* not the user's */
+    wait_for(s.worker);
+    has(v, "there is no profile 8gb of yours");
+    service_profile_delete(&s, "mine");
+    wait_for(s.worker);
+    has_not(v, "yours");
+    assert_false(file_exists(path));
+    worker_stop(s.worker);
+    worker_free(s.worker);
+    view_free(v);
+    folder_remove(home);
+    unsetenv("XDG_CONFIG_HOME");
+}
+
+static int asked, measured;
+
+static void foresee(struct engine *g, const struct job *j, struct plan_summary *out)
+{
+    (void)g;
+    asked++;
+    *out = plan_of(j);
+    if (!measured) out->seconds = 0;
+}
+
+static bool speed(struct engine *g, const struct job *j, struct err *e)
+{
+    (void)g, (void)j, (void)e;
+    measured++;
+    return true;
+}
+
+/* A plan, its time measured once, another when a field has changed; one at a time, the newest. */
+static void test_plans(void **state)
+{
+    (void)state;
+    static const struct studio_engine calls = { .foresee = foresee, .foresee_speed = speed };
+    struct service_plan s = { .view = make_view(NULL, NULL), .calls = &calls };
+    struct view *v = s.view;
+
+    asked = measured = 0;
+    assert_true(worker_start(&s.worker, NULL));
+    for (int i = 0; i < 3; i++) { /* the plan, the speed, the plan */
+        service_plan_pump(&s);
+        service_plan_pump(&s); /* one is under way */
+        wait_for(s.worker);
+    }
+    assert_int_equal(measured, 1);
+    assert_int_equal(asked, 2);
+    has(v, "peaks at 10.0 of 20.0 GB in T5");
+    service_plan_pump(&s); /* nothing has changed */
+    assert_false(s.busy);
+    press(v, K_TAB);
+    for (int i = 0; i < 5; i++) press(v, K_RIGHT);
+    service_plan_pump(&s);
+    wait_for(s.worker);
+    assert_int_equal(asked, 3);
+    press(v, K_RIGHT);
+    service_plan_pump(&s); /* the end comes first */
+    worker_stop(s.worker);
+    for (struct worker_job *j; (j = worker_take(s.worker));) j->done(j, NULL);
+    worker_free(s.worker);
     view_free(v);
 }
 
@@ -429,6 +551,7 @@ int main(void)
         cmocka_unit_test(test_screens), cmocka_unit_test(test_effects), cmocka_unit_test(test_no_plan),
         cmocka_unit_test(test_apply),   cmocka_unit_test(test_save),    cmocka_unit_test(test_broken),
         cmocka_unit_test(test_large),   cmocka_unit_test(test_random_use),
+        cmocka_unit_test(test_disk),    cmocka_unit_test(test_plans),
     };
 
     setlocale(LC_ALL, "C.UTF-8");

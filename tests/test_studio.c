@@ -154,7 +154,7 @@ static void string_end(struct pty *p)
 {
     p->string[p->string_bytes < sizeof p->string ? p->string_bytes : sizeof p->string - 1] = 0;
     if (p->kind == 'P') p->sixels++;
-    else if (strstr(p->string, "a=T")) p->kitties++;
+    else if (strstr(p->string, "a=p")) p->kitties++;
     p->in_string = 0;
 }
 
@@ -464,7 +464,7 @@ static void test_large_paste(void **state)
         listen_ms(&p, 5, true);
     }
     keys(&p, "\033[201~");
-    wait_for(&p, "row 14", 10000);
+    wait_for(&p, "row 20", 10000);
     assert_false(on_screen(&p, "step")); /* its newlines did not press Enter */
     keys(&p, "\025");
     wait_for(&p, "Describe a picture", 10000);

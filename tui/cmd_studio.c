@@ -11,6 +11,7 @@
 #include "tui/service_plan.h"
 #include "tui/service_profile.h"
 #include "tui/service_store.h"
+#include "tui/service_preset.h"
 #include "tui/studio.h"
 #include "tui/term.h"
 #include "tui/view.h"
@@ -195,6 +196,7 @@ static void grant(struct studio *s, struct wish w)
     case WISH_QUIT: s->quit = true; break;
     case WISH_PROFILE_SAVE: service_profile_save(&s->profiles, w.profile.name, w.profile.text, w.profile.replace); break;
     case WISH_PROFILE_DELETE: service_profile_delete(&s->profiles, w.profile.name); break;
+    case WISH_PRESETS: service_preset(s->worker, s->view, s->calls->model(s->engine), w.presets); break;
     default: break;
     }
 }

@@ -48,6 +48,18 @@ ACTION(OK, "ok", KEYS_DIALOG | KEYS_SEARCH | KEYS_ASK | KEYS_LISTS | KEYS_HELP, 
 ACTION(BACK, "back", KEYS_HELP | KEYS_FULL, "esc q", NULL, "Back", "back to the screen below")
 ACTION(ABORT, "abort", KEYS_DIALOG | KEYS_SEARCH | KEYS_ASK, "esc ctrl-g ctrl-c", NULL, "Back", "leave it as it is")
 
+/* presets */
+ACTION(PRESETS, "presets", KEYS_SCREENS, "f3 alt-p", NULL, NULL, "the presets: what a picture is")
+ACTION(PRESET_SEARCH, "preset.search", KEYS_PRESETS, "/", NULL, "Search", "search as you type")
+ACTION(PRESET_IMPORT, "preset.import", KEYS_PRESETS, "i", NULL, "Import", "from a picture or a file; its path can be dropped, too")
+ACTION(PRESET_SAVE, "preset.save", KEYS_PRESETS, "s", NULL, "Save as", "save the form, or what was looked at, as a preset")
+ACTION(PRESET_COPY, "preset.duplicate", KEYS_PRESETS, "c", NULL, "Duplicate", "duplicate it")
+ACTION(PRESET_RENAME, "preset.rename", KEYS_PRESETS, "r", NULL, "Rename", "rename one of yours")
+ACTION(PRESET_DELETE, "preset.delete", KEYS_PRESETS, "d delete", NULL, "Delete", "delete one of yours, to the trash")
+ACTION(PRESET_UNDO, "preset.undo", KEYS_PRESETS, "u", NULL, "Undo", "bring the last deleted one back")
+ACTION(PRESET_EXPORT, "preset.export", KEYS_PRESETS, "e", NULL, "Export", "to a file, with the model's hashes")
+
+/* everywhere, and seldom */
 ACTION(INTERRUPT, "interrupt", KEYS_SCREENS | KEYS_HELP, "ctrl-c", NULL, NULL, "cancel; twice: quit")
 ACTION(REDRAW, "redraw", KEYS_ANYWHERE, "ctrl-l", NULL, NULL, "draw the screen again")
 ACTION(MOUSE, "mouse", KEYS_SCREENS, "f9 alt-w", NULL, NULL, "mouse on or off")

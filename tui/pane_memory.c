@@ -151,14 +151,16 @@ static void figure_device(struct figures *f, size_t total, size_t available, siz
 {
     char a[40];
 
-    figure(f, "free", "%s", total ? size_of(available, total, a) : "n/a");
-    if (total) snprintf(f->of[f->count - 1].brief, sizeof f->of->brief, "%s", zero_or_size(available, a));
-    figure(f, "others", "%s", total ? zero_or_size(others, a) : "n/a");
+    bool known = total && available != EVENT_UNKNOWN;
+
+    figure(f, "free", "%s", known ? size_of(available, total, a) : "n/a");
+    if (known) snprintf(f->of[f->count - 1].brief, sizeof f->of->brief, "%s", zero_or_size(available, a));
+    figure(f, "others", "%s", total && others != EVENT_UNKNOWN ? zero_or_size(others, a) : "n/a");
 }
 
-static size_t left(size_t of, size_t a, size_t b, size_t c)
+static size_t left(size_t of, size_t a, size_t b)
 {
-    return a + b + c < of ? of - a - b - c : 0;
+    return a + b < of ? of - a - b : 0;
 }
 
 static size_t all_weights(const struct plan_summary *p)
@@ -177,10 +179,9 @@ static void collect(const struct pane_memory *m, const struct plan_summary *p, b
     if (m->running && now) {
         figure(f, "in use", "%s", size_of(now->used_bytes, now->arena_bytes, a));
         if (now->device_total)
-            figure_device(f, now->device_total, now->device_free,
-                          left(now->device_total, now->device_free, now->device_held, now->arena_bytes));
+            figure_device(f, now->device_total, now->device_free, now->device_others);
         else
-            figure_device(f, now->host_total, now->host_free, left(now->host_total, now->host_free, now->rss_anonymous, 0));
+            figure_device(f, now->host_total, now->host_free, left(now->host_total, now->host_free, now->rss_anonymous));
         if (m->history && m->history->link_rate > 0) figure(f, "link", "%s/s", draw_size((size_t)m->history->link_rate, a));
     } else if (p) {
         figure_device(f, p->memory.total, p->memory.free, p->memory.others);

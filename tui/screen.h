@@ -50,15 +50,17 @@ struct screen {
     /* Into cells, the cursor too if it is the top one (view_top). False only when memory is refused. */
     bool (*draw)(struct view *v, struct grid *g, struct err *e);
 
+    /* What it needs to show what it shows; asked after each drawing until it is nothing. May be NULL. */
+    struct wish (*needs)(struct view *v);
+
     /* News, after the view itself has taken it in; the time. Also while it is not
      * on the stack. May be NULL. */
     void (*event)(struct view *v, const struct event *ev);
     void (*tick)(struct view *v);
-    /* What it needs to show what it shows; asked after each drawing until it is nothing. May be NULL. */
-    struct wish (*needs)(struct view *v);
 };
 
 extern const struct screen screen_main, screen_help, screen_save, screen_picture, screen_profile, screen_search;
 extern const struct screen screen_queue, screen_contact, screen_gallery, screen_ask, screen_trouble;
+extern const struct screen screen_presets;
 
 #endif

@@ -60,7 +60,8 @@ static void fill(struct edit *to, const struct job *j, const char *name)
 {
     char *text = setting_text(j, setting_find(name));
 
-    if (text) edit_set(to, text); /* else memory is refused, and the field stays as it was */
+    /* Without memory the field stays as it was; so does the cursor in what is the same. */
+    if (text && strcmp(text, to->text)) edit_set(to, text);
     free(text);
 }
 

@@ -876,6 +876,11 @@ static void draw_switches(struct view *v, struct grid *g, struct rect box)
     if (p->on_switches) p->page = rows > 1 ? rows - 1 : 1;
     scroll_to(&p->scroll, p->turn, rows, p->switches);
     for (int i = 0; i < rows && p->scroll + i < p->switches; i++) draw_switch(v, g, r, y++, &c, p->scroll + i, &j);
+    rows = r.y + r.h - detail - y - 2;
+    if (rows > PHASE_COUNT && p->effect[0].state == EFFECT_KNOWN && p->effect[0].plan.ok) { /* room for the plan's bars */
+        struct pane_memory m = { .plan = &p->effect[0].plan };
+        pane_memory_draw(g, (struct rect){ r.x, y + 1, r.w < 72 ? r.w : 72, rows }, &m);
+    }
     if (detail) draw_detail(v, g, (struct rect){ r.x, r.y + r.h - detail, r.w, detail }, &j);
     job_free(&j);
 }

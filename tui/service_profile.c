@@ -1,13 +1,11 @@
 /* service_profile.c - see service_profile.h. */
 #include "tui/service_profile.h"
 
-#include "engine/shelf.h"
+#include "engine/shelf_own.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum what { LIST, SAVE, DELETE };
 
@@ -15,7 +13,7 @@ struct errand {
     struct worker_job job;
     struct service_profile *service;
     enum what what;
-    char name[SHELF_NAME_MAX], path[FILE_PATH_MAX];
+    char name[SHELF_NAME_MAX];
     char *text;
     bool replace, ok;
     struct err e;
@@ -40,38 +38,15 @@ static void list(struct errand *r)
     shelf_list_free(&l);
 }
 
-static bool save(struct errand *r)
-{
-    char folder[FILE_PATH_MAX];
-
-    if (!shelf_own(r->path, SHELF_PROFILES, r->name, &r->e)) return false;
-    file_folder(r->path, folder);
-    if (!folder_make(folder, &r->e)) return false;
-    if (!r->replace && file_exists(r->path)) return err_set(&r->e, ERR_IO, "%s is there already", r->path);
-    return file_write(r->path, r->text, strlen(r->text), &r->e);
-}
-
-/* The file that the list has shown: it may end in .yml or .json, too. */
-static bool delete(struct errand *r)
-{
-    struct shelf_list l;
-    bool ok = false;
-
-    if (!shelf_list(&l, SHELF_PROFILES, &r->e)) return false;
-    for (int i = 0; i < l.count; i++)
-        if (l.item[i].own && !strcmp(l.item[i].name, r->name)) {
-            snprintf(r->path, sizeof r->path, "%s", l.item[i].path);
-            ok = unlink(r->path) == 0 || err_errno(&r->e, errno, "%s cannot be deleted", r->path);
-        }
-    shelf_list_free(&l);
-    return ok || err_set(&r->e, ERR_INPUT, "there is no profile %s of yours any more", r->name);
-}
-
 static void errand_run(struct worker_job *j)
 {
     struct errand *r = (struct errand *)j;
 
-    r->ok = r->what == LIST || (r->what == SAVE ? save(r) : delete(r));
+    switch (r->what) {
+    case SAVE: r->ok = shelf_own_write(SHELF_PROFILES, r->name, r->text, r->replace, &r->e); break;
+    case DELETE: r->ok = shelf_own_trash(SHELF_PROFILES, r->name, &r->e); break;
+    case LIST: r->ok = true; break;
+    }
     if (r->ok) list(r);
 }
 
@@ -79,7 +54,7 @@ static void errand_done(struct worker_job *j, void *owner)
 {
     struct errand *r = (struct errand *)j;
     struct view *v = r->service->view;
-    char text[FILE_PATH_MAX + 32];
+    char text[SHELF_NAME_MAX + 64];
 
     (void)owner;
     if (j->ran && r->list) view_profiles(v, r->list, r->count);
@@ -87,7 +62,7 @@ static void errand_done(struct worker_job *j, void *owner)
     if (j->ran && r->e.kind != ERR_NONE) {
         view_say(v, VIEW_BAD, r->e.text);
     } else if (j->ran && r->what != LIST) {
-        snprintf(text, sizeof text, "%s %s", r->what == SAVE ? "Saved" : "Deleted", r->path);
+        snprintf(text, sizeof text, r->what == SAVE ? "Saved %s" : "Deleted %s (it is in the trash)", r->name);
         view_say(v, VIEW_GOOD, text);
     }
     free(r->text);

@@ -16,7 +16,7 @@
 /* Every screen there is. */
 static const struct screen *const screens[] = {
     &screen_main, &screen_help, &screen_save, &screen_picture, &screen_profile, &screen_search,
-    &screen_queue, &screen_contact, &screen_gallery, &screen_ask, &screen_trouble,
+    &screen_queue, &screen_contact, &screen_gallery, &screen_ask, &screen_trouble, &screen_presets,
 };
 enum { SCREENS = sizeof screens / sizeof *screens };
 
@@ -313,8 +313,13 @@ bool view_put_profile(const struct view *v, struct job *j, const struct profile 
 
     for (int i = 0; ok && i < setting_count(); i++)
         if (profiles_alone(setting_at(i))) ok = put(j, &fresh, setting_at(i), e);
+    for (int i = 0; ok && i < setting_count(); i++) { /* another program's template may say more: what the picture is */
+        const struct setting *s = setting_at(i);
+        const struct sheet_row *row = s->scope & SETTING_PROFILE ? profile_row(p, j, s) : NULL;
+        ok = !row || setting_set(j, s, row->text, e) == SETTING_SET;
+    }
     job_free(&fresh);
-    return ok && profile_apply(p, j, e);
+    return ok;
 }
 
 bool view_follow(struct view *v, const struct profile *p, struct err *e)
@@ -393,6 +398,49 @@ static void follow_size(struct view *v)
 void view_prompts(struct view *v, const char *const *texts, int count)
 {
     for (int i = 0; i < count; i++) prompts_add(&v->prompts, texts[i]);
+}
+
+static bool copy_settings(struct job *to, const struct job *from, bool (*which)(const struct setting *), struct err *e)
+{
+    bool ok = true;
+
+    for (int i = 0; ok && i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        char *text = which(s) ? setting_text(from, s) : NULL;
+        if (which(s)) ok = text ? setting_set(to, s, text, e) == SETTING_SET : err_set(e, ERR_MEMORY, "no memory");
+        free(text);
+    }
+    return ok;
+}
+
+static bool of_preset(const struct setting *s)
+{
+    return s->scope & SETTING_PRESET;
+}
+
+static bool of_profile_alone(const struct setting *s)
+{
+    return s->scope & SETTING_PROFILE && !(s->scope & SETTING_PRESET);
+}
+
+bool view_load_preset(struct view *v, const struct job *j, const char *preset, const char *profile, struct err *e)
+{
+    struct job was = { 0 };
+    char same[VIEW_NAME_BYTES];
+    bool ok = job_copy(&was, &v->loaded, e);
+
+    snprintf(same, sizeof same, "%s", v->profile);
+    ok = ok && view_load(v, j, preset, profile ? profile : same, e) &&
+         (profile || copy_settings(&v->loaded, &was, of_profile_alone, e));
+    job_free(&was);
+    return ok;
+}
+
+bool view_keep_preset(struct view *v, const struct job *j, const char *preset, struct err *e)
+{
+    if (!copy_settings(&v->loaded, j, of_preset, e)) return false;
+    snprintf(v->preset, sizeof v->preset, "%s", preset);
+    return true;
 }
 
 void view_submitted(struct view *v, uint64_t id, const struct job *j)

@@ -148,6 +148,9 @@ void view_gallery_record(struct view *v, const char *text);
 
 enum view_mood { VIEW_INFO, VIEW_GOOD, VIEW_WARN, VIEW_BAD };
 void view_say(struct view *v, enum view_mood mood, const char *text);
+/* After WISH_PRESETS; takes over what a holds, and leaves it empty. */
+struct presets_answer;
+void view_presets(struct view *v, struct presets_answer *a);
 
 /* Draws into g, resizing it. False only when memory is refused. */
 bool view_draw(struct view *v, struct grid *g, struct err *e);

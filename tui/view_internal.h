@@ -50,6 +50,7 @@ struct view {
     struct picture_state *picture;
     struct profile_state *profiles;
     struct search_state *search;
+    struct presets_state *presets;
 
     struct queue_state *queue;
     struct contact_state *contact;
@@ -151,6 +152,10 @@ int queue_count(const struct view *v);
 const struct store_job *queue_waiting(const struct view *v, int i);
 int64_t trouble_job(const struct view *v); /* whose failure can be done something about; 0: none */
 bool contact_has(const struct view *v, uint64_t id); /* is it the contact sheet's job? */
+/* A preset's job into the form; profile NULL: it brings none, and memory is used as before. */
+bool view_load_preset(struct view *v, const struct job *j, const char *preset, const char *profile, struct err *e);
+/* j, from the form, has been saved as that preset: what is the same now is not edited. */
+bool view_keep_preset(struct view *v, const struct job *j, const char *preset, struct err *e);
 
 /* The form of the main screen, for the view (screen_main.c). */
 void main_load(struct view *v);                                               /* v->job into the fields */

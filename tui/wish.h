@@ -25,6 +25,7 @@ enum wish_kind {
     WISH_SHEET,    /* a contact sheet of the form's job, `sheet` seeds; then view_sheet */
     WISH_FINISH,   /* the good ones of the sheet, by view_sheet_good */
     WISH_HISTORY,  /* `history`; then what stands beside it */
+    WISH_PRESETS,  /* `presets`; then view_presets */
 };
 
 /* What is to be done with a job of the queue, which is named by its number there. */
@@ -54,6 +55,8 @@ enum history_wish {
     HISTORY_OPEN,    /* view_show_image */
     HISTORY_LOAD,    /* its settings into the form; view_load */
 };
+
+struct presets_ask;
 struct wish {
     enum wish_kind kind;
     union {
@@ -71,6 +74,7 @@ struct wish {
             struct { const char *search; bool trash; int offset, limit; uint64_t serial; } query;
         } history;
         struct { const char *name, *text; bool replace; } profile; /* PROFILE_SAVE, PROFILE_DELETE */
+        const struct presets_ask *presets; /* PRESETS */
     };
 };
 
