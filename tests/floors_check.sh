@@ -28,7 +28,7 @@ function floors()
     place(8, "engine", "plan pipeline")
     place(9, "engine", "engine doctor bench")
     place(10, "tui", "key keys keys_table edit input scale draw theme layout prompts wish screen view screen_*")
-    place(11, "tui", "graphics term worker config studio commands cmd cmd_* main")
+    place(11, "tui", "graphics term worker service_* config studio commands cmd cmd_* main")
 }
 
 function place(floor, folder, names,    n, i, name)

@@ -8,6 +8,7 @@
 #include "tui/cmd.h"
 #include "tui/cmd_options.h"
 #include "tui/config.h"
+#include "tui/service_tokens.h"
 #include "tui/studio.h"
 #include "tui/term.h"
 #include "tui/view.h"
@@ -26,6 +27,7 @@
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096, FRAME_MS = 33, TICK_MS = 250 };
+enum { WORK_TOKENS = 1 }; /* kinds of the worker's jobs */
 
 /* --- signals ---------------------------------------------------------------------- */
 
@@ -73,6 +75,7 @@ struct studio {
     char out_dir[PATH_BYTES], stamp[32];
     int stamp_used;   /* names given out with this stamp */
     struct worker *worker;
+    struct service_tokens *tokens;
     bool dirty, quit, gone;
     int signal; /* that ended the loop, or 0 */
     int64_t painted_ms;
@@ -341,6 +344,7 @@ static void loop(struct studio *s)
 {
     s->dirty = true;
     while (!s->quit) {
+        service_tokens_update(s->tokens);
         bool clear = term_flush(s->term); /* half a picture is out: nothing may come between */
         struct pollfd p[4];
         int wait;
@@ -394,6 +398,7 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     else default_folder(s.out_dir);
     if (!view_new(&s.view, calls->model(g), &vo, &e)) goto done;
     if (!worker_start(&s.worker, &e)) goto done;
+    if (!service_tokens_start(&s.tokens, calls->model(g), s.worker, WORK_TOKENS, s.view, &e)) goto done;
     if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
     term_mouse(s.term, o->mouse);
     take_size(&s);
@@ -409,6 +414,7 @@ done:
         take_work(&s);
         worker_free(s.worker);
     }
+    service_tokens_free(s.tokens);
     view_free(s.view);
     grid_free(&s.grid);
     if (e.kind) return cmd_fail(&e);

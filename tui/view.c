@@ -209,6 +209,11 @@ bool view_set(struct view *v, const struct setting *s, const char *text, struct 
     return true;
 }
 
+void view_tokens(struct view *v, int which, const struct view_tokens *t)
+{
+    v->tokens[which] = *t;
+}
+
 void view_prompts(struct view *v, const char *const *texts, int count)
 {
     for (int i = 0; i < count; i++) prompts_add(&v->prompts, texts[i]);

@@ -74,6 +74,13 @@ bool view_set(struct view *v, const struct setting *s, const char *text, struct 
 /* Does what Enter would start differ from the preset, the profile, as loaded? */
 void view_edited(const struct view *v, bool *preset, bool *profile);
 
+/* The prompts as typed: 0 the prompt, 1 the negative one. Borrowed until the next key. */
+enum { VIEW_PROMPTS = 2 };
+const char *view_prompt(const struct view *v, int which);
+/* How many tokens that has for either encoder, of how many that one takes, and how many of its bytes it sees. */
+struct view_tokens { int clip, clip_most, t5, t5_most; size_t clip_fits, t5_fits; };
+void view_tokens(struct view *v, int which, const struct view_tokens *t);
+
 /* Prompts used before, newest first; copied. Those of this session stay before them. */
 void view_prompts(struct view *v, const char *const *texts, int count);
 
