@@ -76,6 +76,8 @@ $(B)/%.o: %.c Makefile
 
 # Sums may be reordered into vector lanes here (never across a NaN or infinity).
 $(B)/kernels/cpu_vec.o: FILE_CFLAGS := -fassociative-math -fno-signed-zeros -ffp-contract=fast
+# stb_image_write shifts into the sign bit.
+$(B)/engine/stb_image.o: FILE_CFLAGS := -fwrapv
 
 # Tests can refuse the project's own allocations: tests/alloc_fail.h.
 TEST_WRAP := malloc calloc realloc aligned_alloc posix_memalign strdup strndup asprintf vasprintf
@@ -142,7 +144,7 @@ OUT ?= $(B)/gpu-report
 GPU_SRC := $(wildcard tests/gpu/*.c) tests/gpu/jansson/jansson.c \
            $(patsubst %,tests/%.c,check_ops check_cuda golden_files) \
            $(patsubst %,kernels/%.c,act err tensor arena device count ref cuda) \
-           $(patsubst %,engine/%.c,clip config event file flux job layer model pager plan rng safetensors sampler shapes \
+           $(patsubst %,engine/%.c,clip config event file flux job layer model nvml pager plan rng safetensors sampler shapes \
              synth t5 vae weights)
 GPU_OBJ := $(patsubst %.c,$(B)/gpu/%.o,$(wildcard $(GPU_SRC)))
 

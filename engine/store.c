@@ -920,7 +920,8 @@ static bool read_picture(sqlite3_stmt *q, struct store_picture *p)
 /* Every word in quotes, so that nothing in it is syntax, and a star for the rest of it. malloc'd. */
 static char *match_of(const char *search)
 {
-    char *match = malloc(4 * strlen(search) + 1), *to = match;
+    /* At most every byte twice, and four more for each word, of which there is one every other byte. */
+    char *match = malloc(4 * strlen(search) + 8), *to = match;
     while (match && *search) {
         size_t n = strcspn(search, " \t\r\n");
         if (n)
