@@ -80,7 +80,7 @@ ACTION(PICTURE_LATER, "picture.later", KEYS_PICTURE, ". >", NULL, NULL, "the pre
 ACTION(PICTURE_LEFT, "picture.left", KEYS_PICTURE, "left", "left h", NULL, "left; without more picture there: the step before")
 ACTION(PICTURE_RIGHT, "picture.right", KEYS_PICTURE, "right", "right l", NULL, "right; without more picture there: the next step")
 /* profiles: how memory is used */
-ACTION(PROFILES, "profiles", KEYS_MAIN | KEYS_PROFILE, "f2 alt-m", NULL, "Memory", "profiles: what each switch saves and costs")
+ACTION(PROFILES, "profiles", KEYS_MAIN | KEYS_PROFILE, "f3 alt-m", NULL, "Memory", "profiles: what each switch saves and costs")
 ACTION(PROFILE_APPLY, "profile.apply", KEYS_PROFILE, "a", NULL, "Apply", "use the profile, as it is now, for the next picture")
 ACTION(PROFILE_SIDE, "profile.side", KEYS_PROFILE, "tab", NULL, "Switches", "from the profiles to the switches and back")
 ACTION(PROFILE_MORE, "profile.more", KEYS_PROFILE, "right", "right l", "Turn", "turn a switch")
