@@ -12,6 +12,7 @@
 #include "tui/service_profile.h"
 #include "tui/service_store.h"
 #include "tui/service_preset.h"
+#include "tui/service_tokens.h"
 #include "tui/studio.h"
 #include "tui/term.h"
 #include "tui/view.h"
@@ -30,6 +31,7 @@
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096, FRAME_MS = 33, TICK_MS = 250 };
+enum { WORK_TOKENS = 1 }; /* kinds of the worker's jobs */
 
 /* --- signals ---------------------------------------------------------------------- */
 
@@ -79,6 +81,7 @@ struct studio {
     struct service_store *store;
     struct service_plan plans;
     struct service_profile profiles;
+    struct service_tokens *tokens;
     bool dirty, quit, gone;
     int signal; /* that ended the loop, or 0 */
     int64_t painted_ms;
@@ -288,6 +291,7 @@ static void loop(struct studio *s)
 {
     s->dirty = true;
     while (!s->quit) {
+        service_tokens_update(s->tokens);
         bool clear = term_flush(s->term); /* half a picture is out: nothing may come between */
         struct pollfd p[4 + SERVICE_STORE_FDS];
         int wait;
@@ -351,6 +355,7 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     if (!service_store_start(&s.store, &so, &e)) goto done;
     s.plans = (struct service_plan){ .view = s.view, .worker = s.worker, .engine = g, .calls = calls };
     s.profiles = (struct service_profile){ .view = s.view, .worker = s.worker };
+    if (!service_tokens_start(&s.tokens, calls->model(g), s.worker, WORK_TOKENS, s.view, &e)) goto done;
     if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
     term_mouse(s.term, o->mouse);
     take_size(&s);
@@ -368,6 +373,7 @@ done:
         take_work(&s);
         worker_free(s.worker);
     }
+    service_tokens_free(s.tokens);
     view_free(s.view);
     grid_free(&s.grid);
     if (e.kind) return cmd_fail(&e);

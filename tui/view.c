@@ -395,6 +395,11 @@ static void follow_size(struct view *v)
     job_free(&loaded);
 }
 
+void view_tokens(struct view *v, int which, const struct view_tokens *t)
+{
+    v->tokens[which] = *t;
+}
+
 void view_prompts(struct view *v, const char *const *texts, int count)
 {
     for (int i = 0; i < count; i++) prompts_add(&v->prompts, texts[i]);

@@ -100,6 +100,13 @@ struct view_profile {
 bool view_profiles_wanted(struct view *v); /* true once for each list wanted */
 void view_profiles(struct view *v, struct view_profile *list, int count); /* takes the list over: malloc'd */
 void view_profiles_free(struct view_profile *list, int count);
+/* The prompts as typed: 0 the prompt, 1 the negative one. Borrowed until the next key. */
+enum { VIEW_PROMPTS = 2 };
+const char *view_prompt(const struct view *v, int which);
+/* How many tokens that has for either encoder, of how many that one takes, and how many of its bytes it sees. */
+struct view_tokens { int clip, clip_most, t5, t5_most; size_t clip_fits, t5_fits; };
+void view_tokens(struct view *v, int which, const struct view_tokens *t);
+
 /* Prompts used before, newest first; copied. Those of this session stay before them. */
 void view_prompts(struct view *v, const char *const *texts, int count);
 
