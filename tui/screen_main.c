@@ -780,19 +780,22 @@ static void draw_memory(const struct view *v, struct grid *g, const struct layou
 {
     char key[KEYS_NAME_MAX], remedy[96] = "";
     struct pane_memory m = {
-        .plan = v->plan_known ? &v->plan : NULL, .unreadable = v->plan_unreadable, .now = v->memory_known ? &v->memory : NULL,
-        .history = &v->history, .running = v->running, .stage = v->stage, .seen = v->stage_seen, .remedy = remedy,
+        .plan = v->plan_known ? &v->plan : NULL, .unreadable = v->plan_unreadable,
+        .now = v->memory_known ? &v->memory : NULL, .history = &v->history,
+        .running = v->running, .stage = v->stage, .seen = v->stage_seen, .remedy = remedy,
     };
     bool other = v->running && m.plan && m.now && !pane_memory_same(&m);
 
     if (l->memory.h < 1) return;
-    if (*keys_name(&v->keys, ACTION_PROFILES, KEYS_MAIN, key)) snprintf(remedy, sizeof remedy, "%s: other profiles, and what each switch saves", key);
+    if (*keys_name(&v->keys, ACTION_PROFILES, KEYS_MAIN, key))
+        snprintf(remedy, sizeof remedy, "%s: other profiles, and what each switch saves", key);
     if (l->shape == LAYOUT_COMPACT) {
         struct rect r = l->memory;
         pane_memory_line(g, (struct rect){ r.x + 1, r.y, r.w - 1, r.h }, &m);
         return;
     }
-    draw_box(g, l->memory_box, other ? "Memory of the next" : "Memory", l->memory.w >= 34 ? "weights █ work ▒" : NULL, false);
+    draw_box(g, l->memory_box, other ? "Memory of the next" : "Memory", l->memory.w >= 34 ? "weights █ work ▒" : NULL,
+             false);
     pane_memory_draw(g, l->memory, &m);
 }
 

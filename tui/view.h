@@ -91,7 +91,12 @@ void view_planned(struct view *v, uint64_t ticket, const struct plan_summary *s)
 void view_plan_again(struct view *v); /* what it depends on has changed: speed, free memory */
 
 /* Profiles: whether their list is wanted, what is to be done, and how that went. */
-struct view_profile { char name[SHELF_NAME_MAX]; bool own; struct profile profile; char wrong[256]; /* why it cannot be used */ };
+struct view_profile {
+    char name[SHELF_NAME_MAX];
+    bool own;
+    struct profile profile;
+    char wrong[256]; /* why it cannot be used, or "" */
+};
 bool view_profiles_wanted(struct view *v); /* true once for each list wanted */
 void view_profiles(struct view *v, struct view_profile *list, int count); /* takes the list over: malloc'd */
 void view_profiles_free(struct view_profile *list, int count);
