@@ -1134,6 +1134,46 @@ static void test_pixels_are_offered(void **state)
 }
 
 /* Any keys and news at any size: nothing is lost, every cell is in order. */
+/* What services answer, or have to say, at any moment. */
+static void random_service(struct view *v, uint32_t r)
+{
+    struct store_queue q = { .count = (int)(r % 5), .at = calloc(5, sizeof *q.at) };
+    struct job j = { 0 };
+    struct wish w = view_needs(v);
+
+    for (int i = 0; i < q.count; i++)
+        q.at[i] = (struct store_job){
+            .id = i + 1, .state = (enum store_state)((r >> i) % STORE_STATE_COUNT_), .foreign = r >> 7 & 1, .text = strdup(""),
+            .model = strdup("m"), .preset = strdup(""), .prompt = strdup(i & 1 ? "\xe7\x8c\xab\xff a cat" : ""), .error = strdup("why"),
+            .pictures = 1 + (int)(r >> 3) % 3, .step = (int)(r >> 5) % 20, .steps = 20,
+        };
+    view_queue(v, &q, r & 1 ? 2 : 0);
+    if (w.kind == WISH_HISTORY && w.history.what == HISTORY_LIST) {
+        struct store_page page = { .total = r % 200, .count = r % 200 > 60 ? 64 : (int)(r % 20), .at = calloc(64, sizeof *page.at) };
+        for (int i = 0; i < page.count; i++)
+            page.at[i] = (struct store_picture){
+                .id = i + 1, .path = strdup("/x.png"), .prompt = strdup("\033[2J \xe7\x8c\xab"), .negative = strdup(""),
+                .model = strdup("m"), .preset = strdup(""), .record = strdup("{}"), .width = 64, .height = 64, .mark = (int)(r % 6),
+            };
+        view_gallery_page(v, w.history.query.serial - (r & 2) / 2, w.history.query.offset, &page);
+    } else if (w.kind == WISH_HISTORY && w.history.what == HISTORY_THUMBS) {
+        view_gallery_thumb(v, w.history.ids[0], r & 4 ? fake_image(1 + (int)(r % 30), 9, r) : NULL);
+    }
+    assert_true(job_init(&j, fake_model(), NULL));
+    switch (r >> 9 & 63) {
+    case 0: view_ask_resume(v, 1, 2, 3, 20); break;
+    case 1: view_ask_many(v, 30); break;
+    case 2: view_trouble(v, 3, &j, (enum stage)(r % STAGE_COUNT), r & 8 ? "out of memory" : "not finite"); break;
+    case 3: view_sheet(v, 1 + (r & 3), &j, 1 + (int)(r % 40)); break;
+    case 4: view_gallery_record(v, "file\t/x.png\nprompt\t\xe7\x8c\xab\n"); break;
+    case 5: view_gallery_changed(v, (int)(r & 1)); break;
+    case 6: view_edit(v, r & 1, &j, "", NULL); break;
+    case 7: press(v, r & 1 ? K_F4 : K_F5); break;
+    default: break;
+    }
+    job_free(&j);
+}
+
 static void test_random_use(void **state)
 {
     (void)state;
@@ -1177,6 +1217,7 @@ static void test_random_use(void **state)
                 ev.image = fake_image(1 + (int)(r % 40), 1 + (int)(r >> 6) % 40, r);
             view_event(v, &ev);
         }
+        random_service(v, r);
         if (i % 7 == 0)
             view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 130), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0, (seed & 64) != 0 });
         assert_true(view_draw(v, &g, NULL));
