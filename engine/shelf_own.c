@@ -34,18 +34,6 @@ bool shelf_slug(char name[SHELF_NAME_MAX], const char *typed)
     return n > 0;
 }
 
-/* Every folder of path, as mkdir -p. */
-static bool make_folder(const char *path, struct err *e)
-{
-    char part[FILE_PATH_MAX];
-    snprintf(part, sizeof part, "%s", path);
-    for (char *slash = part + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
-        *slash = '\0';
-        mkdir(part, 0777);
-    }
-    return !mkdir(part, 0777) || errno == EEXIST || err_errno(e, errno, "cannot make the folder %s", path);
-}
-
 bool shelf_own_path(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e)
 {
     static const char *const endings[] = { ".yaml", ".yml", ".json" };
@@ -90,7 +78,7 @@ static bool own_existing(char path[FILE_PATH_MAX], enum shelf s, const char *nam
 static bool own_new(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e)
 {
     char folder[FILE_PATH_MAX];
-    if (!shelf_own_path(path, s, name, e) || !shelf_folder(folder, s, e) || !make_folder(folder, e))
+    if (!shelf_own_path(path, s, name, e) || !shelf_folder(folder, s, e) || !folder_make(folder, e))
         return false;
     return !file_exists(path) || err_set(e, ERR_INPUT, "there is a %s %s already: choose another name", what(s), name);
 }
@@ -100,7 +88,7 @@ bool shelf_own_write(enum shelf s, const char *name, const char *text, bool over
     char path[FILE_PATH_MAX], folder[FILE_PATH_MAX];
     if (!over)
         return own_new(path, s, name, e) && file_write(path, text, strlen(text), e);
-    return shelf_own_path(path, s, name, e) && shelf_folder(folder, s, e) && make_folder(folder, e) &&
+    return shelf_own_path(path, s, name, e) && shelf_folder(folder, s, e) && folder_make(folder, e) &&
            file_write(path, text, strlen(text), e);
 }
 
@@ -211,7 +199,7 @@ static int last_of(const char *folder, const char *name, char file[256])
 bool shelf_own_trash(enum shelf s, const char *name, struct err *e)
 {
     char source[FILE_PATH_MAX], folder[FILE_PATH_MAX], path[FILE_PATH_MAX], last[256], file[256];
-    if (!own_existing(source, s, name, e) || !trash_folder(folder, s, e) || !make_folder(folder, e))
+    if (!own_existing(source, s, name, e) || !trash_folder(folder, s, e) || !folder_make(folder, e))
         return false;
     snprintf(file, sizeof file, "%04d-%.64s%.8s", last_of(folder, NULL, last) + 1, name, strrchr(source, '.'));
     if (!file_join(path, folder, file, e) || !move_file(source, path, e))

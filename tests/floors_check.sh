@@ -27,7 +27,7 @@ function floors()
     place(7, "engine", "layer clip t5 flux vae")
     place(8, "engine", "plan pipeline")
     place(9, "engine", "engine doctor bench")
-    place(10, "tui", "key keys keys_table edit input scale draw theme layout wish screen view screen_* presets")
+    place(10, "tui", "key keys keys_table edit input pace scale draw theme layout tiles presets prompts wish screen view screen_* pane_*")
     place(11, "tui", "graphics term worker service_* config studio commands cmd cmd_* main")
 }
 

@@ -16,6 +16,8 @@
 #include <cmocka.h>
 
 #include <dlfcn.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -459,6 +461,80 @@ static int end(void **state)
     return 0;
 }
 
+/* --- plans beside a job ------------------------------------------------------------------ */
+
+struct watcher {
+    struct pipeline *p;
+    struct job job;
+    size_t arena[PRECISION_COUNT_];
+    atomic_bool stop;
+    atomic_int plans;
+    bool ok;
+};
+
+static void *foresee_on(void *user)
+{
+    struct watcher *w = user;
+    struct plan_summary s;
+    w->ok = true;
+    for (int n = 0; !atomic_load(&w->stop) && w->ok; n++) {
+        w->job.precision = (enum precision)(n % PRECISION_COUNT_);
+        pipeline_foresee(w->p, &w->job, &s);
+        w->ok = s.ok && s.card && s.arena == w->arena[w->job.precision];
+        atomic_fetch_add(&w->plans, 1);
+    }
+    return NULL;
+}
+
+/* The card is opened once, by whoever comes first, and asked for sizes beside its work: of any precision. */
+static void plans_beside_a_job(void **state)
+{
+    (void)state;
+    struct watcher w = { .job = make_job(PRECISION_BF16) };
+    struct job j = make_job(PRECISION_BF16);
+    struct said plain, beside = { 0 };
+    struct err e = { 0 };
+    pthread_t thread;
+    size_t budget = 40000000;
+    j.budget = w.job.budget = budget;
+    run(&j, &plain);
+    assert_true(pipeline_new(&w.p, &model, &e));
+    for (enum precision p = PRECISION_FP32; p < PRECISION_COUNT_; p++) {
+        struct plan plan;
+        struct plan_summary s;
+        char notice[EVENT_TEXT_BYTES];
+        w.job.precision = p;
+        pipeline_foresee(w.p, &w.job, &s);
+        if (!s.ok)
+            fail_msg("%s", s.text);
+        if (!s.card || !s.memory.total || s.memory.free > s.memory.total)
+            fail_msg("%d: card %d, %zu of %zu free", p, s.card, s.memory.free, s.memory.total);
+        w.arena[p] = s.arena;
+        /* as for a pipeline of which nothing else is asked */
+        struct pipeline *alone;
+        assert_true(pipeline_new(&alone, &model, &e) && pipeline_plan(alone, &w.job, &plan, notice, &e));
+        assert_int_equal(s.arena, plan.arena_bytes);
+        plan_free(&plan);
+        pipeline_free(alone);
+    }
+    assert_int_equal(pthread_create(&thread, NULL, foresee_on, &w), 0);
+    struct pipeline_hooks hooks = { .emit = hear, .stop = asked_to_stop, .user = &beside };
+    for (int i = 0; i < 20 && (i < 2 || atomic_load(&w.plans) < 6); i++) {
+        if (!pipeline_run(w.p, &j, 1, &hooks, &e))
+            fail_msg("%s", e.text);
+        assert_same(beside.image, plain.image);
+    }
+    atomic_store(&w.stop, true);
+    pthread_join(thread, NULL);
+    assert_true(w.ok && atomic_load(&w.plans) > 0);
+    pipeline_free(w.p);
+    image_free(plain.image);
+    image_free(beside.image);
+    job_free(&j);
+    job_free(&w.job);
+    assert_nothing_left("after plans beside a job");
+}
+
 #define CASE(f) cmocka_unit_test_setup(f, fresh)
 
 int main(void)
@@ -475,6 +551,7 @@ int main(void)
         CASE(a_cancel_is_heard_within_a_step),
         CASE(no_card_no_driver),
         CASE(an_older_card_has_fp16),
+        CASE(plans_beside_a_job),
     };
     return cmocka_run_group_tests_name("cuda jobs", tests, begin, end);
 }

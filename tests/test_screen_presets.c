@@ -86,7 +86,7 @@ static struct view *opened(void)
 {
     struct view *v = make_view("Old", NULL);
 
-    press(v, K_F3);
+    press(v, K_F2);
     settle(v);
     return v;
 }
@@ -137,7 +137,7 @@ static struct view *opened_by_hand(const char *choice)
     struct presets_answer a = by_hand();
     struct wish w;
 
-    press(v, K_F3);
+    press(v, K_F2);
     screen(v, 80, 24);
     has(v, "reading the presets");
     w = view_needs(v);
@@ -249,7 +249,7 @@ static void test_an_answer_that_is_late(void **state)
     paste(v, "/nowhere/at/all.png");
     has(v, "/nowhere/at/all.png");
     a = stranger("/c.png");
-    press(v, K_F3);
+    press(v, K_F2);
     view_presets(v, &a);
     has(v, "Settings");
     view_free(v);
@@ -281,7 +281,7 @@ static void test_keys_and_files(void **state)
     press(v, K_TAB);
     type(v, "1");
     has(v, "│ Ink drawing*");
-    press(v, K_F3);
+    press(v, K_F2);
     settle(v);
     keys(v, "s");
     has(v, "Save as: Ink drawing");
@@ -301,7 +301,7 @@ static void test_keys_and_files(void **state)
     assert_non_null(strstr(text, "name: My Ink 2\n"));
     free(text);
     /* over it only when asked twice */
-    press(v, K_F3);
+    press(v, K_F2);
     settle(v);
     keys(v, "s");
     key(v, K_ENTER);
@@ -400,7 +400,7 @@ static void test_hashes_are_compared(void **state)
     write_text("c/sluice/presets/hashed.yaml",
                "sluice: 1\nname: Hashed\nmodel:\n  name: fake-model\n  sha256:\n    \"vae/config.json\": "
                "0000000000000000000000000000000000000000000000000000000000000000\nsteps: 3\n");
-    press(v, K_F3);
+    press(v, K_F2);
     settle(v);
     keys(v, "/hashed");
     key(v, K_ENTER);
@@ -420,7 +420,7 @@ static void test_no_presets_at_all(void **state)
     struct view *v = make_view(NULL, NULL);
     struct presets_answer none = { .op = PRESETS_LIST, .ok = true };
 
-    press(v, K_F3);
+    press(v, K_F2);
     screen(v, 80, 24);
     view_needs(v);
     view_presets(v, &none);
@@ -450,7 +450,7 @@ static void test_hostile_names(void **state)
     strcpy(i[0].preset.model, "\x1b[31m");
     for (int k = 0; k < 20; k++) strcat(i[1].name, "\xe7\x8c\xab");
     i[1].faults = strdup("\x1b[1m\n\n\xff\xfe");
-    press(v, K_F3);
+    press(v, K_F2);
     screen(v, 80, 24);
     view_needs(v);
     view_presets(v, &a);
@@ -487,9 +487,9 @@ static void test_random_sizes_and_keys(void **state)
             }
             view_presets(v, &a);
         }
-        if (r % 11 == 0) press(v, K_F3);
+        if (r % 11 == 0) press(v, K_F2);
         view_resize(v, (struct view_screen){ 40 + (int)(random_next(&seed) % 120), 10 + (int)(random_next(&seed) % 50),
-                                             9, 18, 0, 0 });
+                                             9, 18, 0, 0, false });
         assert_true(view_draw(v, &g, NULL));
         if (g.cursor_shown && (g.cursor_x < 0 || g.cursor_x >= g.cols || g.cursor_y < 0 || g.cursor_y >= g.rows))
             fail_msg("key %d: the cursor is off the screen", i);

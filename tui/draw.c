@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
-#include <wchar.h>
 
 bool grid_resize(struct grid *g, int cols, int rows, struct err *e)
 {
@@ -121,15 +120,13 @@ int draw_bytes(struct grid *g, struct rect clip, int x, int y, enum colour c, in
         utf8proc_ssize_t len = utf8proc_iterate((const utf8proc_uint8_t *)utf8 + i, (utf8proc_ssize_t)(n - i), &cp);
         const char *s = utf8 + i;
         size_t bytes = len > 0 ? (size_t)len : 1;
-        int w = len > 0 ? wcwidth((wchar_t)cp) : -1;
+        bool hidden = len <= 0;
+        int w = hidden ? 1 : edit_columns(cp, &hidden);
 
         i += bytes;
-        /* What turns the direction of a row around, or hides in it, shows; joiners are parts of characters. */
-        if (w == 0 && utf8proc_category(cp) == UTF8PROC_CATEGORY_CF && cp != 0x200c && cp != 0x200d) w = -1;
-        if (w < 0) { /* control, unassigned or invalid: one visible cell */
-            s = len > 0 && cp >= 0x100 ? "\xef\xbf\xbd" : "?";
+        if (hidden) {
+            s = len > 0 && cp == '\n' ? " " : len > 0 && cp >= 0x100 ? "\xef\xbf\xbd" : "?";
             bytes = strlen(s);
-            w = 1;
         }
         if (w == 0) { /* joins the character before; nothing to join, nothing shown */
             if (last && strlen(last->text) + bytes < sizeof last->text) memcpy(last->text + strlen(last->text), s, bytes);
@@ -189,17 +186,14 @@ int draw_right(struct grid *g, struct rect clip, int y, enum colour c, int attr,
 int draw_wrapped(struct grid *g, struct rect clip, int y, int max, enum colour c, int attr, const char *utf8)
 {
     struct edit e = { .text = (char *)utf8, .bytes = strlen(utf8) };
-    struct edit_row row;
-    size_t from = 0;
+    struct edit_row row = { .last = !*utf8 };
     int n = 0;
 
-    for (; n < max && edit_row(&e, from, clip.w, &row); n++) {
-        if (n == max - 1 && row.to < e.bytes) {
-            draw_fit(g, clip, clip.x, y + n, clip.w, c, attr, utf8 + row.from, false);
-            return n + 1;
-        }
-        draw_bytes(g, clip, clip.x, y + n, c, attr, utf8 + row.from, row.to - row.from);
-        if ((from = row.to) == 0) break;
+    while (n < max && !row.last) {
+        edit_row(&e, row.to, clip.w, &row);
+        if (n == max - 1 && !row.last) draw_fit(g, clip, clip.x, y + n, clip.w, c, attr, utf8 + row.from, false);
+        else draw_bytes(g, clip, clip.x, y + n, c, attr, utf8 + row.from, row.end - row.from);
+        n++;
     }
     return n;
 }

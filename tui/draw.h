@@ -4,8 +4,9 @@
  * they look like (256 colours, 8, or bold and reverse only). Only a picture's
  * cells carry RGB: each shows two pixels, one above the other. Everything is
  * clipped to the rectangle given and to the grid; nothing here can fail but
- * grid_resize. Text is UTF-8; control characters show as '?',
- * those that change the direction of reading or are invisible as U+FFFD. */
+ * grid_resize. Text is UTF-8, of any origin; a newline shows
+ * as a blank, other control characters as '?', those that change the direction of
+ * reading or are invisible as U+FFFD. */
 #ifndef SLUICE_DRAW_H
 #define SLUICE_DRAW_H
 

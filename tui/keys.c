@@ -19,7 +19,7 @@ static const struct keys_action actions[ACTION_COUNT] = {
 
 const struct keys_group keys_groups[] = {
     { KEYS_MAIN, "The main screen" },
-    { KEYS_PROMPT, "The prompt" },
+    { KEYS_PROMPT | KEYS_SEARCH, "The prompt" },
     { KEYS_FIELD, "A field of the form" },
     { KEYS_ANYWHERE, "Everywhere" },
     { KEYS_ANYWHERE & ~KEYS_PROMPT, "Lists and dialogs" },

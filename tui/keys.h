@@ -26,14 +26,15 @@ enum keys_context {
     KEYS_GALLERY = 512,
     KEYS_PICTURE = 1024,
     KEYS_DOCTOR = 2048,
+    KEYS_SEARCH = 4096, /* in the prompts used before */
     /* groups of them */
     KEYS_MAIN = KEYS_PROMPT | KEYS_FIELD | KEYS_BUTTON,
     KEYS_LISTS = KEYS_PRESETS | KEYS_PROFILE | KEYS_QUEUE | KEYS_GALLERY,
     KEYS_FULL = KEYS_LISTS | KEYS_PICTURE | KEYS_DOCTOR, /* screens on top of the main one */
     KEYS_SCREENS = KEYS_MAIN | KEYS_FULL,                /* all but what is open for a moment */
-    KEYS_ANYWHERE = 4095,
+    KEYS_ANYWHERE = 8191,
     /* where letters are text: a key that is a letter alone is none there */
-    KEYS_TYPED = KEYS_PROMPT | KEYS_DIALOG | KEYS_HELP,
+    KEYS_TYPED = KEYS_PROMPT | KEYS_DIALOG | KEYS_HELP | KEYS_SEARCH,
 };
 
 enum action {

@@ -22,6 +22,7 @@ struct event;
 struct screen {
     const char *name;
     bool overlay;             /* drawn over what is below */
+    bool on_top;              /* a full screen that leaves the one below where it is, and goes back to it */
     enum action opened_by;    /* ACTION_NONE: by other means only */
 
     /* Its state, once for the life of the view; NULL: it has none. init's false
@@ -58,7 +59,8 @@ struct screen {
     void (*tick)(struct view *v);
 };
 
-extern const struct screen screen_main, screen_help, screen_save;
+extern const struct screen screen_main, screen_help, screen_save, screen_picture, screen_profile, screen_search;
+extern const struct screen screen_queue, screen_contact, screen_gallery, screen_ask, screen_trouble;
 extern const struct screen screen_presets;
 
 #endif

@@ -1,5 +1,5 @@
 /* screen_main.c - the main screen: prompts, form, picture, queue, progress. The
- * memory pane is screen_memory.c.
+ * memory pane is pane_memory.c.
  *
  * In this order: the form and its state; what keys and the mouse do; drawing, one
  * function for each rectangle of the layout. */
@@ -34,7 +34,7 @@ static const struct {
     { "precision", "Precision", "Prec.", "of weights and products", 0 },
 };
 enum { FIELDS = sizeof form / sizeof *form, FIELD_BYTES = 64 };
-enum { FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
+enum { FIELD_SIZE = 0, FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
 enum { FOCUS_PROMPT, FOCUS_NEGATIVE, FOCUS_FIELDS, FOCUS_GENERATE = FOCUS_FIELDS + FIELDS, FOCUS_COUNT };
 
 struct main_state {
@@ -42,6 +42,8 @@ struct main_state {
     struct edit prompt, negative, field[FIELDS];
     char error[FIELDS][160]; /* what is wrong with the field; "": nothing */
     int prompt_scroll, negative_scroll, example;
+    int used;    /* which of v->prompts was put there last; -1: none, or it has been changed (used_prompt) */
+    char *draft; /* what had been written before those were looked at; or NULL */
     struct image *fitted; /* the picture, two pixels a cell: scaling is most of a frame's time */
     uint64_t fitted_serial;
     struct rect at[FOCUS_COUNT]; /* as last drawn, for the mouse; h 0: not on the screen */
@@ -68,9 +70,10 @@ static bool main_init(struct view *v, struct err *e)
     struct main_state *m = v->main = calloc(1, sizeof *m);
     bool ok = m && edit_init(&m->prompt, VIEW_PROMPT_MAX) && edit_init(&m->negative, VIEW_PROMPT_MAX);
 
+    if (ok) m->prompt.lines = m->negative.lines = true;
     for (int i = 0; ok && i < FIELDS; i++) ok = edit_init(&m->field[i], FIELD_BYTES);
     if (!ok) return err_set(e, ERR_MEMORY, "no memory for the studio's screen");
-    m->example = -1;
+    m->example = m->used = -1;
     main_load(v);
     return true;
 }
@@ -84,6 +87,7 @@ static void main_free(struct view *v)
     edit_free(&m->negative);
     for (int i = 0; i < FIELDS; i++) edit_free(&m->field[i]);
     image_free(m->fitted);
+    free(m->draft);
     free(m);
 }
 
@@ -182,6 +186,11 @@ static void field_put(struct view *v, int i, const char *text)
     field_changed(v, i);
 }
 
+bool main_size(const struct view *v, struct job *j)
+{
+    return field_set(v, FIELD_SIZE, j, NULL);
+}
+
 bool main_job(const struct view *v, struct job *out, struct err *e)
 {
     const struct main_state *m = v->main;
@@ -271,6 +280,46 @@ static void step_focus(struct view *v, int by)
     set_focus(v, f);
 }
 
+/* Which of v->prompts is shown, as it was; -1: none. */
+static int used_prompt(struct view *v)
+{
+    struct main_state *m = v->main;
+
+    if (m->used >= 0 && strcmp(v->prompts.text[m->used], m->prompt.text)) m->used = -1;
+    return m->used;
+}
+
+void main_use_prompt(struct view *v, int i)
+{
+    struct main_state *m = v->main;
+
+    if (used_prompt(v) < 0) {
+        free(m->draft);
+        m->draft = strdup(m->prompt.text); /* without memory for it there is undo */
+    }
+    m->used = i;
+    edit_set(&m->prompt, v->prompts.text[i]);
+    v->changes++;
+}
+
+/* To an older (1) or newer (-1) prompt, and at last to what was being written. False: there is none. */
+static bool walk(struct view *v, int by)
+{
+    struct main_state *m = v->main;
+    int to = used_prompt(v) + by;
+
+    if (m->focus != FOCUS_PROMPT || to < -1 || to >= v->prompts.count) return false;
+    if (m->used < 0 && !strcmp(v->prompts.text[to], m->prompt.text) && ++to == v->prompts.count) return false;
+    if (to >= 0) {
+        main_use_prompt(v, to);
+        return true;
+    }
+    m->used = -1;
+    edit_set(&m->prompt, m->draft ? m->draft : "");
+    v->changes++;
+    return true;
+}
+
 static struct wish generate(struct view *v)
 {
     struct err e = { 0 };
@@ -282,6 +331,8 @@ static struct wish generate(struct view *v)
             view_say(v, VIEW_BAD, e.text);
             return view_wish(WISH_NONE);
         }
+    prompts_use(&v->prompts, v->main->prompt.text);
+    v->main->used = -1;
     view_say(v, VIEW_INFO, "");
     return view_wish(WISH_GENERATE);
 }
@@ -409,6 +460,11 @@ static struct wish main_act(struct view *v, enum action a)
     case ACTION_EXAMPLE: example(v); break;
     case ACTION_SEED: keep_seed(v); break;
     case ACTION_RESET: reset(v); break;
+    case ACTION_HISTORY_SEARCH:
+        if (v->main->focus == FOCUS_PROMPT) view_open(v, &screen_search);
+        break;
+    case ACTION_HISTORY_OLDER: walk(v, 1); break;
+    case ACTION_HISTORY_NEWER: walk(v, -1); break;
     case ACTION_MORE:
     case ACTION_LESS:
         if (field >= 0) turn(v, field, a == ACTION_MORE ? 1 : -1);
@@ -423,9 +479,9 @@ static void type_prompt(struct view *v, struct edit *prompt, const struct key *k
     int width = layout_prompt_width(v->cols, v->rows);
 
     if (k->kind == K_UP) {
-        if (!edit_move_row(prompt, width, -1)) prompt->cursor = 0;
+        if (!edit_move_row(prompt, width, -1) && !walk(v, 1)) prompt->cursor = 0;
     } else if (k->kind == K_DOWN) {
-        if (!edit_move_row(prompt, width, 1)) step_focus(v, 1);
+        if (!edit_move_row(prompt, width, 1) && (used_prompt(v) < 0 || !walk(v, -1))) step_focus(v, 1);
     } else if (edit_key(prompt, k)) {
         v->changes++;
         if (prompt->full) view_say(v, VIEW_WARN, "The prompt is full; the rest was left out");
@@ -450,31 +506,11 @@ static void type_field(struct view *v, int i, const struct key *k)
 static struct wish main_type(struct view *v, const struct key *k)
 {
     struct main_state *m = v->main;
-    struct key newline = { .kind = K_PASTE, .text = " ", .bytes = 1 };
 
-    if (k->kind == K_CHAR && k->mods == K_CTRL && k->ch == 'j') k = &newline;
     if (m->focus == FOCUS_PROMPT) type_prompt(v, &m->prompt, k);
     else if (m->focus == FOCUS_NEGATIVE) type_prompt(v, &m->negative, k);
     else if (field_of(m->focus) >= 0) type_field(v, field_of(m->focus), k);
     return view_wish(WISH_NONE);
-}
-
-/* The cursor to the place in the text that is shown there. */
-static void place_cursor(struct edit *e, int width, int row, int col)
-{
-    struct edit_row r;
-    size_t from = 0, next;
-
-    for (int i = 0; edit_row(e, from, width, &r); i++) {
-        if (i == row || r.to == e->bytes) {
-            for (e->cursor = r.from; e->cursor < r.to; e->cursor = next) {
-                next = edit_next(e->text, e->bytes, e->cursor);
-                if (edit_width(e->text + r.from, next - r.from) > col) break;
-            }
-            return;
-        }
-        if ((from = r.to) == 0) return;
-    }
 }
 
 static struct wish main_mouse(struct view *v, const struct key *k)
@@ -495,9 +531,9 @@ static struct wish main_mouse(struct view *v, const struct key *k)
     /* A choice that has the focus already goes on to the next. */
     if (field >= 0 && f == m->focus && setting_of(field)->kind == SETTING_CHOICE) turn(v, field, 1);
     set_focus(v, f);
-    if (f == FOCUS_PROMPT) place_cursor(&m->prompt, width, m->prompt_scroll + k->y - m->at[f].y, k->x - m->at[f].x);
+    if (f == FOCUS_PROMPT) edit_place(&m->prompt, width, m->prompt_scroll + k->y - m->at[f].y, k->x - m->at[f].x);
     if (f == FOCUS_NEGATIVE && m->negative.bytes)
-        place_cursor(&m->negative, width, m->negative_scroll + k->y - m->at[f].y, k->x - m->at[f].x);
+        edit_place(&m->negative, width, m->negative_scroll + k->y - m->at[f].y, k->x - m->at[f].x);
     return view_wish(WISH_NONE);
 }
 
@@ -508,13 +544,15 @@ static const char *main_hint(const struct view *v, enum action a)
     int field = field_of(v->main->focus);
 
     switch (a) {
-    case ACTION_GENERATE: return view_busy(v) ? "Queue" : label;
-    case ACTION_CANCEL: return view_busy(v) ? label : NULL;
+    case ACTION_GENERATE: return v->editing ? "Put it back" : view_busy(v) ? "Queue" : label;
+    case ACTION_CANCEL: return v->editing ? "Leave the job" : view_busy(v) ? label : NULL;
     case ACTION_EXAMPLE:
         return v->model.examples > 0 && v->main->focus == FOCUS_PROMPT && v->main->prompt.bytes == 0 ? label : NULL;
+    case ACTION_HISTORY_SEARCH: return NULL; /* its label is the search's own */
     case ACTION_NEXT: return unsaved ? NULL : label; /* leaves its room to what is urgent */
     case ACTION_SEED: return unsaved || view_busy(v) ? NULL : label;
     case ACTION_SAVE: return unsaved ? "Save elsewhere" : v->shown >= SHOWN_PARTIAL ? label : NULL;
+    case ACTION_PICTURE: return v->image && !unsaved && !view_busy(v) ? label : NULL;
     case ACTION_RESET: return field >= 0 && field_edited(v, field) ? label : NULL;
     default: return label;
     }
@@ -550,19 +588,16 @@ static void draw_text_rows(struct view *v, struct grid *g, struct rect r, const 
                            bool focused, const char *when_empty, char note[64])
 {
     int width = layout_prompt_width(v->cols, v->rows), row = 0, col = 0, total = edit_rows(e, width, &row, &col), y = 0;
-    struct edit_row at;
-    size_t from = 0;
+    struct edit_row at = { 0 };
 
     if (*scroll > total - r.h) *scroll = total - r.h;
     if (row >= *scroll + r.h) *scroll = row - r.h + 1;
     if (row < *scroll) *scroll = row;
     if (*scroll < 0) *scroll = 0;
     if (total > r.h) snprintf(note, 64, "row %d of %d", row + 1, total);
-    for (; edit_row(e, from, width, &at) && y < *scroll + r.h; y++) {
-        size_t n = at.to - at.from;
-        if (n && e->text[at.to - 1] == ' ' && at.cols >= width) n--; /* the hanging space */
-        if (y >= *scroll) draw_bytes(g, r, r.x, r.y + y - *scroll, COLOUR_TEXT, 0, e->text + at.from, n);
-        if ((from = at.to) == 0) break;
+    for (; !at.last && y < *scroll + r.h; y++) {
+        edit_row(e, at.to, width, &at);
+        if (y >= *scroll) draw_bytes(g, r, r.x, r.y + y - *scroll, COLOUR_TEXT, 0, e->text + at.from, at.end - at.from);
     }
     if (e->bytes == 0) draw_fit(g, r, r.x, r.y, r.w, COLOUR_DIM, 0, when_empty, false);
     if (!focused) return;
@@ -700,6 +735,26 @@ static void draw_settings(struct view *v, struct grid *g, const struct layout *l
     if (r.h > FIELDS) draw_button(v, g, (struct rect){ r.x, r.y + r.h - 1, r.w, 1 });
 }
 
+static void draw_memory(const struct view *v, struct grid *g, const struct layout *l)
+{
+    char key[KEYS_NAME_MAX], remedy[96] = "";
+    struct pane_memory m = {
+        .plan = v->plan_known ? &v->plan : NULL, .unreadable = v->plan_unreadable, .now = v->memory_known ? &v->memory : NULL,
+        .history = &v->history, .running = v->running, .stage = v->stage, .seen = v->stage_seen, .remedy = remedy,
+    };
+    bool other = v->running && m.plan && m.now && !pane_memory_same(&m);
+
+    if (l->memory.h < 1) return;
+    if (*keys_name(&v->keys, ACTION_PROFILES, KEYS_MAIN, key)) snprintf(remedy, sizeof remedy, "%s: other profiles, and what each switch saves", key);
+    if (l->shape == LAYOUT_COMPACT) {
+        struct rect r = l->memory;
+        pane_memory_line(g, (struct rect){ r.x + 1, r.y, r.w - 1, r.h }, &m);
+        return;
+    }
+    draw_box(g, l->memory_box, other ? "Memory of the next" : "Memory", l->memory.w >= 34 ? "weights █ work ▒" : NULL, false);
+    pane_memory_draw(g, l->memory, &m);
+}
+
 static void draw_invitation(const struct view *v, struct grid *g, struct rect r)
 {
     int lines = v->model.examples < 5 ? v->model.examples : 5, y, widest = 0;
@@ -762,7 +817,7 @@ static const struct image *fitted(const struct view *v, struct rect r, struct er
 static bool draw_picture_panel(const struct view *v, struct grid *g, const struct layout *l, struct err *e)
 {
     const struct image *im;
-    struct rect r, room;
+    struct rect r;
     char note[96];
 
     picture_note(v, note);
@@ -771,16 +826,7 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
         draw_invitation(v, g, l->picture);
         return true;
     }
-    room = l->picture;
-    if (v->picture_w && room.w > v->picture_w / v->cell_w) {
-        room.w = v->picture_w / v->cell_w;
-        room.x += (l->picture.w - room.w) / 2;
-    }
-    if (v->picture_h && room.h > v->picture_h / v->cell_h) {
-        room.h = v->picture_h / v->cell_h;
-        room.y += (l->picture.h - room.h) / 2;
-    }
-    r = layout_picture(room, v->image->width, v->image->height, v->cell_w, v->cell_h);
+    r = layout_picture(view_picture_room(v, l->picture), v->image->width, v->image->height, v->cell_w, v->cell_h);
     if (r.w < 1 || r.h < 1) return true;
     if (!(im = fitted(v, r, e)) || !draw_picture(g, r, im, e)) return false;
     g->picture = v->image;
@@ -790,10 +836,25 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
     return true;
 }
 
+/* Job n of the queue's line, in at most `room` columns and what leads it; returns what it took. */
+static int draw_queued(struct grid *g, struct rect r, int x, int room, int n, bool now, const char *prompt)
+{
+    int from = x;
+    char text[16] = "» ";
+
+    if (n > 1) x += draw_text(g, r, x, r.y, COLOUR_BORDER, 0, " │ ");
+    if (!now) snprintf(text, sizeof text, "%d ", n);
+    x += draw_text(g, r, x, r.y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, text);
+    x += draw_fit(g, r, x, r.y, room - 8 < 40 ? room - 8 : 40, now ? COLOUR_TEXT : COLOUR_DIM, 0,
+                  *prompt ? prompt : "(no prompt)", false);
+    return x - from;
+}
+
 /* The running job and those behind it, on one line. */
 static void draw_queue(const struct view *v, struct grid *g, struct rect r)
 {
-    int x = r.x, end = r.x + r.w, n = 0, total = view_waiting(v) + v->running;
+    int x = r.x, end = r.x + r.w - 6, n = 0, total = view_waiting(v) + v->running;
+    const struct store_job *job;
     char text[64];
 
     if (r.h < 1) return;
@@ -802,18 +863,9 @@ static void draw_queue(const struct view *v, struct grid *g, struct rect r)
         return;
     }
     x += draw_text(g, r, x, r.y, COLOUR_DIM, 0, "Queue:") + 1;
-    for (const struct request *q = v->requests; q; q = q->next) {
-        bool now = v->running && q->id == v->running_id;
-        int room = end - x - 6, most;
-        if (room < 16) break;
-        if (n++) x += draw_text(g, r, x, r.y, COLOUR_BORDER, 0, " │ ");
-        if (now) snprintf(text, sizeof text, "» ");
-        else snprintf(text, sizeof text, "%d ", n);
-        x += draw_text(g, r, x, r.y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, text);
-        most = room - 8 < 40 ? room - 8 : 40;
-        x += draw_fit(g, r, x, r.y, most, now ? COLOUR_TEXT : COLOUR_DIM, 0,
-                      *q->job.prompt ? q->job.prompt : "(no prompt)", false);
-    }
+    for (const struct request *q = v->requests; q && end - x >= 16; q = q->next)
+        x += draw_queued(g, r, x, end - x, ++n, v->running && q->id == v->running_id, q->job.prompt);
+    for (int i = 0; end - x >= 16 && (job = queue_waiting(v, i)); i++) x += draw_queued(g, r, x, end - x, ++n, false, job->prompt);
     if (n < total) {
         snprintf(text, sizeof text, "+%d", total - n);
         draw_right(g, r, r.y, COLOUR_DIM, 0, text);
@@ -843,7 +895,7 @@ static void draw_progress(const struct view *v, struct grid *g, struct rect r)
     part[0] = 0;
     if (v->stage == STAGE_FLUX && v->step > 0) snprintf(part, sizeof part, "  step %d/%d", v->step, v->steps);
     else if (v->blocks > 0) snprintf(part, sizeof part, "  block %d/%d", v->block, v->blocks);
-    snprintf(left, sizeof left, "%s%s", v->cancelling ? "cancelling" : stage_name(v->stage), part);
+    snprintf(left, sizeof left, "%s%s", v->cancelling ? "cancelling" : v->paused ? "paused" : stage_name(v->stage), part);
     if (r.w >= 64 && v->count > 1) {
         size_t n = strlen(left);
         snprintf(left + n, sizeof left - n, "  picture %d/%d", v->index + 1, v->count);
@@ -886,7 +938,7 @@ static bool main_draw(struct view *v, struct grid *g, struct err *e)
     draw_prompts(v, g, &l);
     if (!draw_picture_panel(v, g, &l, e) || !draw_recent(v, g, &l, e)) return false;
     draw_settings(v, g, &l);
-    pane_memory(v, g, &l);
+    draw_memory(v, g, &l);
     draw_queue(v, g, l.queue);
     draw_progress(v, g, l.progress);
     draw_says(v, g, &l);

@@ -29,6 +29,10 @@ static bool save_open(struct view *v)
 {
     char path[2 * VIEW_PATH_BYTES];
 
+    if (picture_given(v)) {
+        view_say(v, VIEW_INFO, "This picture is a file already");
+        return false;
+    }
     if (v->shown < SHOWN_PARTIAL) {
         view_say(v, VIEW_WARN, "There is no finished picture to save yet");
         return false;

@@ -77,6 +77,23 @@ short theme_nearest_256(uint32_t rgb)
     return (short)(grey_off < cube ? 232 + g : 16 + 36 * i[0] + 6 * i[1] + i[2]);
 }
 
+short theme_nearest_16(uint32_t rgb)
+{
+    static const uint32_t usual[16] = { 0x000000, 0xcd0000, 0x00cd00, 0xcdcd00, 0x0000ee, 0xcd00cd, 0x00cdcd, 0xe5e5e5,
+                                        0x7f7f7f, 0xff0000, 0x00ff00, 0xffff00, 0x5c5cff, 0xff00ff, 0x00ffff, 0xffffff };
+    int best = 0, least = 0;
+
+    for (int i = 0; i < 16; i++) {
+        int off = 0;
+        for (int s = 0; s <= 16; s += 8) {
+            int d = (int)(rgb >> s & 255) - (int)(usual[i] >> s & 255);
+            off += d * d;
+        }
+        if (!i || off < least) best = i, least = off;
+    }
+    return (short)best;
+}
+
 short theme_nearest_8(uint32_t rgb)
 {
     return (short)((rgb >> 23 & 1) | (rgb >> 15 & 1) << 1 | (rgb >> 7 & 1) << 2);
