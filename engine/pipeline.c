@@ -966,11 +966,15 @@ static bool evaluate_somehow(struct run *r, struct flux_tables *tables, int at, 
         struct err why = { 0 };
         if (e->kind != ERR_MEMORY && e->kind != ERR_AGAIN)
             return false;
-        if (e->kind == ERR_MEMORY && !plan_smaller(r, &why))
+        bool smaller = e->kind == ERR_MEMORY;
+        if (smaller && !plan_smaller(r, &why))
             return false; /* the first reason is the one to tell */
         err_clear(e);
         weights_end(r);
-        device_release(r->p->devices.main, r->steps_mark);
+        if (smaller) /* another arena */
+            r->steps_mark = device_mark(r->p->devices.main);
+        else
+            device_release(r->p->devices.main, r->steps_mark);
         if (!steps_begin(r, tables, done, e))
             return false;
     }

@@ -472,7 +472,7 @@ static void test_disk(void **state)
     profile_free(&p);
     service_profile_save(&s, "mine", "sluice: 1\nbudget: 3G\n", false); /* it is there */
     wait_for(s.worker);
-    has(v, "is there already");
+    has(v, "there is a profile mine already");
     service_profile_save(&s, "mine", "sluice: 1\nbudget: 3G\n", true);
     wait_for(s.worker);
     p = file_of(path);

@@ -347,7 +347,8 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     else default_folder(s.out_dir);
     if (!view_new(&s.view, calls->model(g), &vo, &e)) goto done;
     if (!worker_start(&s.worker, &e)) goto done;
-    if (!service_store_start(&s.store, &(struct service_store_options){ s.view, g, calls, s.out_dir, NULL }, &e)) goto done;
+    struct service_store_options so = { .view = s.view, .engine = g, .calls = calls, .out_dir = s.out_dir };
+    if (!service_store_start(&s.store, &so, &e)) goto done;
     s.plans = (struct service_plan){ .view = s.view, .worker = s.worker, .engine = g, .calls = calls };
     s.profiles = (struct service_profile){ .view = s.view, .worker = s.worker };
     if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
@@ -448,8 +449,10 @@ static const char *profile_name(const struct profile *p, char buf[FILE_PATH_MAX]
 int cmd_studio(int argc, char **argv)
 {
     static const struct studio_engine calls = {
-        .stop = engine_stop, .model = engine_model, .submit = engine_submit, .cancel = engine_cancel, .pause = engine_pause,
-        .resume = engine_resume, .poll = engine_poll, .fd = engine_fd, .foresee = engine_foresee, .foresee_speed = engine_foresee_speed,
+        .stop = engine_stop,     .model = engine_model,   .submit = engine_submit,
+        .cancel = engine_cancel, .pause = engine_pause,   .resume = engine_resume,
+        .poll = engine_poll,     .fd = engine_fd,         .foresee = engine_foresee,
+        .foresee_speed = engine_foresee_speed,
     };
     struct studio_command c = { .o.mouse = true };
     struct cmd_options options;

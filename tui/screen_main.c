@@ -865,7 +865,8 @@ static void draw_queue(const struct view *v, struct grid *g, struct rect r)
     x += draw_text(g, r, x, r.y, COLOUR_DIM, 0, "Queue:") + 1;
     for (const struct request *q = v->requests; q && end - x >= 16; q = q->next)
         x += draw_queued(g, r, x, end - x, ++n, v->running && q->id == v->running_id, q->job.prompt);
-    for (int i = 0; end - x >= 16 && (job = queue_waiting(v, i)); i++) x += draw_queued(g, r, x, end - x, ++n, false, job->prompt);
+    for (int i = 0; end - x >= 16 && (job = queue_waiting(v, i)); i++)
+        x += draw_queued(g, r, x, end - x, ++n, false, job->prompt);
     if (n < total) {
         snprintf(text, sizeof text, "+%d", total - n);
         draw_right(g, r, r.y, COLOUR_DIM, 0, text);
@@ -895,7 +896,8 @@ static void draw_progress(const struct view *v, struct grid *g, struct rect r)
     part[0] = 0;
     if (v->stage == STAGE_FLUX && v->step > 0) snprintf(part, sizeof part, "  step %d/%d", v->step, v->steps);
     else if (v->blocks > 0) snprintf(part, sizeof part, "  block %d/%d", v->block, v->blocks);
-    snprintf(left, sizeof left, "%s%s", v->cancelling ? "cancelling" : v->paused ? "paused" : stage_name(v->stage), part);
+    snprintf(left, sizeof left, "%s%s", v->cancelling ? "cancelling" : v->paused ? "paused" : stage_name(v->stage),
+             part);
     if (r.w >= 64 && v->count > 1) {
         size_t n = strlen(left);
         snprintf(left + n, sizeof left - n, "  picture %d/%d", v->index + 1, v->count);
