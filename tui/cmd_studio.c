@@ -12,6 +12,7 @@
 #include "tui/service_profile.h"
 #include "tui/service_store.h"
 #include "tui/service_preset.h"
+#include "tui/service_tokens.h"
 #include "tui/studio.h"
 #include "tui/term.h"
 #include "tui/view.h"
@@ -30,6 +31,7 @@
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096, FRAME_MS = 33, TICK_MS = 250 };
+enum { WORK_TOKENS = 1 }; /* kinds of the worker's jobs */
 
 /* --- signals ---------------------------------------------------------------------- */
 
@@ -79,6 +81,7 @@ struct studio {
     struct service_store *store;
     struct service_plan plans;
     struct service_profile profiles;
+    struct service_tokens *tokens;
     bool dirty, quit, gone;
     int signal; /* that ended the loop, or 0 */
     int64_t painted_ms;
@@ -288,6 +291,7 @@ static void loop(struct studio *s)
 {
     s->dirty = true;
     while (!s->quit) {
+        service_tokens_update(s->tokens);
         bool clear = term_flush(s->term); /* half a picture is out: nothing may come between */
         struct pollfd p[4 + SERVICE_STORE_FDS];
         int wait;
@@ -347,9 +351,11 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     else default_folder(s.out_dir);
     if (!view_new(&s.view, calls->model(g), &vo, &e)) goto done;
     if (!worker_start(&s.worker, &e)) goto done;
-    if (!service_store_start(&s.store, &(struct service_store_options){ s.view, g, calls, s.out_dir, NULL }, &e)) goto done;
+    struct service_store_options so = { .view = s.view, .engine = g, .calls = calls, .out_dir = s.out_dir };
+    if (!service_store_start(&s.store, &so, &e)) goto done;
     s.plans = (struct service_plan){ .view = s.view, .worker = s.worker, .engine = g, .calls = calls };
     s.profiles = (struct service_profile){ .view = s.view, .worker = s.worker };
+    if (!service_tokens_start(&s.tokens, calls->model(g), s.worker, WORK_TOKENS, s.view, &e)) goto done;
     if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
     term_mouse(s.term, o->mouse);
     take_size(&s);
@@ -367,6 +373,7 @@ done:
         take_work(&s);
         worker_free(s.worker);
     }
+    service_tokens_free(s.tokens);
     view_free(s.view);
     grid_free(&s.grid);
     if (e.kind) return cmd_fail(&e);
@@ -448,8 +455,10 @@ static const char *profile_name(const struct profile *p, char buf[FILE_PATH_MAX]
 int cmd_studio(int argc, char **argv)
 {
     static const struct studio_engine calls = {
-        .stop = engine_stop, .model = engine_model, .submit = engine_submit, .cancel = engine_cancel, .pause = engine_pause,
-        .resume = engine_resume, .poll = engine_poll, .fd = engine_fd, .foresee = engine_foresee, .foresee_speed = engine_foresee_speed,
+        .stop = engine_stop,     .model = engine_model,   .submit = engine_submit,
+        .cancel = engine_cancel, .pause = engine_pause,   .resume = engine_resume,
+        .poll = engine_poll,     .fd = engine_fd,         .foresee = engine_foresee,
+        .foresee_speed = engine_foresee_speed,
     };
     struct studio_command c = { .o.mouse = true };
     struct cmd_options options;

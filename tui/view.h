@@ -91,10 +91,22 @@ void view_planned(struct view *v, uint64_t ticket, const struct plan_summary *s)
 void view_plan_again(struct view *v); /* what it depends on has changed: speed, free memory */
 
 /* Profiles: whether their list is wanted, what is to be done, and how that went. */
-struct view_profile { char name[SHELF_NAME_MAX]; bool own; struct profile profile; char wrong[256]; /* why it cannot be used */ };
+struct view_profile {
+    char name[SHELF_NAME_MAX];
+    bool own;
+    struct profile profile;
+    char wrong[256]; /* why it cannot be used, or "" */
+};
 bool view_profiles_wanted(struct view *v); /* true once for each list wanted */
 void view_profiles(struct view *v, struct view_profile *list, int count); /* takes the list over: malloc'd */
 void view_profiles_free(struct view_profile *list, int count);
+/* The prompts as typed: 0 the prompt, 1 the negative one. Borrowed until the next key. */
+enum { VIEW_PROMPTS = 2 };
+const char *view_prompt(const struct view *v, int which);
+/* How many tokens that has for either encoder, of how many that one takes, and how many of its bytes it sees. */
+struct view_tokens { int clip, clip_most, t5, t5_most; size_t clip_fits, t5_fits; };
+void view_tokens(struct view *v, int which, const struct view_tokens *t);
+
 /* Prompts used before, newest first; copied. Those of this session stay before them. */
 void view_prompts(struct view *v, const char *const *texts, int count);
 

@@ -18,7 +18,7 @@ enum wish_kind {
     WISH_REDRAW,   /* ^L: the terminal may show anything */
     WISH_MOUSE,    /* on or off: `on` */
     WISH_QUIT,
-    WISH_PROFILE_SAVE,   /* `text` as the user's own profile `name`; with `replace` over one that is there. Then view_profiles */
+    WISH_PROFILE_SAVE,   /* `text` as the user's own profile `name`, `replace`: over one that is there; then view_profiles */
     WISH_PROFILE_DELETE, /* the user's own profile `name`; then view_profiles */
     /* for service_store.h */
     WISH_QUEUE,    /* `queue`; then view_queue, or view_refused */
