@@ -76,6 +76,8 @@ $(B)/%.o: %.c Makefile
 
 # Sums may be reordered into vector lanes here (never across a NaN or infinity).
 $(B)/kernels/cpu_vec.o: FILE_CFLAGS := -fassociative-math -fno-signed-zeros -ffp-contract=fast
+# stb_image_write shifts into the sign bit.
+$(B)/engine/stb_image.o: FILE_CFLAGS := -fwrapv
 
 # Tests can refuse the project's own allocations: tests/alloc_fail.h.
 TEST_WRAP := malloc calloc realloc aligned_alloc posix_memalign strdup strndup asprintf vasprintf
@@ -84,9 +86,9 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(HELP_OBJ) $(LIB_OBJ) $(TUI_LINK)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(SLUICE_LDFLAGS) $(TEST_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LIBS) -lcmocka -lvterm -lutil
 
-$(B)/bench: $(BENCH_SRC:%.c=$(B)/%.o) $(LIB_OBJ)
+$(B)/bench: $(BENCH_SRC:%.c=$(B)/%.o) $(B)/tests/fake_engine.o $(LIB_OBJ) $(TUI_LINK)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ $(LIBS) -lutil
 
 # --- the CUDA device's module --------------------------------------------------
 CUDA_CFLAGS := $(SLUICE_CFLAGS) -fPIC -fvisibility=hidden
@@ -142,7 +144,7 @@ OUT ?= $(B)/gpu-report
 GPU_SRC := $(wildcard tests/gpu/*.c) tests/gpu/jansson/jansson.c \
            $(patsubst %,tests/%.c,check_ops check_cuda golden_files) \
            $(patsubst %,kernels/%.c,act err tensor arena device count ref cuda) \
-           $(patsubst %,engine/%.c,clip config event file flux job layer model pager plan rng safetensors sampler shapes \
+           $(patsubst %,engine/%.c,clip config event file flux job layer model nvml pager plan rng safetensors sampler shapes \
              synth t5 vae weights)
 GPU_OBJ := $(patsubst %.c,$(B)/gpu/%.o,$(wildcard $(GPU_SRC)))
 
@@ -165,7 +167,7 @@ $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so: tests/nvml/fake_nvml.c 
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CUDA_CFLAGS) -Wno-missing-prototypes $(if $(findstring old,$@),-DFAKE_OLD) -shared -o $@ $<
 
-$(B)/tests/test_nvml $(B)/tests/test_doctor: | $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so
+$(B)/tests/test_nvml $(B)/tests/test_doctor $(B)/tests/test_devices: | $(B)/fake/libnvidia-ml.so $(B)/fake/libnvidia-ml-old.so
 
 cuda-note:
 	$(if $(CUDA_LACKS),@echo "CUDA device left out: $(CUDA_LACKS) was not found (the CPU device does everything)",@:)
@@ -199,10 +201,11 @@ tsan:
 	$(MAKE) B=build-tsan OPT='-O1 -g -fsanitize=thread' LDFLAGS='-fsanitize=thread' tsan-built
 
 # libgomp is not instrumented: one compute thread, and only what the project's own threads share.
-tsan-built: all $(B)/tests/test_engine $(B)/tests/test_plan $(B)/tests/test_jobs
+tsan-built: all $(B)/tests/test_engine $(B)/tests/test_plan $(B)/tests/test_jobs $(B)/tests/test_checkpoint
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_engine
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_plan
 	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_jobs
+	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_checkpoint
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \

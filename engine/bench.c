@@ -394,17 +394,18 @@ static bool strategy_rows(struct session *s, const struct job *base, struct err 
 }
 
 /* Weights into the page cache, libraries loaded, which device it is: one step of the model's own size. */
-static void warm_up(struct session *s, const struct job *base)
+static bool warm_up(struct session *s, const struct job *base, struct err *e)
 {
     const struct devices *ds = pipeline_devices(s->p);
     struct bench_row ignored = { 0 };
     struct watch w;
     double seconds;
-    struct err e = { 0 };
     struct job j = { 0 };
-    if (job_copy(&j, base, &e)) {
+    if (job_copy(&j, base, e)) {
         j.budget = JOB_BUDGET_LEAST;
         run_once(s, &ignored, &j, 1, &w, &seconds);
+        if (!ds->main)
+            err_set(e, ERR_DEVICE, "%s", ignored.why);
     }
     if (ds->main) {
         s->b->on_card = device_memory(ds->main).total > 0;
@@ -412,6 +413,7 @@ static void warm_up(struct session *s, const struct job *base)
                  ds->arithmetic);
     }
     job_free(&j);
+    return ds->main != NULL;
 }
 
 bool bench_run(struct bench *b, const struct model *m, const struct job *base, const struct bench_options *o,
@@ -431,10 +433,7 @@ bool bench_run(struct bench *b, const struct model *m, const struct job *base, c
               job_set_string(&j.out, out, e);
     j.count = 1;
     j.random_seed = j.preview = j.embedding_cache = false;
-    if (ok) {
-        warm_up(&s, &j);
-        ok = size_rows(&s, &j, e) && level_rows(&s, &j, e) && strategy_rows(&s, &j, e);
-    }
+    ok = ok && warm_up(&s, &j, e) && size_rows(&s, &j, e) && level_rows(&s, &j, e) && strategy_rows(&s, &j, e);
     job_free(&j);
     pipeline_free(s.p);
     folder_remove(folder);

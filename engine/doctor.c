@@ -224,12 +224,10 @@ static void examine_card(struct examination *x, int i)
 {
     const struct cuda_card *c = &x->card[i];
     char what[64], size[SIZE_TEXT];
-    bool old = c->major * 10 + c->minor < 75, bf16 = c->major >= 8;
+    bool bf16 = c->major >= 8;
     snprintf(what, sizeof what, "card %d", c->ordinal);
-    doctor_say(x->d, DOCTOR_CARD, old || !bf16 ? DOCTOR_NOTE : DOCTOR_OK, what,
-               old    ? "too old: sluice needs compute capability 7.5 (RTX 20, T4) or later"
-               : bf16 ? "bf16 and fp16"
-                      : "fp16: it has no bf16, which begins with 8.0 (RTX 30): use --precision fp16",
+    doctor_say(x->d, DOCTOR_CARD, bf16 ? DOCTOR_OK : DOCTOR_NOTE, what,
+               bf16 ? "bf16 and fp16" : "it has no bf16, which begins with 8.0 (RTX 30): fp16 is used in its place",
                "%s, %s, compute capability %d.%d, %d multiprocessors%s", c->name, size_text((double)c->total, size),
                c->major, c->minor, c->multiprocessors, c->integrated ? ", shares the system's memory" : "");
 }
@@ -624,8 +622,8 @@ static void examine_folders(struct examination *x)
 
 /* --- FLUX.1-dev here --------------------------------------------------------------------------------- */
 
-/* Of the named profiles the largest whose budget is there. */
-static void examine_profiles(struct examination *x, const struct model *m, size_t there)
+/* Of the named profiles the largest whose budget is there; of a budget, `held` is taken already. */
+static void examine_profiles(struct examination *x, const struct model *m, size_t there, size_t held)
 {
     struct shelf_list l;
     char best[SHELF_NAME_MAX] = "", a[SIZE_TEXT], b[SIZE_TEXT];
@@ -641,7 +639,7 @@ static void examine_profiles(struct examination *x, const struct model *m, size_
         struct job j = { 0 };
         bool ok = profile_load(&p, l.item[i].path, &faults, NULL) && job_init(&j, m, NULL) &&
                   profile_apply(&p, &j, NULL);
-        if (ok && j.budget < JOB_BUDGET_AUTO && j.budget <= there && j.budget > most) {
+        if (ok && j.budget < JOB_BUDGET_AUTO && j.budget <= there + held && j.budget > most) {
             most = j.budget;
             strcpy(best, l.item[i].name);
         }
@@ -662,6 +660,21 @@ static void examine_profiles(struct examination *x, const struct model *m, size_
         doctor_say(x->d, DOCTOR_FLUX, DOCTOR_OK, "profile", NULL,
                    "auto plans with %s; those with a budget ask for more, minimum for as little as will do",
                    size_text((double)there, a));
+}
+
+/* What opening the card has taken of it, and what others have. */
+static void examine_held(struct examination *x, const struct devices_card *c)
+{
+    char ours[SIZE_TEXT] = "unknown", others[SIZE_TEXT] = "unknown";
+    const char *why = c->why[DEVICES_HELD][0] ? c->why[DEVICES_HELD] : c->why[DEVICES_OTHERS];
+    if (c->held != DEVICES_UNKNOWN)
+        size_text((double)c->held, ours);
+    if (c->others != DEVICES_UNKNOWN)
+        size_text((double)c->others, others);
+    doctor_say(x->d, DOCTOR_FLUX, *why ? DOCTOR_NOTE : DOCTOR_OK, "beside pictures",
+               *why ? why : "of a budget, context and libraries are taken first",
+               "CUDA's context and libraries: %s%s; other programs: %s", *c->why[DEVICES_HELD] ? "at least " : "", ours,
+               others);
 }
 
 static void seconds_text(double s, char buf[SIZE_TEXT])
@@ -691,12 +704,15 @@ static bool plan_dev(struct examination *x, const char *path, const char *whose,
         j.width = j.height = 1024;
     }
     ok = ok && pipeline_new(&p, m, e) && pipeline_plan(p, &j, &plan, notice, e);
+    struct devices_card card = p ? devices_card(pipeline_devices(p)) : (struct devices_card){ 0 };
     if (m && plan.budget)
-        examine_profiles(x, m, plan.budget);
+        examine_profiles(x, m, plan.budget, card.held == DEVICES_UNKNOWN ? 0 : card.held);
     if (ok) {
         const struct devices *ds = pipeline_devices(p);
         doctor_say(x->d, DOCTOR_FLUX, DOCTOR_OK, "device", x->cards ? ds->notice : NULL, "auto takes %s",
-                   device_memory(ds->main).total ? ds->name : "the processor");
+                   card.total ? ds->name : "the processor");
+        if (card.total)
+            examine_held(x, &card);
         double seconds = plan_seconds(&plan);
         if (seconds > 0) {
             seconds_text(seconds, time);

@@ -237,6 +237,16 @@ void engine_cancel(struct engine *g, uint64_t id)
     pthread_mutex_unlock(&g->lock);
 }
 
+void engine_foresee(struct engine *g, const struct job *j, struct plan_summary *out)
+{
+    pipeline_foresee(g->pipeline, j, out);
+}
+
+bool engine_foresee_speed(struct engine *g, const struct job *j, struct err *e)
+{
+    return pipeline_foresee_speed(g->pipeline, j, e);
+}
+
 bool engine_poll(struct engine *g, struct event *out)
 {
     return event_pop(g->events, out);

@@ -3,13 +3,15 @@
  *
  * All functions are called from one thread (the UI's); none of them blocks for
  * longer than a lock, except engine_start (reads configs) and engine_stop
- * (waits until the current block ends). */
+ * (waits until the current block ends). engine_foresee and engine_foresee_speed are for one
+ * other thread, which must be done with them before engine_stop. */
 #ifndef SLUICE_ENGINE_H
 #define SLUICE_ENGINE_H
 
 #include "engine/event.h"
 #include "engine/job.h"
 #include "engine/model.h"
+#include "engine/plan.h"
 
 struct engine;
 
@@ -39,6 +41,11 @@ void engine_resume(struct engine *g);
  * kept (EVENT_CANCELLED); a second cancel while it is being decoded gives that up
  * too. A job that has not begun is dropped (EVENT_CANCELLED without a picture). */
 void engine_cancel(struct engine *g, uint64_t id);
+
+/* pipeline_foresee: the plan of a job that would begin when what is at work has ended. And what it
+ * takes to predict time, measured if it is unknown and no job is at work: about a second, once. */
+void engine_foresee(struct engine *g, const struct job *j, struct plan_summary *out);
+bool engine_foresee_speed(struct engine *g, const struct job *j, struct err *e);
 
 /* Next event into out (the caller owns its image); false: none now. */
 bool engine_poll(struct engine *g, struct event *out);

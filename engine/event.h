@@ -21,7 +21,7 @@ enum event_kind {
     EVENT_STAGE,     /* `stage` begins; STAGE_LOAD once, before the first picture's STARTED */
     EVENT_PROGRESS,  /* stage, step/steps (sampling), block/blocks in it, seconds, eta_seconds */
     EVENT_PREVIEW,   /* image: x0 in latent size (width/8 x height/8), step; newest wins */
-    EVENT_MEMORY,    /* memory */
+    EVENT_MEMORY,    /* memory: where a stage begins, and about once a second at work */
     EVENT_NOTICE,    /* text: something worth saying that is no fault */
     EVENT_DONE,      /* image (full size), text: path written, seconds, index */
     EVENT_CANCELLED, /* image: partial picture or NULL, text: its path or "" */
@@ -35,6 +35,9 @@ enum event_kind {
 /* "progress", ... as --json spells them. */
 const char *event_kind_name(enum event_kind k);
 
+enum { EVENT_WHY_BYTES = 160 };
+#define EVENT_UNKNOWN SIZE_MAX
+
 struct event_memory {
     size_t arena_bytes;                 /* the one allocation of this job */
     size_t used_bytes, peak_bytes;      /* of it, now; the most so far */
@@ -42,9 +45,12 @@ struct event_memory {
     size_t on_device[STAGE_COUNT];      /* of the arena, planned for weights; 0 without a budget */
     size_t weights[STAGE_COUNT];        /* mapped weights of each stage, 0: unknown yet */
     size_t rss, rss_anonymous, rss_file; /* of the process, from /proc/self/status; 0: unknown */
-    /* Of a card, 0 on the processor: its memory, what of it is free, and what this process holds
-     * beside the arena (context, libraries). */
-    size_t device_total, device_free, device_held;
+    size_t host_total, host_free;       /* the system's memory, or the control group's; 0: unknown */
+    uint64_t link_bytes;                /* weights brought to the device, since the job began */
+    /* Of a card, 0 on the processor: its memory, what of it is free, what other programs hold, and this
+     * one beside the arena (devices_card). EVENT_UNKNOWN: not known, and device_why says why. */
+    size_t device_total, device_free, device_others, device_held;
+    char device_why[EVENT_WHY_BYTES];
 };
 
 enum { EVENT_TEXT_BYTES = 4096 }; /* PATH_MAX: a whole path, or a line about one */

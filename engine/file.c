@@ -256,3 +256,21 @@ bool file_space(const char *folder, uint64_t bytes, struct err *e)
                        "choose another folder", folder, (double)bytes / 1e9, (double)there / 1e9);
     return true;
 }
+
+bool folder_make(const char *path, struct err *e)
+{
+    char part[FILE_PATH_MAX];
+    struct stat st;
+    if (snprintf(part, sizeof part, "%s", path) >= FILE_PATH_MAX)
+        return err_set(e, ERR_INPUT, "%.100s...: the path is too long", path);
+    for (char *slash = part + 1; part[0] && (slash = strchr(slash, '/')); slash++) {
+        *slash = '\0';
+        mkdir(part, 0777);
+        *slash = '/';
+    }
+    if (mkdir(part, 0777) && errno != EEXIST)
+        return err_errno(e, errno, "cannot make the folder %s", path);
+    if (stat(path, &st))
+        return err_errno(e, errno, "cannot use the folder %s", path);
+    return S_ISDIR(st.st_mode) || err_set(e, ERR_IO, "%s is not a folder", path);
+}

@@ -23,6 +23,9 @@ void file_folder(const char *path, char buf[FILE_PATH_MAX]);
 bool folder_temporary(char path[FILE_PATH_MAX], const char *name, struct err *e);
 void folder_remove(const char *path);
 
+/* Every folder of path that is not there yet, as mkdir -p does. */
+bool folder_make(const char *path, struct err *e);
+
 bool file_exists(const char *path); /* a regular file, or a link to one */
 bool folder_exists(const char *path);
 

@@ -365,27 +365,30 @@ static char *chunk_text(const unsigned char *chunk, size_t bytes, const char *ke
     return copy;
 }
 
-char *image_read_text(const char *path, const char *key, struct err *e)
+bool image_text_memory(const void *file, size_t bytes, const char *name, const char *key, char **text, struct err *e)
 {
     struct err own = { 0 };
+    const unsigned char *data = file;
     e = e ? e : &own;
-    size_t bytes;
-    char *text = NULL;
-    unsigned char *data = (unsigned char *)file_read(path, FILE_MAX, &bytes, e);
-    if (!data)
-        return NULL;
+    *text = NULL;
     if (bytes < 8 || memcmp(data, "\x89PNG\r\n\x1a\n", 8))
-        err_set(e, ERR_INPUT, "%s: not a PNG picture", path);
-    for (size_t at = 8; !text && !e->kind && bytes - at >= 12;) {
+        return err_set(e, ERR_INPUT, "%s: not a PNG picture", name);
+    for (size_t at = 8; !*text && !e->kind && bytes - at >= 12;) {
         const unsigned char *c = data + at; /* length, type, data, CRC of type and data */
         size_t n = (size_t)png_get_uint_32(c);
         if (n > bytes - at - 12 || crc32(0, c + 4, (uInt)n + 4) != png_get_uint_32(c + 8 + n))
-            err_set(e, ERR_INPUT, "%s: PNG: damaged or truncated after %zu bytes", path, at);
-        else
-            text = chunk_text(c, n, key, path, e);
+            return err_set(e, ERR_INPUT, "%s: PNG: damaged or truncated after %zu bytes", name, at);
+        *text = chunk_text(c, n, key, name, e);
         at += 12 + n;
     }
-    if (!text)
+    return !e->kind;
+}
+
+char *image_read_text(const char *path, const char *key, struct err *e)
+{
+    size_t bytes;
+    char *text = NULL, *data = file_read(path, FILE_MAX, &bytes, e);
+    if (data && image_text_memory(data, bytes, path, key, &text, e) && !text)
         err_set(e, ERR_INPUT, "%s: no text \"%.79s\" in this PNG", path, key);
     free(data);
     return text;

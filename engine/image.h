@@ -45,4 +45,8 @@ unsigned char *image_jpeg(const struct image *im, int quality, size_t *bytes, st
 /* The text chunk `key` of a PNG, malloc'd, or NULL with e set. */
 char *image_read_text(const char *path, const char *key, struct err *e);
 
+/* The same of a file's bytes in memory; `name` is for the errors. *text NULL: it has none.
+ * False: no PNG, damaged, or no memory. */
+bool image_text_memory(const void *data, size_t bytes, const char *name, const char *key, char **text, struct err *e);
+
 #endif

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 struct memory_use memory_use(void)
 {
@@ -35,19 +36,34 @@ static bool read_number(const char *path, size_t *out)
     return ok;
 }
 
-size_t memory_free(void)
+/* A line of /proc/meminfo in bytes; 0: there is none. */
+static size_t system_bytes(const char *name)
 {
-    size_t available = 0, limit, used, kb;
+    size_t kb = 0, bytes = 0, n = strlen(name);
     FILE *f = fopen("/proc/meminfo", "re");
     char line[256];
     while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %zu kB", &kb) == 1)
-            available = kb * 1024;
+        if (!strncmp(line, name, n) && sscanf(line + n, ": %zu kB", &kb) == 1)
+            bytes = kb * 1024;
     if (f)
         fclose(f);
+    return bytes;
+}
+
+size_t memory_free(void)
+{
+    size_t available = system_bytes("MemAvailable"), limit, used;
     if (read_number("/sys/fs/cgroup/memory.max", &limit) && read_number("/sys/fs/cgroup/memory.current", &used)) {
         size_t left = limit > used ? limit - used : 0;
         available = available && available < left ? available : left;
     }
     return available;
+}
+
+size_t memory_total(void)
+{
+    size_t total = system_bytes("MemTotal"), limit;
+    if (read_number("/sys/fs/cgroup/memory.max", &limit) && limit < total)
+        total = limit;
+    return total;
 }

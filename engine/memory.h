@@ -11,5 +11,7 @@ struct memory_use memory_use(void);
  * says is available, or what is left of the process's control group, if that is
  * less. 0: unknown. */
 size_t memory_free(void);
+/* Of the system, or what its control group may have, if that is less. 0: unknown. */
+size_t memory_total(void);
 
 #endif

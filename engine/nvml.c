@@ -112,6 +112,10 @@ bool nvml_open(struct nvml **out, const char *library, struct err *e)
     struct nvml *n = *out = NULL;
     int rc;
     if (!library)
+        library = getenv("SLUICE_NVML");
+    if (library && !*library)
+        return err_set(e, ERR_DEVICE, "NVML is not asked: SLUICE_NVML is empty");
+    if (!library)
         library = "libnvidia-ml.so.1";
     if (!(n = calloc(1, sizeof *n)))
         return err_set(e, ERR_MEMORY, "out of memory");
@@ -364,6 +368,13 @@ struct nvml_card nvml_read(const struct nvml *n, struct nvml_handle *h)
     return c;
 }
 
+struct nvml_card nvml_memory(const struct nvml *n, struct nvml_handle *h)
+{
+    struct nvml_card c = { 0 };
+    read_memory(n, h, &c);
+    return c;
+}
+
 /* The library counts in thousands of bytes per second. */
 static int64_t read_traffic(const struct nvml *n, struct nvml_handle *h, int way)
 {
@@ -374,9 +385,4 @@ static int64_t read_traffic(const struct nvml *n, struct nvml_handle *h, int way
 struct nvml_traffic nvml_traffic(const struct nvml *n, struct nvml_handle *h)
 {
     return (struct nvml_traffic){ read_traffic(n, h, TRAFFIC_TO_CARD), read_traffic(n, h, TRAFFIC_FROM_CARD) };
-}
-
-size_t nvml_others(const struct nvml_card *c, size_t ours)
-{
-    return c->used == NVML_UNKNOWN ? NVML_UNKNOWN : c->used > ours ? c->used - ours : 0;
 }

@@ -9,7 +9,7 @@
  * not support a question, or the user may not be allowed to ask.
  *
  * A process is told by its number outside of any container, so nobody looks for himself
- * in the list: what others use is nvml_others. One thread at a time. */
+ * in the list: what others use is devices.h's to find. One thread at a time. */
 #ifndef SLUICE_NVML_H
 #define SLUICE_NVML_H
 
@@ -49,7 +49,7 @@ struct nvml_traffic { int64_t to_card, from_card; }; /* bytes per second over th
 struct nvml;
 struct nvml_handle; /* of a card: the library's own, valid until nvml_close */
 
-/* library: NULL for libnvidia-ml.so.1. False: e says what is missing or refused. */
+/* library: NULL for $SLUICE_NVML (empty: none), else libnvidia-ml.so.1. False: e says what is missing or refused. */
 bool nvml_open(struct nvml **out, const char *library, struct err *e);
 void nvml_close(struct nvml *n); /* NULL is fine */
 
@@ -64,11 +64,9 @@ bool nvml_find(const struct nvml *n, const unsigned char *uuid, const char *pci,
 
 /* All of it now, some milliseconds: quick enough for once a second. Never fails as a whole. */
 struct nvml_card nvml_read(const struct nvml *n, struct nvml_handle *h);
+/* Its memory alone (total to used_is_all, why[NVML_MEMORY]), the rest zero: quick enough between two steps. */
+struct nvml_card nvml_memory(const struct nvml *n, struct nvml_handle *h);
 /* Of the last 20 ms each way: takes 40 ms. */
 struct nvml_traffic nvml_traffic(const struct nvml *n, struct nvml_handle *h);
-
-/* Bytes that others hold, when `ours` are this process's by its own account (device_memory's
- * held and what it has taken); what an older driver reserves counts as others'. */
-size_t nvml_others(const struct nvml_card *c, size_t ours);
 
 #endif

@@ -588,7 +588,10 @@ void pager_end(struct pager *p)
     pager_free(p);
 }
 
-struct pager_stats pager_stats(const struct pager *p)
+struct pager_stats pager_stats(struct pager *p)
 {
-    return p->stats;
+    pthread_mutex_lock(&p->lock);
+    struct pager_stats stats = p->stats;
+    pthread_mutex_unlock(&p->lock);
+    return stats;
 }

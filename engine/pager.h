@@ -98,6 +98,6 @@ struct pager_stats {
     double copy_seconds;  /* it took, throttle included */
     double wait_seconds;  /* the device waited for the link */
 };
-struct pager_stats pager_stats(const struct pager *p);
+struct pager_stats pager_stats(struct pager *p); /* also while the reader is at work */
 
 #endif

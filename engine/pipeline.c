@@ -14,9 +14,11 @@
 #include "engine/tok_clip.h"
 #include "engine/tok_t5.h"
 #include "engine/vae.h"
+#include "kernels/count.h"
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +39,14 @@ struct pipeline {
     struct t5 *t5;
     struct flux *flux;
     struct vae *vae;
+    /* For pipeline_foresee. */
+    pthread_mutex_t open;     /* held while models or `devices` are opened, or devices asked for sizes */
+    bool working;             /* a job is; under `open` */
+    pthread_mutex_t told;     /* of the next two */
+    struct devices_card card; /* as last told; all zero on the processor */
+    size_t taken;             /* of the arena */
+    struct devices own;       /* the processor, for planning: pipeline_foresee's thread's alone */
+    bool no_card;             /* the same */
 };
 
 /* A prompt as the transformer takes it. */
@@ -70,6 +80,9 @@ struct run {
     struct checkpoint from;   /* where picture from.index goes on; no data: nowhere */
     bool kept_told;           /* that a checkpoint could not be written */
     int prompt;               /* whose text text[0] is; -1: none's yet */
+    uint64_t link_bytes;      /* brought by pagers that have ended */
+    struct timespec told;     /* when the memory was */
+    bool recording;           /* the device may be recording the step */
     bool in_one_go;           /* all steps of this picture, in one plan, without a rest */
     struct stages stages;
     const struct record *record; /* of the latent's file that is decoded, or NULL */
@@ -110,19 +123,39 @@ static void notice(const struct run *r, const char *text)
     emit(r, &ev);
 }
 
+/* For plans beside this job. */
+static struct devices_card note_memory(struct run *r)
+{
+    struct pipeline *p = r->p;
+    struct devices_card card = p->devices.main ? devices_card(&p->devices) : (struct devices_card){ 0 };
+    pthread_mutex_lock(&p->told);
+    p->card = card;
+    p->taken = r->arena ? r->plan.arena_bytes : 0;
+    pthread_mutex_unlock(&p->told);
+    return card;
+}
+
 static void tell_memory(struct run *r)
 {
     struct event ev = news(r, EVENT_MEMORY);
     struct memory_use use = memory_use();
+    struct devices_card card = note_memory(r);
+    clock_gettime(CLOCK_MONOTONIC, &r->told);
     ev.memory = r->memory;
     if (r->p->devices.main) {
         ev.memory.used_bytes = r->p->devices.main->arena.used;
         ev.memory.peak_bytes = r->p->devices.main->arena.peak;
-        struct device_memory card = device_memory(r->p->devices.main);
         ev.memory.device_total = card.total;
         ev.memory.device_free = card.free;
+        ev.memory.device_others = card.others;
         ev.memory.device_held = card.held;
+        for (int i = DEVICES_FACTS - 1; i >= 0; i--)
+            if (card.why[i][0])
+                memcpy(ev.memory.device_why, card.why[i], sizeof ev.memory.device_why);
     }
+    ev.memory.host_total = memory_total();
+    ev.memory.host_free = memory_free();
+    ev.memory.link_bytes = r->link_bytes + (r->pager ? pager_stats(r->pager).link_bytes : 0);
     ev.memory.rss = use.rss;
     ev.memory.rss_anonymous = use.anonymous;
     ev.memory.rss_file = use.file;
@@ -158,9 +191,18 @@ static double eta(const struct run *r, double done)
     return ((double)(r->job->steps - (r->step - 1)) - done) * r->step_seconds + vae_estimate(r);
 }
 
+/* Once a second, but not in the midst of a step that may be on its way into a recording. */
+static void tell_memory_again(struct run *r)
+{
+    if (since(&r->told) >= 1)
+        tell_memory(r);
+}
+
 static void on_tick(void *user, int done, int total)
 {
     struct run *r = user;
+    if (!r->recording)
+        tell_memory_again(r);
     struct event ev = news(r, EVENT_PROGRESS);
     ev.block = done;
     ev.blocks = total;
@@ -182,6 +224,8 @@ bool pipeline_new(struct pipeline **out, const struct model *m, struct err *e)
     if (!p)
         return err_set(e, ERR_MEMORY, "out of memory");
     p->model = m;
+    pthread_mutex_init(&p->open, NULL);
+    pthread_mutex_init(&p->told, NULL);
     return true;
 }
 
@@ -190,12 +234,15 @@ void pipeline_free(struct pipeline *p)
     if (!p)
         return;
     devices_close(&p->devices); /* before the weights that they may have pinned */
+    devices_close(&p->own);
     tok_clip_close(p->tok_clip);
     tok_t5_close(p->tok_t5);
     clip_close(p->clip);
     t5_close(p->t5);
     flux_close(p->flux);
     vae_close(p->vae);
+    pthread_mutex_destroy(&p->open);
+    pthread_mutex_destroy(&p->told);
     free(p);
 }
 
@@ -207,6 +254,14 @@ static bool fits_table(const char *tokenizer, int ids, const char *encoder, int 
                    tokenizer, ids - 1, encoder, vocab);
 }
 
+/* What a plan reads of the models; they are not changed afterwards. Under `open`. */
+static bool open_models(struct pipeline *p, struct err *e)
+{
+    const struct model *m = p->model;
+    return (p->clip || clip_open(&p->clip, m, e)) && (p->t5 || t5_open(&p->t5, m, e)) &&
+           (p->flux || flux_open(&p->flux, m, e)) && (p->vae || vae_open(&p->vae, m, false, e));
+}
+
 static bool load(struct pipeline *p, const struct job *j, struct err *e)
 {
     const struct model *m = p->model;
@@ -214,11 +269,12 @@ static bool load(struct pipeline *p, const struct job *j, struct err *e)
     if ((!p->tok_clip && !tok_clip_open(&p->tok_clip, model_part_dir(m, MODEL_TOK_CLIP, dir), e)) ||
         (!p->tok_t5 && !tok_t5_open(&p->tok_t5, model_part_dir(m, MODEL_TOK_T5, dir), e)) ||
         !fits_table("tokenizer", tok_clip_id_limit(p->tok_clip), "text_encoder", m->clip.vocab, e) ||
-        !fits_table("tokenizer_2", tok_t5_id_limit(p->tok_t5), "text_encoder_2", m->t5.vocab, e) ||
-        (!p->clip && !clip_open(&p->clip, m, e)) || (!p->t5 && !t5_open(&p->t5, m, e)) ||
-        (!p->flux && !flux_open(&p->flux, m, e)) || (!p->vae && !vae_open(&p->vae, m, false, e)))
+        !fits_table("tokenizer_2", tok_t5_id_limit(p->tok_t5), "text_encoder_2", m->t5.vocab, e))
         return false;
-    return devices_open(&p->devices, j, e);
+    pthread_mutex_lock(&p->open);
+    bool ok = open_models(p, e) && devices_open(&p->devices, j, e);
+    pthread_mutex_unlock(&p->open);
+    return ok;
 }
 
 static struct flux_inputs flux_inputs(const struct run *r)
@@ -253,23 +309,29 @@ static void rates_need(struct pipeline *p)
     p->has_rates = true;
 }
 
-bool pipeline_measure(struct pipeline *p, const struct job *j, struct err *e)
+/* What is unknown of `known`, measured, added to it and stored. */
+static bool measure(struct pipeline *p, struct devices *ds, struct rates *known, struct err *e)
 {
     struct err ignored = { 0 };
-    if (!load(p, j, e))
-        return false;
-    rates_need(p);
-    bool compute = p->rates.of[rate_of(p->devices.main->compute, false)] <= 0;
-    unsigned want = (compute ? RATES_COMPUTE : 0) | (p->rates.of[RATE_LINK] <= 0 ? RATES_LINK : 0) |
-                    (p->rates.of[RATE_DISK] <= 0 ? RATES_DISK : 0);
+    bool compute = known->of[rate_of(ds->main->compute, false)] <= 0;
+    unsigned want = (compute ? RATES_COMPUTE : 0) | (known->of[RATE_LINK] <= 0 ? RATES_LINK : 0) |
+                    (known->of[RATE_DISK] <= 0 ? RATES_DISK : 0);
     struct rates r = { 0 };
     if (!want)
         return true;
-    if (!rates_measure(&r, p->devices.main, weights_path(flux_weights(p->flux), 0), want, e))
+    if (!rates_measure(&r, ds->main, weights_path(flux_weights(p->flux), 0), want, e))
         return false;
-    p->rates = rates_learn(p->rates, r);
-    rates_store(&r, p->devices.name, "", &ignored); /* a cache that cannot be written costs only time */
+    *known = rates_learn(*known, r);
+    rates_store(&r, ds->name, "", &ignored); /* a cache that cannot be written costs only time */
     return true;
+}
+
+bool pipeline_measure(struct pipeline *p, const struct job *j, struct err *e)
+{
+    if (!load(p, j, e))
+        return false;
+    rates_need(p);
+    return measure(p, &p->devices, &p->rates, e);
 }
 
 /* What the job's runs at full speed have shown. */
@@ -280,11 +342,10 @@ static void rates_keep(struct run *r)
     rates_store(&r->seen, r->p->devices.name, r->p->model->name, &ignored);
 }
 
-static struct plan_rates plan_rates(struct pipeline *p, const struct job *j)
+static struct plan_rates plan_rates(const struct rates *known, const struct plan_devices *d, const struct job *j)
 {
-    rates_need(p);
-    const double *of = p->rates.of;
-    double flops = of[rate_of(p->devices.main->compute, false)], vae = of[rate_of(p->devices.vae->compute, true)];
+    const double *of = known->of;
+    double flops = of[rate_of(d->main->compute, false)], vae = of[rate_of(d->vae->compute, true)];
     double link = of[RATE_LINK];
     return (struct plan_rates){ .flops = flops, .vae_flops = vae > 0 ? vae : flops, .disk = of[RATE_DISK],
                                 .link = j->link > 0 && (link <= 0 || j->link < link) ? j->link : link };
@@ -296,7 +357,8 @@ static bool make_plan(struct pipeline *p, const struct job *j, size_t budget, st
 {
     struct models m = { p->model, p->clip, p->t5, p->flux, p->vae };
     struct plan_devices d = { p->devices.main, p->devices.vae };
-    struct plan_rates rates = plan_rates(p, j);
+    rates_need(p);
+    struct plan_rates rates = plan_rates(&p->rates, &d, j);
     plan_free(plan);
     return plan_make(plan, &m, j, &d, &rates, budget, e);
 }
@@ -313,6 +375,159 @@ bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, c
     return load(p, j, e) && size_fits(p->model, j, e) && make_plan(p, j, devices_budget(&p->devices, j, notice), plan, e);
 }
 
+/* --- the plan beside a job --------------------------------------------------------- */
+
+/* What answers for the job's devices, and what is free of their memory. */
+struct foreseen {
+    struct devices *devices;
+    struct count_device main, vae; /* a card's scratch sizes, and nothing that would touch it */
+    struct plan_devices plan;
+    struct devices_card memory;
+    size_t available;
+};
+
+/* The card if the job would have one; NULL, e unset: it would not. Under `open`. */
+static struct devices *foresee_card(struct pipeline *p, const struct job *j, struct err *e)
+{
+    struct devices *ds = &p->devices;
+    if (j->device == DEVICE_CPU || p->no_card)
+        return NULL;
+    if (p->working)
+        return ds->card ? ds : NULL;
+    if (j->device == DEVICE_AUTO && !devices_any_card()) {
+        p->no_card = true;
+        return NULL;
+    }
+    if (!(ds->card && ds->attention == j->attention) && !devices_open(ds, j, e))
+        return NULL;
+    if (ds->card)
+        return ds;
+    devices_close(ds); /* the processor after all: it is opened by the thread that computes */
+    p->no_card = true;
+    return NULL;
+}
+
+/* As the devices would have it that the job opens. */
+static enum dtype foreseen_type(const struct devices *card, int precision)
+{
+    return precision_dtype(card->no_bf16 && precision == PRECISION_BF16 ? PRECISION_FP16 : (enum precision)precision);
+}
+
+static bool foresee_devices(struct pipeline *p, const struct job *j, struct foreseen *f, struct err *e)
+{
+    struct devices *card = foresee_card(p, j, e);
+    struct job on_processor = *j; /* borrowed */
+    on_processor.device = DEVICE_CPU;
+    if (!card && (e->kind != ERR_NONE || !devices_open(&p->own, &on_processor, e)))
+        return false;
+    pthread_mutex_lock(&p->told);
+    size_t taken = p->working ? p->taken : 0; /* given back before the job begins */
+    f->memory = p->card;
+    pthread_mutex_unlock(&p->told);
+    if (!card) {
+        f->devices = &p->own;
+        f->plan = (struct plan_devices){ p->own.main, p->own.vae };
+        f->memory = (struct devices_card){ 0 };
+        f->available = memory_free() + taken;
+        return true;
+    }
+    f->devices = card;
+    count_device_init(&f->main, card->main);
+    count_device_init(&f->vae, card->main);
+    f->main.device.compute = foreseen_type(card, j->precision);
+    f->vae.device.compute = foreseen_type(card, j->vae_precision == JOB_AUTO_PRECISION ? (int)j->precision : j->vae_precision);
+    f->plan = (struct plan_devices){ &f->main.device, &f->vae.device };
+    if (!p->working)
+        f->memory = devices_card(card);
+    f->available = f->memory.free == DEVICES_UNKNOWN ? DEVICES_UNKNOWN : f->memory.free + taken;
+    return true;
+}
+
+/* j: checked. Under `open`. */
+static bool foresee(struct pipeline *p, const struct job *j, struct plan_summary *s, struct err *e)
+{
+    struct foreseen f = { 0 };
+    struct plan plan = { 0 };
+    char less[EVENT_TEXT_BYTES] = "";
+    if (!open_models(p, e) || !size_fits(p->model, j, e) || !foresee_devices(p, j, &f, e))
+        return false;
+    struct models m = { p->model, p->clip, p->t5, p->flux, p->vae };
+    struct rates known = rates_load(f.devices->name, p->model->name);
+    struct plan_rates rates = plan_rates(&known, &f.plan, j);
+    bool ok = plan_make(&plan, &m, j, &f.plan, &rates, devices_budget_of(j, &f.memory, f.available, less), e);
+    if (ok)
+        plan_summarise(&plan, s);
+    plan_free(&plan);
+    s->card = f.devices->card;
+    s->memory.total = s->card ? f.memory.total : memory_total();
+    s->memory.free = f.available;
+    size_t ours = f.available + memory_use().anonymous;
+    s->memory.others = s->card ? f.memory.others : s->memory.total > ours ? s->memory.total - ours : 0;
+    snprintf(s->text, sizeof s->text, "%.500s", less);
+    return ok;
+}
+
+void pipeline_foresee(struct pipeline *p, const struct job *wanted, struct plan_summary *s)
+{
+    struct job j = { 0 };
+    struct err e = { 0 };
+    char rounded[256];
+    *s = (struct plan_summary){ 0 };
+    bool ok = job_copy(&j, wanted, &e) && job_check(&j, rounded, &e);
+    if (ok) {
+        pthread_mutex_lock(&p->open);
+        ok = foresee(p, &j, s, &e);
+        pthread_mutex_unlock(&p->open);
+    }
+    if (!ok)
+        snprintf(s->text, sizeof s->text, "%s", e.text);
+    job_free(&j);
+}
+
+bool pipeline_foresee_speed(struct pipeline *p, const struct job *j, struct err *e)
+{
+    struct foreseen f = { 0 };
+    struct err why = { 0 };
+    pthread_mutex_lock(&p->open);
+    bool ok = !p->working && open_models(p, &why) && foresee_devices(p, j, &f, &why);
+    if (ok) {
+        struct rates known = rates_load(f.devices->name, p->model->name);
+        ok = measure(p, f.devices, &known, &why);
+        p->has_rates = false; /* no job runs: its thread looks again */
+    }
+    pthread_mutex_unlock(&p->open);
+    return ok || err_set(e, why.kind != ERR_NONE ? why.kind : ERR_INPUT, "%s", *why.text ? why.text : "a job is at work");
+}
+
+/* Where a job begins and ends: a card is the other thread's only in between. */
+static void set_working(struct pipeline *p, bool working)
+{
+    pthread_mutex_lock(&p->open);
+    p->working = working;
+    pthread_mutex_unlock(&p->open);
+}
+
+/* What to plan for when `had` bytes were too many: three quarters, or what is free now, if that is less. */
+static size_t less_than(struct run *r, size_t had)
+{
+    char ignored[EVENT_TEXT_BYTES];
+    size_t less = had / 4 * 3, now = devices_budget(&r->p->devices, r->job, ignored);
+    return r->plan.budget && now && now != JOB_BUDGET_LEAST && now < less ? now : less;
+}
+
+static void tell_refused(struct run *r, size_t wanted)
+{
+    char text[256], who[96] = "by the system";
+    struct devices_card card = devices_card(&r->p->devices);
+    if (card.total && card.others != DEVICES_UNKNOWN)
+        snprintf(who, sizeof who, "by the card, of which others hold %.0f MB", (double)card.others * 1e-6);
+    else if (card.total)
+        snprintf(who, sizeof who, "by the card");
+    snprintf(text, sizeof text, "%zu MB were refused %s: planned again with %zu MB", wanted / 1000000, who,
+             r->plan.arena_bytes / 1000000);
+    notice(r, text);
+}
+
 /* The one allocation. Refused: the plan is made again for less, as long as there is one. */
 static bool arena_allocate(struct run *r, struct err *e)
 {
@@ -320,7 +535,7 @@ static bool arena_allocate(struct run *r, struct err *e)
     struct err refused = { 0 };
     while (!device_take(r->p->devices.main, &r->arena, r->plan.arena_bytes, &refused)) {
         struct err why = { 0 };
-        size_t less = r->plan.arena_bytes / 4 * 3;
+        size_t less = less_than(r, r->plan.arena_bytes);
         if (refused.kind != ERR_MEMORY)
             return err_set(e, refused.kind, "%s", refused.text);
         if (!make_plan(r->p, r->job, less, &r->plan, &why))
@@ -328,12 +543,8 @@ static bool arena_allocate(struct run *r, struct err *e)
                            wanted / 1000000, r->job->width, r->job->height);
         err_clear(&refused);
     }
-    if (r->plan.arena_bytes != wanted) {
-        char text[128];
-        snprintf(text, sizeof text, "%zu MB were refused by the system: planned again with %zu MB", wanted / 1000000,
-                 r->plan.arena_bytes / 1000000);
-        notice(r, text);
-    }
+    if (r->plan.arena_bytes != wanted)
+        tell_refused(r, wanted);
     return true;
 }
 
@@ -363,7 +574,9 @@ static bool arena_open(struct run *r, struct err *e)
         return false;
     describe_memory(r);
     struct device *d = r->p->devices.main;
+    devices_working(&r->p->devices, true);
     d->arena = arena_over(r->arena, r->plan.arena_bytes);
+    note_memory(r);
     if (r->plan.kept_bytes)
         r->kept = device_vector(d, DT_U8, (int64_t)r->plan.kept_bytes).data;
     return true;
@@ -375,9 +588,11 @@ static void arena_close(struct run *r)
     if (!r->arena)
         return;
     device_sync(r->p->devices.main, &ignored); /* nothing may be at work in it any more */
+    devices_working(&r->p->devices, false);
     r->p->devices.main->arena = arena_over(NULL, 0);
     device_give(r->p->devices.main, r->arena);
     r->arena = NULL;
+    note_memory(r);
     r->kept = NULL;
     memset(r->loaded, 0, sizeof r->loaded);
 }
@@ -408,6 +623,8 @@ static bool weights_begin(struct run *r, enum phase phase, struct device *d, voi
 
 static void weights_end(struct run *r)
 {
+    if (r->pager)
+        r->link_bytes += pager_stats(r->pager).link_bytes;
     pager_end(r->pager);
     r->pager = NULL;
 }
@@ -689,11 +906,15 @@ static bool evaluate(struct run *r, const struct flux_tables *tables, int at, st
     int channels = p->model->vae.latent_channels;
     for (int c = 0; c < job_conditions(r->job); c++) {
         flux_pack(r->packed, r->latent, channels, r->h, r->w);
-        if (repeats(r))
+        r->recording = repeats(r);
+        if (r->recording)
             device_repeat(p->devices.main);
         flux_step(p->flux, p->devices.main, tables, c, at, r->packed, r->packed);
-        if (!device_sync(p->devices.main, e))
+        bool done = device_sync(p->devices.main, e);
+        r->recording = false;
+        if (!done)
             return false;
+        tell_memory_again(r);
         if (++r->evaluations == r->job->inject_oom)
             return err_set(e, ERR_MEMORY, "out of memory, as --inject-oom asks for");
         if (!all_finite(r, r->packed, r->latent_count, flux_weights(p->flux), e))
@@ -726,13 +947,10 @@ static bool steps_begin(struct run *r, struct flux_tables *tables, size_t done, 
 static bool plan_smaller(struct run *r, struct err *e)
 {
     char text[EVENT_TEXT_BYTES];
-    size_t had = r->plan.arena_bytes, less = had / 4 * 3;
+    size_t had = r->plan.arena_bytes;
     weights_end(r);
     arena_close(r);
-    size_t free_now = devices_budget(&r->p->devices, r->job, text);
-    if (r->plan.budget && free_now != JOB_BUDGET_LEAST && free_now < less)
-        less = free_now;
-    if (!make_plan(r->p, r->job, less, &r->plan, e) || !arena_open(r, e))
+    if (!make_plan(r->p, r->job, less_than(r, had), &r->plan, e) || !arena_open(r, e))
         return false;
     snprintf(text, sizeof text, "memory ran out in step %d: it goes on from there, with the same result, in %.0f MB instead "
              "of %.0f MB", r->step, (double)r->plan.arena_bytes * 1e-6, (double)had * 1e-6);
@@ -748,11 +966,15 @@ static bool evaluate_somehow(struct run *r, struct flux_tables *tables, int at, 
         struct err why = { 0 };
         if (e->kind != ERR_MEMORY && e->kind != ERR_AGAIN)
             return false;
-        if (e->kind == ERR_MEMORY && !plan_smaller(r, &why))
+        bool smaller = e->kind == ERR_MEMORY;
+        if (smaller && !plan_smaller(r, &why))
             return false; /* the first reason is the one to tell */
         err_clear(e);
         weights_end(r);
-        device_release(r->p->devices.main, r->steps_mark);
+        if (smaller) /* another arena */
+            r->steps_mark = device_mark(r->p->devices.main);
+        else
+            device_release(r->p->devices.main, r->steps_mark);
         if (!steps_begin(r, tables, done, e))
             return false;
     }
@@ -1245,6 +1467,7 @@ bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const st
     bool deferred = j->decode == DECODE_DEFERRED && job_pictures(j) > 1;
     int latents = j->first;
     clock_gettime(CLOCK_MONOTONIC, &r.began);
+    set_working(p, true);
     bool ok = files_writable(j, e) && open_all(&r, e) && run_pictures(&r, deferred, &latents, e);
     if (ok && deferred) {
         ok = decode_kept(&r, latents, e);
@@ -1255,6 +1478,7 @@ bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const st
     else
         tell_end(&r, latents, e);
     run_close(&r);
+    set_working(p, false);
     return ok;
 }
 
@@ -1266,6 +1490,7 @@ bool pipeline_decode(struct pipeline *p, struct job *j, const char *latent, cons
     struct tensor t = { 0 };
     char ignored[256];
     clock_gettime(CLOCK_MONOTONIC, &r.began);
+    set_working(p, true);
     bool ok = files_writable(j, e) && record_read_latent(&record, &t, latent, e);
     if (ok) {
         const struct vae_config *c = &p->model->vae;
@@ -1290,5 +1515,6 @@ bool pipeline_decode(struct pipeline *p, struct job *j, const char *latent, cons
     free(t.data);
     record_free(&record);
     run_close(&r);
+    set_working(p, false);
     return ok;
 }

@@ -4,7 +4,14 @@
  * A pipeline keeps what is worth keeping between jobs: mapped weights,
  * tokenizers, the device. Everything else of a job lives in one arena, whose
  * size is known before the job begins: the plan (plan.h) has it. With a budget
- * weights are brought into the arena too, by the pager. One thread. */
+ * weights are brought into the arena too, by the pager.
+ *
+ * One thread, but for pipeline_foresee and pipeline_foresee_speed: those are for one other
+ * thread, and may be called while a job runs. What the two share is under locks that
+ * the pipeline takes only for moments: where models and devices are opened, and where
+ * it tells of its memory. The processor's planning has a device of its own. A card is not
+ * opened twice: its scratch sizes are asked for beside its work (they follow from what
+ * does not change while it is open), and what is free of it is as last told. */
 #ifndef SLUICE_PIPELINE_H
 #define SLUICE_PIPELINE_H
 
@@ -44,6 +51,13 @@ bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, c
 /* Measures what is not known of the machine's speed and keeps it: a plan made afterwards
  * predicts time. About a second, once; what jobs do corrects it. */
 bool pipeline_measure(struct pipeline *p, const struct job *j, struct err *e);
+
+/* The plan of a job that would begin when what runs now has ended; need not be checked.
+ * 1 to 30 ms; the first time models, and where no job runs a card, are opened. Never waits for a
+ * job's work. A card that works with another `attention` than the job's counts as it is. */
+void pipeline_foresee(struct pipeline *p, const struct job *j, struct plan_summary *out);
+/* pipeline_measure for those plans. False, too, if a job runs. */
+bool pipeline_foresee_speed(struct pipeline *p, const struct job *j, struct err *e);
 
 /* Runs a checked job, all its pictures from j->first on. Emits STARTED, STAGE, PROGRESS,
  * PREVIEW, MEMORY, NOTICE, PAUSED, RESUMED and one DONE per picture. False: e says why;

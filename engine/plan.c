@@ -8,6 +8,7 @@
 
 #include "kernels/count.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const struct {
@@ -507,4 +508,33 @@ enum phase plan_top(const struct plan *p)
         if (p->phase[i].peak > p->phase[top].peak)
             top = i;
     return top;
+}
+
+void plan_pieces_text(const struct pieces *c, char text[48])
+{
+    text[0] = '\0';
+    if (c->flux_chunk)
+        snprintf(text, 48, "%d tokens at a time", c->flux_chunk);
+    else if (c->t5.chunk)
+        snprintf(text, 48, "%d tokens %s", c->t5.chunk, c->t5.independent ? "alone: another picture" : "at a time");
+    else if (c->vae.band)
+        snprintf(text, 48, "bands of %d px", c->vae.band);
+    else if (c->vae.tile)
+        snprintf(text, 48, "tiles of %d px: another picture", c->vae.tile * 8);
+}
+
+void plan_summarise(const struct plan *p, struct plan_summary *s)
+{
+    *s = (struct plan_summary){ .ok = true, .budget = p->budget, .arena = p->arena_bytes, .kept = p->kept_bytes,
+                                .link = plan_link_bytes(p), .seconds = plan_seconds(p), .disk_seconds = p->disk_seconds,
+                                .top = plan_top(p) };
+    for (enum phase i = 0; i < PHASE_COUNT; i++) {
+        const struct plan_phase *q = &p->phase[i];
+        struct link_bytes n = placement_link_bytes(&q->placement, &q->trace);
+        s->phase[i] = (struct plan_part){
+            .weights = trace_bytes(&q->trace), .resident = q->placement.resident_bytes, .ring = q->placement.ring_bytes,
+            .activations = q->activations, .peak = q->peak, .link = n.once + n.each * q->repeats, .seconds = q->seconds,
+        };
+        plan_pieces_text(&q->pieces, s->phase[i].how);
+    }
 }

@@ -98,4 +98,27 @@ double plan_seconds(const struct plan *p);        /* 0: unknown */
 /* The phase with the largest peak. */
 enum phase plan_top(const struct plan *p);
 
+/* What a plan comes to, as a value: for who only shows it. Bytes; seconds 0: unknown. */
+struct plan_summary {
+    bool ok;               /* false: there is no such plan, and text says why */
+    char text[512];        /* of a plan: what is to be said of it, or "" */
+    bool card;             /* it is of a card's memory, else of the processor's */
+    struct { size_t total, free, others; } memory; /* of it, but for what is the process's own; total 0, or EVENT_UNKNOWN: unknown */
+    size_t budget;         /* 0: none */
+    size_t arena, kept;    /* plan.arena_bytes, kept_bytes */
+    size_t link;           /* over the link, for one picture */
+    double seconds, disk_seconds;
+    enum phase top;
+    struct plan_part {
+        size_t weights;    /* mapped: what the phase goes through */
+        size_t resident, ring, activations, peak, link;
+        double seconds;
+        char how[48];      /* "bands of 64 px", or "": all at once */
+    } phase[PHASE_COUNT];
+};
+/* `ok` and all but text, card and memory. */
+void plan_summarise(const struct plan *p, struct plan_summary *s);
+/* In what pieces a phase works: as in plan_part. */
+void plan_pieces_text(const struct pieces *c, char text[48]);
+
 #endif

@@ -2,6 +2,7 @@
 #include "engine/profile.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -194,18 +195,129 @@ void profile_free(struct profile *p)
 
 /* --- using -------------------------------------------------------------------------------- */
 
-static bool is_large(const struct profile *p, const struct job *j)
+bool profile_large(const struct profile *p, const struct job *j)
 {
     return p->large.count && (long long)j->width * j->height >= (long long)p->large_width * p->large_height;
 }
 
 bool profile_apply(const struct profile *p, struct job *j, struct err *e)
 {
-    return sheet_apply(&p->rows, j, e) && (!is_large(p, j) || sheet_apply(&p->large, j, e));
+    return sheet_apply(&p->rows, j, e) && (!profile_large(p, j) || sheet_apply(&p->large, j, e));
 }
 
 const struct sheet_row *profile_row(const struct profile *p, const struct job *j, const struct setting *s)
 {
-    const struct sheet_row *row = is_large(p, j) ? sheet_find(&p->large, s) : NULL;
+    const struct sheet_row *row = profile_large(p, j) ? sheet_find(&p->large, s) : NULL;
     return row ? row : sheet_find(&p->rows, s);
+}
+
+/* --- changing ----------------------------------------------------------------------------- */
+
+static void row_free(struct sheet_row *r)
+{
+    free(r->key);
+    free(r->value);
+    free(r->text);
+}
+
+static bool row_copy(struct sheet_row *to, const struct sheet_row *from)
+{
+    *to = *from;
+    to->key = strdup(from->key);
+    to->value = strdup(from->value);
+    to->text = from->text ? strdup(from->text) : NULL;
+    if (to->key && to->value && (to->text || !from->text))
+        return true;
+    row_free(to);
+    return false;
+}
+
+static bool sheet_copy(struct sheet *to, const struct sheet *from)
+{
+    *to = (struct sheet){ 0 };
+    to->row = from->count ? calloc((size_t)from->count, sizeof *to->row) : NULL;
+    for (int i = 0; to->row && i < from->count && row_copy(&to->row[i], &from->row[i]); i++)
+        to->count++;
+    return to->count == from->count;
+}
+
+bool profile_copy(struct profile *to, const struct profile *from, struct err *e)
+{
+    *to = *from;
+    to->large = (struct sheet){ 0 };
+    if (sheet_copy(&to->rows, &from->rows) && sheet_copy(&to->large, &from->large))
+        return true;
+    profile_free(to);
+    *to = (struct profile){ 0 };
+    return err_set(e, ERR_MEMORY, "out of memory");
+}
+
+static bool sheet_put(struct sheet *rows, const struct setting *s, const char *text)
+{
+    struct sheet_row made = { .setting = s, .key = (char *)(uintptr_t)s->name, .value = (char *)(uintptr_t)text,
+                              .text = (char *)(uintptr_t)text }, new;
+    for (int i = 0; i < rows->count; i++)
+        if (rows->row[i].setting == s) {
+            if (text && !row_copy(&new, &made))
+                return false;
+            row_free(&rows->row[i]);
+            if (text)
+                rows->row[i] = new;
+            else
+                memmove(&rows->row[i], &rows->row[i + 1], (size_t)(--rows->count - i) * sizeof *rows->row);
+            return true;
+        }
+    if (!text)
+        return true;
+    struct sheet_row *grown = realloc(rows->row, (size_t)(rows->count + 1) * sizeof *grown);
+    if (!grown)
+        return false;
+    rows->row = grown;
+    if (!row_copy(&grown[rows->count], &made))
+        return false;
+    rows->count++;
+    return true;
+}
+
+bool profile_set(struct profile *p, const struct job *j, const struct setting *s, const char *text, struct err *e)
+{
+    bool large = profile_large(p, j) && sheet_find(&p->large, s);
+    return sheet_put(large ? &p->large : &p->rows, s, text) || err_set(e, ERR_MEMORY, "out of memory");
+}
+
+static void write_rows(FILE *f, const struct sheet *rows, const char *indent)
+{
+    for (int i = 0; i < rows->count; i++)
+        if (rows->row[i].setting && rows->row[i].setting->scope & SETTING_PROFILE)
+            fprintf(f, "%s%s: %s\n", indent, rows->row[i].setting->name, rows->row[i].text);
+}
+
+char *profile_text(const struct profile *p, struct err *e)
+{
+    char *text = NULL;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    if (!f) {
+        err_set(e, ERR_MEMORY, "out of memory");
+        return NULL;
+    }
+    fputs("sluice: 1\n", f);
+    if (p->about[0]) {
+        fputs("about: \"", f);
+        for (const char *c = p->about; *c; c++)
+            fprintf(f, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+        fputs("\"\n", f);
+    }
+    write_rows(f, &p->rows, "");
+    if (p->large.count) {
+        fprintf(f, "large:\n  from: %dx%d\n", p->large_width, p->large_height);
+        write_rows(f, &p->large, "  ");
+    }
+    bool ok = !ferror(f);
+    if (fclose(f) || !ok) {
+        free(text);
+        err_set(e, ERR_MEMORY, "out of memory");
+        return NULL;
+    }
+    return text;
 }

@@ -33,7 +33,17 @@ void profile_free(struct profile *p);
 /* Its settings into j, whose size decides about `large`. False only when memory is refused. */
 bool profile_apply(const struct profile *p, struct job *j, struct err *e);
 
+/* Do its settings under `large` count in a job of j's size? */
+bool profile_large(const struct profile *p, const struct job *j);
+
 /* The row that decides s in a job of j's size; NULL: none does. */
 const struct sheet_row *profile_row(const struct profile *p, const struct job *j, const struct setting *s);
+
+bool profile_copy(struct profile *to, const struct profile *from, struct err *e); /* false: `to` is empty */
+/* What decides s in a job of j's size says text from now on (a value of s); NULL: nothing, and what
+ * stands before `large` counts again. False only when memory is refused. */
+bool profile_set(struct profile *p, const struct job *j, const struct setting *s, const char *text, struct err *e);
+/* The file that says the same, as our YAML; of a template what a profile may say. malloc'd. */
+char *profile_text(const struct profile *p, struct err *e);
 
 #endif

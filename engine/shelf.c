@@ -46,6 +46,12 @@ bool shelf_is_name(const char *text)
     return n && !text[n] && n < SHELF_NAME_MAX && text[0] != '.';
 }
 
+bool shelf_folder(char path[FILE_PATH_MAX], enum shelf s, struct err *e)
+{
+    place(0, s, path);
+    return *path || err_set(e, ERR_IO, "there is no place for %ss: set HOME or XDG_CONFIG_HOME", what(s));
+}
+
 bool shelf_named(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e)
 {
     char folder[FILE_PATH_MAX];

@@ -16,6 +16,9 @@ enum { SHELF_NAME_MAX = 64 };
 /* Letters, digits, '-', '_' and '.', no '.' in front: can never be a path. */
 bool shelf_is_name(const char *text);
 
+/* The folder of the user's own, whether it is there or not; false: there is no place for one (no HOME). */
+bool shelf_folder(char path[FILE_PATH_MAX], enum shelf s, struct err *e);
+
 /* The file NAME.yaml, .yml or .json of a shelf. */
 bool shelf_named(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e);
 

@@ -636,6 +636,20 @@ bool store_queue_replace(struct store *s, int64_t id, const struct job *j, const
     return ok;
 }
 
+bool store_queue_amend(struct store *s, int64_t id, const struct job *j, struct err *e)
+{
+    char *text = job_text(j, e);
+    bool ok = text && begin(s, e);
+    if (ok) {
+        ok = may_change(s, id, ~(1u << STORE_RUNNING | 1u << STORE_DONE), e) &&
+             finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = ?2, job = ?3, error = '', ended = 0 WHERE id = ?4",
+                           "itbi", (int64_t)STORE_WAITING, s->owner, text, id), NULL, e);
+        ok = end(s, ok, e);
+    }
+    free(text);
+    return ok;
+}
+
 static int by_number(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -906,7 +920,8 @@ static bool read_picture(sqlite3_stmt *q, struct store_picture *p)
 /* Every word in quotes, so that nothing in it is syntax, and a star for the rest of it. malloc'd. */
 static char *match_of(const char *search)
 {
-    char *match = malloc(4 * strlen(search) + 1), *to = match;
+    /* At most every byte twice, and four more for each word, of which there is one every other byte. */
+    char *match = malloc(4 * strlen(search) + 8), *to = match;
     while (match && *search) {
         size_t n = strcspn(search, " \t\r\n");
         if (n)

@@ -74,6 +74,9 @@ bool store_queue_add(struct store *s, const struct job *j, const char *model, co
 /* Another job in its place: of one that is not running and has not ended. Its latent is removed. */
 bool store_queue_replace(struct store *s, int64_t id, const struct job *j, const char *model, const char *preset,
                          struct err *e);
+/* The same pictures by other settings, of one that is not running and not done, failed ones too: it waits, and what it
+ * has made and its latent stay. */
+bool store_queue_amend(struct store *s, int64_t id, const struct job *j, struct err *e);
 /* The jobs named take, in this order, the places that they have among them now. */
 bool store_queue_reorder(struct store *s, const int64_t *ids, int count, struct err *e);
 /* With its latent. Not one that another program has. */

@@ -103,6 +103,23 @@ static bool check_characters(const char *file, const char *data, size_t bytes, s
     return f->count == before;
 }
 
+char *yaml_clean(const char *text, size_t bytes)
+{
+    char *clean = malloc(3 * bytes + 1), *to = clean;
+    size_t n;
+    int32_t c;
+    for (size_t i = 0; clean && i < bytes; i += n) {
+        const char *why = check_character(text + i, bytes - i, &n, &c);
+        if (why && c < 0)
+            to = stpcpy(to, "\xef\xbf\xbd");
+        else if (!why && c != '\r')
+            to = mempcpy(to, text + i, n);
+    }
+    if (clean)
+        *to = '\0';
+    return clean;
+}
+
 /* --- the tree ------------------------------------------------------------------------- */
 
 struct reader {

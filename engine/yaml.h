@@ -47,6 +47,10 @@ struct yaml_entry {
     struct yaml_entry *next;  /* within the map or list that this is in */
 };
 
+/* Any bytes as a text that yaml_read would take: what it refuses is left out, what is not UTF-8
+ * becomes U+FFFD. malloc'd; NULL: no memory. */
+char *yaml_clean(const char *text, size_t bytes);
+
 /* The file's one document, which must be a map. NULL if there is none to be had;
  * otherwise what could be read, for yaml_entry_free, even if there are faults. Only a
  * refusal of memory sets e; all else is in f. */

@@ -172,11 +172,13 @@ static void give(struct device *d, void *memory)
 static struct device_memory memory(struct device *d)
 {
     struct cuda_device *c = cuda_of(d);
-    struct device_memory m = { .total = c->card.total };
+    struct device_memory m = { .total = c->card.total, .taken = c->taken };
     size_t total;
     cudaSetDevice(c->card.ordinal);
-    if (cudaMemGetInfo(&m.free, &total) != cudaSuccess)
+    if (cudaMemGetInfo(&m.free, &total) != cudaSuccess) {
+        cudaGetLastError();
         return (struct device_memory){ 0 };
+    }
     if (c->bare > m.free + c->taken)
         m.held = c->bare - m.free - c->taken;
     return m;
@@ -355,6 +357,7 @@ static bool device_new(struct device **out, enum dtype compute, const struct cud
                   : open_device(c, e);
     if (!ok) {
         close_device(&c->device);
+        cudaGetLastError(); /* the next device's first launch would have it */
         return false;
     }
     *out = &c->device;

@@ -106,7 +106,8 @@ struct device_ops {
 struct device_memory {
     size_t total; /* 0: unknown, or it is the system's (memory.h) */
     size_t free;  /* what device_take could get now */
-    size_t held;  /* by this process beside what was taken: the context, libraries */
+    size_t taken; /* by device_take */
+    size_t held;  /* that went since the device was opened, and was not taken: by libraries, or by others */
 };
 
 struct device {

@@ -23,7 +23,7 @@ struct fake {
     struct fake_job jobs[JOBS];
     int count;
     uint64_t next_id, running;
-    bool cancel, quit;
+    bool cancel, quit, paused;
     struct event_queue *events;
     struct model model;
 };
@@ -65,11 +65,21 @@ static int step_ms(void)
     return s ? atoi(s) : FAKE_STEP_MS;
 }
 
+static void push(struct fake *f, struct event ev)
+{
+    event_push(f->events, &ev);
+}
+
 static bool cancelled(struct fake *f)
 {
     bool c;
 
     pthread_mutex_lock(&f->lock);
+    if (f->paused && !f->cancel && !f->quit) {
+        push(f, (struct event){ .kind = EVENT_PAUSED, .job = f->running });
+        while (f->paused && !f->cancel && !f->quit) pthread_cond_wait(&f->wake, &f->lock);
+        push(f, (struct event){ .kind = EVENT_RESUMED, .job = f->running });
+    }
     c = f->cancel || f->quit;
     pthread_mutex_unlock(&f->lock);
     return c;
@@ -84,11 +94,6 @@ static struct event about(const struct fake_job *j, enum event_kind kind, enum s
 {
     return (struct event){ .kind = kind, .job = j->id, .index = 0, .count = 1, .stage = stage, .width = j->job.width,
                            .height = j->job.height, .steps = j->job.steps, .seed = j->job.seed, .eta_seconds = -1 };
-}
-
-static void push(struct fake *f, struct event ev)
-{
-    event_push(f->events, &ev);
 }
 
 static void finish(struct fake *f, const struct fake_job *j, enum event_kind kind, const char *text, bool image, double seconds)
@@ -122,7 +127,9 @@ static void run_job(struct fake *f, const struct fake_job *j)
         if (cancelled(f)) goto stopped;
         if (s == STAGE_T5 && !strcmp(job->prompt, "crash")) raise(SIGSEGV);
         if (s == STAGE_T5 && !strcmp(job->prompt, "fail")) {
-            finish(f, j, EVENT_FAILED, "T5: text_encoder_2/model.safetensors: tensor shared.weight is missing", false, 0);
+            ev = about(j, EVENT_FAILED, STAGE_T5);
+            snprintf(ev.text, sizeof ev.text, "T5: text_encoder_2/model.safetensors: tensor shared.weight is missing");
+            push(f, ev);
             return;
         }
     }
@@ -142,7 +149,7 @@ static void run_job(struct fake *f, const struct fake_job *j)
         if (job->preview) {
             ev = about(j, EVENT_PREVIEW, STAGE_FLUX);
             ev.step = i;
-            ev.image = fake_image(job->width / 8, job->height / 8, job->seed);
+            ev.image = fake_image(job->width / 8, job->height / 8, job->seed + (uint64_t)i); /* each one is another */
             push(f, ev);
         }
     }
@@ -243,7 +250,28 @@ static void cancel(struct engine *g, uint64_t id)
 
     pthread_mutex_lock(&f->lock);
     if (!id || id == f->running) f->cancel = true;
+    pthread_cond_signal(&f->wake);
     pthread_mutex_unlock(&f->lock);
+}
+
+static void set_paused(struct engine *g, bool paused)
+{
+    struct fake *f = of(g);
+
+    pthread_mutex_lock(&f->lock);
+    f->paused = paused;
+    pthread_cond_signal(&f->wake);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void pause_job(struct engine *g)
+{
+    set_paused(g, true);
+}
+
+static void resume_job(struct engine *g)
+{
+    set_paused(g, false);
 }
 
 static bool poll_event(struct engine *g, struct event *out)
@@ -256,4 +284,7 @@ static int fd(const struct engine *g)
     return event_queue_fd(of(g)->events);
 }
 
-const struct studio_engine fake_engine = { stop, model, submit, cancel, poll_event, fd };
+const struct studio_engine fake_engine = {
+    .stop = stop, .model = model, .submit = submit, .cancel = cancel, .pause = pause_job, .resume = resume_job,
+    .poll = poll_event, .fd = fd,
+};

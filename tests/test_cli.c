@@ -748,7 +748,7 @@ static void test_options_refused(void **state)
     refused(1, NAMES("no/such"), "synth", "--double", "0", "--single", "0", "--headers-only", "no/such/folder");
     refused(2, NAMES("--graphics \"vt\""), "--graphics=vt");
     refused(2, NAMES("--threads \"all\""), "--threads", "all");
-    refused(2, NAMES("use list, show, diff, check or verify"), "preset");
+    refused(2, NAMES("use list, show, diff, check, verify, import, export, duplicate, rename, delete or restore"), "preset");
     refused(2, NAMES("nonsense: use list"), "preset", "nonsense");
     refused(2, NAMES("takes no arguments"), "preset", "list", "x");
     refused(2, NAMES("show takes one"), "preset", "show");

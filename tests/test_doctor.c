@@ -3,6 +3,7 @@
  * of /proc), and as the real binary. */
 #include "engine/bench.h"
 #include "engine/doctor.h"
+#include "engine/rates.h"
 #include "tests/alloc_fail.h"
 #include "tests/golden_model.h"
 #include "tests/nvml/fake_nvml.h"
@@ -409,6 +410,146 @@ static void test_bench_interrupted(void **state)
     free(text);
 }
 
+/* --- on a card --------------------------------------------------------------------------------- */
+
+/* The card that works on the processor, and its library, for the binary: what each holds is not the other's. */
+static void with_card(const char *sm, const char *cards, const char *memory)
+{
+    char path[FILE_PATH_MAX];
+    const char *build = getenv("SLUICE_BUILD");
+    snprintf(path, sizeof path, "%s/fake/libsluice-cuda.so", build ? build : "build");
+    setenv("SLUICE_CUDA", path, 1);
+    setenv("SLUICE_NVML", library, 1);
+    setenv("FAKE_CUDA_SM", sm, 1);
+    setenv("FAKE_CUDA_CARDS", cards, 1);
+    setenv("FAKE_CUDA_MEMORY", memory, 1);
+}
+
+/* Of `sluice doctor --json`: the line's state, what it found and means, in one text. */
+static void tells(const json_t *root, const char *part, const char *what, const char *state, const char *text)
+{
+    const json_t *rows = json_object_get(json_object_get(root, "parts"), part), *r;
+    size_t i;
+    json_array_foreach(rows, i, r)
+        if (!strcmp(json_string_value(json_object_get(r, "what")), what)) {
+            const char *found = json_string_value(json_object_get(r, "found"));
+            const char *means = json_string_value(json_object_get(r, "means"));
+            if (strcmp(json_string_value(json_object_get(r, "state")), state) ||
+                (!strstr(found, text) && !strstr(means ? means : "", text)))
+                fail_msg("%s: \"%s\", \"%s\"; expected %s, \"%s\"", what, found, means ? means : "", state, text);
+            return;
+        }
+    fail_msg("there is no line \"%s\"", what);
+}
+
+/* What a card computes with is not measured here: that takes the processor half a minute. */
+static void card_rates(void)
+{
+    struct rates r = { .of = { [RATE_FP32] = 10e12, [RATE_BF16] = 60e12, [RATE_FP16] = 60e12, [RATE_LINK] = 20e9,
+                               [RATE_DISK] = 1e9 } };
+    struct err e = { 0 };
+    assert_true(rates_store(&r, "Fake card 0", "", &e));
+}
+
+static void test_doctor_card(void **state)
+{
+    (void)state;
+    card_rates();
+    with_card("86", "1", "12000000000");
+    json_t *root = run_json("doctor --json");
+    tells(root, "card", "CUDA device", "ok", "built, and loads");
+    tells(root, "card", "cuDNN", "ok", "9.19.0");
+    tells(root, "card", "card 0", "ok", "Fake card 0, 12.0 GB, compute capability 8.6, 5 multiprocessors");
+    tells(root, "card", "card 0", "ok", "bf16 and fp16");
+    tells(root, "card", "NVML's card", "ok", "RTX 3060");
+    tells(root, "card", "card's memory", "ok", "9.00 GB free of 12.0 GB; 2.70 GB in use");
+    tells(root, "speed", "link to the card", "ok", "20.0 GB/s");
+    tells(root, "FLUX.1-dev", "profile", "ok", "auto plans with 11.0 GB; of those with a budget, 8gb (8.00 GB) fits");
+    tells(root, "FLUX.1-dev", "device", "ok", "auto takes Fake card 0");
+    tells(root, "FLUX.1-dev", "beside pictures", "ok", "other programs: 2.70 GB");
+    json_decref(root);
+    static const struct { const char *memory, *profile; } cards[] = {
+        { "28000000000", "24gb (24.0 GB) fits" }, { "6000000000", "those with a budget ask for more, minimum" },
+    };
+    for (size_t i = 0; i < sizeof cards / sizeof *cards; i++) {
+        with_card("86", "1", cards[i].memory);
+        root = run_json("doctor --json");
+        tells(root, "FLUX.1-dev", "profile", "ok", cards[i].profile);
+        /* the two libraries do not agree on the card's size: neither is trusted with what others hold */
+        tells(root, "FLUX.1-dev", "beside pictures", "note", "other programs: unknown");
+        tells(root, "FLUX.1-dev", "beside pictures", "note", "NVML tells of 2.70 GB used of 12.00 GB, and CUDA of");
+        json_decref(root);
+    }
+}
+
+static void test_doctor_other_cards(void **state)
+{
+    (void)state;
+    card_rates();
+    with_card("75", "1", "12000000000");
+    json_t *root = run_json("doctor --json");
+    tells(root, "card", "card 0", "note", "it has no bf16, which begins with 8.0 (RTX 30): fp16 is used in its place");
+    tells(root, "FLUX.1-dev", "device", "ok", "fp16 is used");
+    json_decref(root);
+    static const struct { const char *sm, *cards, *why; } none[] = {
+        { "61", "1", "Fake card 0 is too old: compute capability 6.1, and 7.5 (RTX 20, T4) is needed" },
+        { "86", "0", "no CUDA card was found" },
+        { "86", "-1", "the NVIDIA driver is missing or too old for CUDA 13.0" },
+    };
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        with_card(none[i].sm, none[i].cards, "12000000000");
+        root = run_json("doctor --json"); /* exit status 0: pictures can be made all the same */
+        tells(root, "card", "cards", "note", none[i].why);
+        tells(root, "card", "cards", "note", "the processor does all the work");
+        tells(root, "FLUX.1-dev", "device", "ok", "auto takes the processor");
+        json_decref(root);
+    }
+    /* exit status 1: something that sluice needs is broken */
+    int status;
+    char folder[FILE_PATH_MAX], path[FILE_PATH_MAX];
+    mkdir(path_in(scratch, "data", folder), 0777);
+    mkdir(path_in(folder, "sluice", path), 0777);
+    mkdir(path_in(folder, "sluice/models", path), 0777);
+    mkdir(path_in(folder, "sluice/models/torn", path), 0777);
+    write_text(path, "model_index.json", "{");
+    setenv("XDG_DATA_HOME", folder, 1);
+    char *text = run(&status, "doctor");
+    unsetenv("XDG_DATA_HOME");
+    assert_int_equal(status, 1);
+    assert_non_null(strstr(text, "problem  torn"));
+    assert_non_null(strstr(text, "1 problem: see above."));
+    free(text);
+}
+
+static void test_bench_card(void **state)
+{
+    (void)state;
+    int status;
+    with_card("86", "1", "12000000000");
+    json_t *root = run_json("bench --device cuda --quick --size 32x32 --steps 1 --budget 1K --json"), *r;
+    size_t i, measured = 0;
+    assert_non_null(strstr(json_string_value(json_object_get(root, "device")), "Fake card 0 sm_86"));
+    json_array_foreach(json_object_get(root, "levels"), i, r) {
+        assert_true(json_is_integer(json_object_get(r, "peak_bytes")) && json_is_real(json_object_get(r, "seconds")));
+        measured++;
+    }
+    assert_int_equal(measured, 4);
+    json_array_foreach(json_object_get(root, "strategies"), i, r) /* attention too: a card has more than one */
+        if (!strncmp(json_string_value(json_object_get(r, "name")), "attention", 9))
+            assert_true(json_is_real(json_object_get(r, "seconds")));
+    json_decref(root);
+    with_card("86", "-1", "12000000000");
+    char *text = run(&status, "bench --device cuda --quick --size 32x32 --steps 1");
+    assert_int_equal(status, 1);
+    assert_string_equal(text, "");
+    free(text);
+    with_card("75", "1", "12000000000");
+    text = run(&status, "bench --device cuda --quick --size 32x32 --steps 1 --budget 1K --markdown");
+    assert_int_equal(status, 0);
+    assert_non_null(strstr(text, "fp16 is used"));
+    free(text);
+}
+
 /* --- all --------------------------------------------------------------------------------------- */
 
 static char cache[FILE_PATH_MAX];
@@ -420,6 +561,8 @@ static int fresh(void **state)
     setenv("TMPDIR", cache, 1);
     scratch_make(scratch);
     setenv("TMPDIR", scratch, 1);
+    setenv("SLUICE_CUDA", "", 1);
+    setenv("SLUICE_NVML", "", 1);
     return 0;
 }
 
@@ -433,7 +576,6 @@ static int setup(void **state)
     setenv("HOME", cache, 1);
     setenv("LC_ALL", "C.UTF-8", 1);
     setenv("SLUICE_CACHE_BYTES", "0", 1);
-    setenv("SLUICE_CUDA", "", 1);
     unsetenv("XDG_DATA_HOME");
     snprintf(library, sizeof library, "./%s/fake/libnvidia-ml.so", build);
     snprintf(binary, sizeof binary, "%s/sluice", build);
@@ -460,6 +602,9 @@ int main(void)
         cmocka_unit_test_setup(test_doctor_command, fresh),
         cmocka_unit_test_setup(test_bench_command, fresh),
         cmocka_unit_test_setup(test_bench_interrupted, fresh),
+        cmocka_unit_test_setup(test_doctor_card, fresh),
+        cmocka_unit_test_setup(test_doctor_other_cards, fresh),
+        cmocka_unit_test_setup(test_bench_card, fresh),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

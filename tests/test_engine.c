@@ -223,6 +223,7 @@ static json_t *settings_of(const char *path)
 /* One letter an event: stages in capitals, what goes with them small. */
 static void letters(char *out)
 {
+    const char *from = out;
     static const char stage[STAGE_COUNT] = { 'L', 'C', 'T', 'F', 'V', 'S' };
     for (int i = 0; i < rec.count; i++)
         switch (rec.ev[i].kind) {
@@ -230,7 +231,10 @@ static void letters(char *out)
         case EVENT_STAGE: *out++ = stage[rec.ev[i].stage]; break;
         case EVENT_PROGRESS: *out++ = rec.ev[i].block == rec.ev[i].blocks ? '.' : '-'; break;
         case EVENT_PREVIEW: *out++ = 'o'; break;
-        case EVENT_MEMORY: *out++ = 'm'; break;
+        case EVENT_MEMORY: /* that of every second, where the machine is slow, is left out */
+            if (out == from || !strchr("-.o", out[-1]))
+                *out++ = 'm';
+            break;
         case EVENT_DONE: *out++ = '!'; break;
         default: *out++ = '?'; break;
         }

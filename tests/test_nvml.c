@@ -79,9 +79,10 @@ static void test_all_known(void **state)
     assert_int_equal(c.link_width_max, 16);
     for (int i = 0; i < NVML_FACTS; i++)
         assert_string_equal(c.why[i], "");
-    assert_true(nvml_others(&c, 700000000) == 2000000000 && nvml_others(&c, 9000000000) == 0);
     struct nvml_handle *h;
     assert_true(nvml_at(n, 0, &h, NULL));
+    struct nvml_card m = nvml_memory(n, h);
+    assert_true(m.total == c.total && m.free == c.free && m.used == c.used && m.reserved == c.reserved && !*m.name);
     struct nvml_traffic t = nvml_traffic(n, h);
     assert_true(t.to_card == 20000000000 && t.from_card == 1000000);
     nvml_close(n);
@@ -110,7 +111,6 @@ static void test_older_driver(void **state)
 static void assert_nothing_known(const struct nvml_card *c, const char *why)
 {
     assert_true(c->total == NVML_UNKNOWN && c->free == NVML_UNKNOWN && c->used == NVML_UNKNOWN);
-    assert_true(nvml_others(c, 0) == NVML_UNKNOWN);
     assert_true(c->processes == -1 && c->load_percent == -1 && c->memory_load_percent == -1 && c->power_mw == -1 &&
                 c->temperature_c == -1 && c->link_generation == -1 && c->link_width == -1 &&
                 c->link_generation_max == -1 && c->link_width_max == -1);

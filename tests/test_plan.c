@@ -11,7 +11,9 @@
 #include "kernels/ref.h"
 #include "tests/golden_model.h"
 
+#include <pthread.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -589,6 +591,135 @@ static int remove_scratch(void **state)
     return 0;
 }
 
+/* --- plans beside a job ---------------------------------------------------------------- */
+
+static void same_as_planned(struct golden *g, const struct plan_summary *s)
+{
+    struct plan p;
+    struct err e = { 0 };
+    char notice[EVENT_TEXT_BYTES];
+    if (!pipeline_plan(g->pipeline, &g->job, &p, notice, &e))
+        fail_msg("%s", e.text);
+    assert_true(s->ok);
+    assert_false(s->card);
+    assert_int_equal(s->arena, p.arena_bytes);
+    assert_int_equal(s->budget, p.budget);
+    assert_int_equal(s->link, plan_link_bytes(&p));
+    assert_int_equal(s->top, plan_top(&p));
+    for (enum phase i = 0; i < PHASE_COUNT; i++) {
+        assert_int_equal(s->phase[i].peak, p.phase[i].peak);
+        assert_int_equal(s->phase[i].activations, p.phase[i].activations);
+        assert_int_equal(s->phase[i].weights, trace_bytes(&p.phase[i].trace));
+        assert_int_equal(s->phase[i].resident + s->phase[i].ring, placement_bytes(&p.phase[i].placement));
+    }
+    plan_free(&p);
+}
+
+static void what_is_foreseen_is_what_is_planned(void **state)
+{
+    (void)state;
+    struct plan_summary s;
+    for (size_t n = 0; n < sizeof goldens / sizeof *goldens; n++) {
+        struct golden g;
+        golden_open(&g, goldens[n]);
+        for (enum precision precision = PRECISION_FP32; precision < PRECISION_COUNT_; precision++) {
+            g.job.precision = precision;
+            size_t least = least_budget(&g), budgets[] = { 0, JOB_BUDGET_LEAST, least, least + below(least), 600000000 };
+            for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+                g.job.budget = budgets[i];
+                pipeline_foresee(g.pipeline, &g.job, &s);
+                same_as_planned(&g, &s);
+                assert_true(s.memory.total >= s.memory.free && s.memory.free > 0);
+            }
+            g.job.budget = least - 1;
+            pipeline_foresee(g.pipeline, &g.job, &s);
+            assert_false(s.ok);
+            assert_non_null(strstr(s.text, "needs at least"));
+        }
+        g.job.width = 0; /* what Enter would refuse is refused here */
+        pipeline_foresee(g.pipeline, &g.job, &s);
+        assert_false(s.ok);
+        assert_non_null(strstr(s.text, "0"));
+        golden_close(&g);
+    }
+}
+
+struct watcher {
+    struct golden *g;
+    struct job job;
+    atomic_bool stop;
+    atomic_int plans;
+    size_t arena[PRECISION_COUNT_];
+    bool ok;
+};
+
+static void *foresee_on(void *user)
+{
+    struct watcher *w = user;
+    struct plan_summary s;
+    w->ok = true;
+    for (int n = 0; !atomic_load(&w->stop) && w->ok; n++) {
+        w->job.precision = (enum precision)(n % PRECISION_COUNT_); /* another device than the job's, often */
+        pipeline_foresee(w->g->pipeline, &w->job, &s);
+        w->ok = s.ok && s.arena == w->arena[w->job.precision];
+        atomic_fetch_add(&w->plans, 1);
+    }
+    return NULL;
+}
+
+/* A job runs as if nobody planned beside it, and plans are as if nothing ran. */
+static void plans_beside_a_job(void **state)
+{
+    (void)state;
+    struct golden g;
+    struct watcher w = { .g = &g };
+    struct err e = { 0 };
+    struct plan_summary s;
+    pthread_t thread;
+    golden_open(&g, goldens[0]);
+    g.job.embedding_cache = false;
+    struct seen want = run(&g, 600000000);
+    if (!job_copy(&w.job, &g.job, &e))
+        fail_msg("%s", e.text);
+    for (enum precision p = PRECISION_FP32; p < PRECISION_COUNT_; p++) {
+        w.job.precision = p;
+        pipeline_foresee(g.pipeline, &w.job, &s);
+        assert_true(s.ok);
+        w.arena[p] = s.arena;
+    }
+    assert_int_equal(pthread_create(&thread, NULL, foresee_on, &w), 0);
+    for (int i = 0; i < 20 && (i < 2 || atomic_load(&w.plans) < 6); i++) {
+        struct seen got = run(&g, 600000000);
+        assert_memory_equal(got.image->rgb, want.image->rgb, (size_t)want.image->width * (size_t)want.image->height * 3);
+        image_free(got.image);
+    }
+    atomic_store(&w.stop, true);
+    pthread_join(thread, NULL);
+    assert_true(w.ok);
+    assert_true(atomic_load(&w.plans) > 0);
+    image_free(want.image);
+    job_free(&w.job);
+    golden_close(&g);
+}
+
+/* The last that is told of the link is what the plan has said. */
+static void the_link_is_told(void **state)
+{
+    (void)state;
+    struct golden g;
+    struct plan_summary s;
+    golden_open(&g, goldens[0]);
+    g.job.embedding_cache = false;
+    g.job.budget = least_budget(&g);
+    pipeline_foresee(g.pipeline, &g.job, &s);
+    struct seen got = run(&g, g.job.budget);
+    assert_true(s.link > 0);
+    assert_int_equal(got.memory.link_bytes, s.link);
+    assert_true(got.memory.host_total >= got.memory.host_free && got.memory.host_free > 0);
+    image_free(got.image);
+    golden_close(&g);
+}
+
 int main(void)
 {
     const char *given = getenv("SLUICE_SEED");
@@ -604,6 +735,9 @@ int main(void)
         cmocka_unit_test(full_width_keeps_its_picture),
         cmocka_unit_test(plans_keep_their_promises),
         cmocka_unit_test(sizes_in_words),
+        cmocka_unit_test(what_is_foreseen_is_what_is_planned),
+        cmocka_unit_test(plans_beside_a_job),
+        cmocka_unit_test(the_link_is_told),
     };
     return cmocka_run_group_tests(tests, make_scratch, remove_scratch);
 }

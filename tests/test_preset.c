@@ -780,6 +780,49 @@ static int teardown(void **unused)
     return 0;
 }
 
+/* Changed, copied, written, read: still the same. What a template says of the picture is no profile's. */
+static void a_profile_can_be_changed_and_written(void **unused)
+{
+    (void)unused;
+    static const char *const names[] = { "8gb", "16gb", "article-8gb", "minimum" };
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
+        struct profile p, copy, again;
+        struct yaml_faults f = { 0 };
+        struct err e = { 0 };
+        struct job j, changed = { 0 }, read = { 0 };
+        char path[FILE_PATH_MAX];
+        assert_true(shelf_named(path, SHELF_PROFILES, names[n], &e) && profile_load(&p, path, &f, &e));
+        snprintf(p.about, sizeof p.about, "so \"called\": a back\\slash # and more");
+        assert_true(sheet_job(&j, &e));
+        j.width = j.height = 1536; /* large, for 16gb */
+        assert_true(profile_set(&p, &j, setting_find("vae"), "whole", &e));
+        assert_true(profile_set(&p, &j, setting_find("t5_chunk"), "64", &e));
+        assert_true(profile_set(&p, &j, setting_find("budget"), NULL, &e));
+        assert_true(profile_set(&p, &j, setting_find("vae_overlap"), NULL, &e)); /* said nothing of it */
+        assert_null(profile_row(&p, &j, setting_find("budget")));
+        assert_int_equal(sheet_find(&p.large, setting_find("vae")) != NULL, p.large.count > 0);
+        assert_true(profile_copy(&copy, &p, &e));
+        char *text = profile_text(&p, &e);
+        profile_free(&p);
+        assert_true(profile_load(&again, put("again.yaml", text), &f, &e));
+        free(text);
+        assert_string_equal(again.about, copy.about);
+        assert_false(again.foreign);
+        assert_true(job_copy(&changed, &j, &e) && job_copy(&read, &j, &e));
+        assert_true(profile_apply(&copy, &changed, &e) && profile_apply(&again, &read, &e));
+        assert_int_equal(read.vae, VAE_WHOLE);
+        for (int i = 0; i < setting_count(); i++)
+            if (setting_at(i)->scope & SETTING_PROFILE)
+                assert_true(setting_same(&changed, &read, setting_at(i)));
+        assert_int_equal(read.width, 1536);
+        profile_free(&copy);
+        profile_free(&again);
+        job_free(&j);
+        job_free(&changed);
+        job_free(&read);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -795,6 +838,7 @@ int main(void)
         cmocka_unit_test(models_are_compared),
         cmocka_unit_test(one_s_own_come_first),
         cmocka_unit_test(refused_memory_is_told),
+        cmocka_unit_test(a_profile_can_be_changed_and_written),
         cmocka_unit_test(changed_files_are_taken_or_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <glob.h>
 #include <locale.h>
 #include <poll.h>
@@ -75,12 +76,19 @@ static void new_emulator(struct pty *p, int cols, int rows)
     vterm_screen_reset(p->screen, 1);
 }
 
-/* argv[0] "fake": the studio with the fake engine, argv[1]: its graphics; then perhaps "mouse". */
+/* Where the next studio keeps queue and history; a new place for each, but for one that is to go on. */
+static char state_dir[64];
+static bool same_state;
+
+/* argv[0] "fake": the studio with the fake engine, argv[1]: its graphics; then perhaps "mouse" or "mono". */
 static void start(struct pty *p, int cols, int rows, const char *da1, char **argv)
 {
     struct winsize size = { .ws_row = (unsigned short)rows, .ws_col = (unsigned short)cols };
     int slave;
 
+    static int states;
+
+    if (!same_state) snprintf(state_dir, sizeof state_dir, "%s/state-%d", out_dir, states++);
     memset(p, 0, sizeof *p);
     p->da1 = da1;
     new_emulator(p, cols, rows);
@@ -93,6 +101,7 @@ static void start(struct pty *p, int cols, int rows, const char *da1, char **arg
         login_tty(slave);
         setenv("TERM", getenv("PTY_TERM") ? getenv("PTY_TERM") : "xterm-256color", 1);
         setenv("LC_ALL", getenv("PTY_LC_ALL") ? getenv("PTY_LC_ALL") : "C.UTF-8", 1);
+        setenv("XDG_STATE_HOME", state_dir, 1);
         unsetenv("TMUX");
         unsetenv("COLORTERM");
         if (!getenv("KEEP_NO_COLOR")) unsetenv("NO_COLOR");
@@ -100,7 +109,9 @@ static void start(struct pty *p, int cols, int rows, const char *da1, char **arg
         signal(SIGTSTP, SIG_DFL);
         for (int s = SIGSEGV; s; s = 0) signal(s, SIG_DFL);
         if (!strcmp(argv[0], "fake")) {
-            struct studio_options o = { .out_dir = out_dir, .mouse = argv[2] && !strcmp(argv[2], "mouse") };
+            static const struct theme mono = { .base = THEME_MONO };
+            struct studio_options o = { .out_dir = out_dir, .mouse = argv[2] && !strcmp(argv[2], "mouse"),
+                                        .theme = argv[2] && !strcmp(argv[2], "mono") ? &mono : NULL };
             graphics_from_name(&o.graphics, argv[1]);
             exit(studio_run(&o, fake_engine_start(), &fake_engine));
         }
@@ -143,7 +154,7 @@ static void string_end(struct pty *p)
 {
     p->string[p->string_bytes < sizeof p->string ? p->string_bytes : sizeof p->string - 1] = 0;
     if (p->kind == 'P') p->sixels++;
-    else if (strstr(p->string, "a=T")) p->kitties++;
+    else if (strstr(p->string, "a=p")) p->kitties++;
     p->in_string = 0;
 }
 
@@ -453,7 +464,7 @@ static void test_large_paste(void **state)
         listen_ms(&p, 5, true);
     }
     keys(&p, "\033[201~");
-    wait_for(&p, "row 14", 10000);
+    wait_for(&p, "row 20", 10000);
     assert_false(on_screen(&p, "step")); /* its newlines did not press Enter */
     keys(&p, "\025");
     wait_for(&p, "Describe a picture", 10000);
@@ -617,6 +628,32 @@ static void test_without_colour(void **state)
             vterm_screen_get_cell(p.screen, (VTermPos){ y, x }, &c);
             if (!VTERM_COLOR_IS_DEFAULT_FG(&c.fg) || !VTERM_COLOR_IS_DEFAULT_BG(&c.bg)) fail_msg("colour at %d,%d", x, y);
         }
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+}
+
+/* The theme mono is about the screen; a picture keeps its colours. */
+static void test_theme(void **state)
+{
+    (void)state;
+    struct pty p;
+    VTermScreenCell c;
+    int coloured = 0;
+
+    start(&p, 80, 24, NULL, (char *[]){ "fake", "blocks", "mono", NULL });
+    wait_for(&p, "Describe", 10000);
+    for (int i = 0; i < 24 * 80; i++) {
+        vterm_screen_get_cell(p.screen, (VTermPos){ i / 80, i % 80 }, &c);
+        if (!VTERM_COLOR_IS_DEFAULT_FG(&c.fg) || !VTERM_COLOR_IS_DEFAULT_BG(&c.bg)) fail_msg("colour at %d,%d", i % 80, i / 80);
+    }
+    keys(&p, "x\r");
+    wait_for(&p, "Saved", 10000);
+    for (int i = 0; i < 24 * 80; i++) {
+        vterm_screen_get_cell(p.screen, (VTermPos){ i / 80, i % 80 }, &c);
+        coloured += !VTERM_COLOR_IS_DEFAULT_FG(&c.fg);
+    }
+    assert_true(coloured > 100);
     keys(&p, "\021");
     expect_clean_end(&p, 10000);
     finish(&p);
@@ -802,18 +839,128 @@ static int make_folder(void **state)
     return mkdtemp(out_dir) ? 0 : -1;
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st, (void)type, (void)at;
+    return remove(path);
+}
+
 static int remove_folder(void **state)
 {
-    char pattern[128];
+    (void)state;
+    return nftw(out_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* The one picture that matches; what it is called. */
+static void only_file(const char *pattern, char path[256])
+{
+    char whole[160];
     glob_t files;
 
+    snprintf(whole, sizeof whole, "%s/%s", out_dir, pattern);
+    assert_int_equal(glob(whole, 0, NULL, &files), 0);
+    assert_int_equal(files.gl_pathc, 1);
+    snprintf(path, 256, "%s", files.gl_pathv[0]);
+    globfree(&files);
+}
+
+static size_t bytes_of(const char *path, char *buf, size_t size)
+{
+    FILE *f = fopen(path, "rb");
+    size_t n = f ? fread(buf, 1, size, f) : 0;
+
+    assert_non_null(f);
+    fclose(f);
+    return n;
+}
+
+/* Killed in the middle of a job: the next studio asks, goes on from the checkpoint, and the picture is that
+ * of a run that nobody disturbed. */
+static void test_killed_and_gone_on(void **state)
+{
     (void)state;
-    snprintf(pattern, sizeof pattern, "%s/*", out_dir);
-    if (glob(pattern, 0, NULL, &files) == 0) {
-        for (size_t i = 0; i < files.gl_pathc; i++) unlink(files.gl_pathv[i]);
-        globfree(&files);
-    }
-    return rmdir(out_dir);
+    static char one[4 << 20], two[4 << 20];
+    struct pty p;
+    char program[256], path[256], other[300], seed[32], command[1024], out[64];
+    char *argv[] = { program, "--graphics=none", "--out-dir", out, "-m", "assets/demo", "--steps", "40", NULL };
+
+    if (!binary(program) || access("assets/demo/transformer/config.json", R_OK)) skip();
+    snprintf(out, sizeof out, "%s/killed", out_dir);
+    start(&p, 100, 30, NULL, argv);
+    wait_for(&p, "Describe", 10000);
+    keys(&p, "a red apple\r");
+    wait_for_step(&p, 7, 60000);
+    kill(p.pid, SIGKILL);
+    for (int i = 0; i < 100 && !p.ended; i++) listen_ms(&p, 50, false);
+    finish(&p);
+    same_state = true;
+    start(&p, 100, 30, NULL, argv);
+    wait_for(&p, "1 job was interrupted", 10000);
+    assert_true(on_screen(&p, "of 40"));
+    keys(&p, "y");
+    wait_for(&p, "Saved ", 60000);
+    assert_false(on_screen(&p, "anew"));
+    keys(&p, "\033q"); /* Alt-q: the queue has it as done */
+    wait_for(&p, "done", 10000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+    start(&p, 100, 30, NULL, argv); /* nothing is left to ask about */
+    wait_for(&p, "Describe", 10000);
+    listen_ms(&p, 300, true);
+    assert_false(on_screen(&p, "Go on"));
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+    same_state = false;
+
+    only_file("killed/20*.png", path);
+    assert_int_equal(sscanf(strrchr(path, '/') + 1, "%*[^-]-%*[^-]-%31[0-9]", seed), 1);
+    snprintf(other, sizeof other, "%s/other.png", out_dir);
+    snprintf(command, sizeof command, "%s generate -m assets/demo --steps 40 --seed %s -o %s 'a red apple' >/dev/null 2>&1", argv[0],
+             seed, other);
+    assert_int_equal(system(command), 0);
+    size_t n = bytes_of(path, one, sizeof one);
+    assert_int_equal(n, bytes_of(other, two, sizeof two));
+    assert_memory_equal(one, two, n);
+    unlink(path);
+    unlink(other);
+}
+
+/* SIGHUP in the middle of a job, then "later": it is paused in the queue, and goes on from there by a key. */
+static void test_hung_up_and_later(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 10000);
+    keys(&p, "a {red|blue} apple\t\t\02590\r"); /* many steps */
+    wait_for(&p, "2 a blue apple", 10000);
+    wait_for_step(&p, 3, 20000);
+    kill(p.pid, SIGHUP);
+    for (int i = 0; i < 100 && !p.ended; i++) listen_ms(&p, 50, false);
+    assert_true(WIFSIGNALED(p.status) && WTERMSIG(p.status) == SIGHUP);
+    finish(&p);
+    same_state = true;
+    start_fake(&p, 80, 24);
+    wait_for(&p, "interrupted", 10000);
+    keys(&p, "l\033q");
+    wait_for(&p, "paused", 10000);
+    assert_false(on_screen(&p, "waiting     a"));
+    keys(&p, "p"); /* the first goes on */
+    wait_for(&p, "running", 10000);
+    wait_for_step(&p, 2, 20000);
+    keys(&p, "p");
+    wait_for(&p, "paused", 10000);
+    keys(&p, "p");
+    wait_for(&p, "running", 10000);
+    keys(&p, "x");
+    wait_for(&p, "cancelled", 10000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+    same_state = false;
 }
 
 /* With --play GRAPHICS [DIR]: no tests, the studio with the fake engine on this
@@ -833,6 +980,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_sixel_only_where_it_is_said),
         cmocka_unit_test(test_pictures_wait_for_the_terminal),
         cmocka_unit_test(test_without_colour),
+        cmocka_unit_test(test_theme),
         cmocka_unit_test(test_plain_terminal),
         cmocka_unit_test(test_mouse),
         cmocka_unit_test(test_save_elsewhere),
@@ -840,14 +988,19 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_hostile_bytes),
         cmocka_unit_test(test_real_binary),
         cmocka_unit_test(test_real_binary_says_what_is_wrong),
+        cmocka_unit_test(test_killed_and_gone_on),
+        cmocka_unit_test(test_hung_up_and_later),
     };
 
     if (argc >= 3 && !strcmp(argv[1], "--play")) {
         struct studio_options o = { .out_dir = argc > 3 ? argv[3] : "/tmp" };
+        char home[] = "/tmp/sluice-play-XXXXXX";
+        if (!getenv("XDG_STATE_HOME") && mkdtemp(home)) setenv("XDG_STATE_HOME", home, 1); /* never the user's own */
         if (!graphics_from_name(&o.graphics, argv[2])) return 2;
         return studio_run(&o, fake_engine_start(), &fake_engine);
     }
     setenv("LC_ALL", "C.UTF-8", 1);
     setlocale(LC_ALL, "C.UTF-8");
+    if (getenv("ONLY")) cmocka_set_test_filter(getenv("ONLY"));
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

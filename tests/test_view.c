@@ -2,10 +2,13 @@
  * as text out. Also what stands below it: layout, line editor, key parser,
  * scaling, picture bytes. Random cases print their seed. */
 #include "engine/setting.h"
+#include "tests/alloc_fail.h"
 #include "tests/view_help.h"
 #include "tui/edit.h"
 #include "tui/input.h"
+#include "tui/graphics.h"
 #include "tui/layout.h"
+#include "tui/pace.h"
 #include "tui/scale.h"
 
 #include <locale.h>
@@ -476,7 +479,8 @@ static void test_bad_fields(void **state)
         { 1, "8192x8192", "16x16 to 8192x8192", "pixels" },      { 2, "-5", "1 to 1000", "give 1 to 1000" },
         { 2, "", "1 to 1000", "whole number" },           { 2, "99999999999999999999", "1 to 1000", "whole number" },
         { 3, "1e9", "0 to 100", "give 0 to 100" },        { 3, "nan", "0 to 100", "not a number" },
-        { 4, "-1", "a number or random", "not 0 to 2^64-1 or random" },            { 4, "18446744073709551616", "a number or random", "not 0 to 2^64-1 or random" },
+        { 4, "-1", "a number or random", "not 0 to 2^64-1 or random" },
+        { 4, "18446744073709551616", "a number or random", "not 0 to 2^64-1 or random" },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -588,7 +592,8 @@ static void test_focus_and_nudging(void **state)
     has(v, "272x272");
     press(v, K_DOWN);
     press(v, K_PAGEDOWN);
-    has(v, "Steps *19");
+    press(v, K_PAGEDOWN);
+    has(v, "Steps *18");
     press(v, K_TAB);
     press(v, K_PAGEUP);
     has(v, "Guidance *4");
@@ -880,11 +885,11 @@ static void test_job_from_start_to_end(void **state)
     ev.stage = STAGE_T5;
     news(v, ev);
     has(v, "» T5");
-    has(v, "11.0 GB");
-    has(v, "» T5          ███");
-    has(v, "· VAE                                - "); /* unknown is not 0 */
-    has(v, "engine 6.9 GB              RSS 61.0 MB");
-    ev = about(EVENT_MEMORY, 7); /* under a budget: what the arena holds, not the files */
+    has(v, "1.5 GB");
+    has(v, "» T5         ▒▒▒");
+    has(v, "· VAE        ───────────────         - "); /* unknown is not 0 */
+    has(v, "in use 6.9 of 8.0 GB");
+    ev = about(EVENT_MEMORY, 7); /* under a budget: what the arena holds of the weights, too */
     ev.memory = (struct event_memory){ .used_bytes = 6900000000, .arena_bytes = 8000000000, .rss = 61000000 };
     ev.memory.activations[STAGE_T5] = 1500000000;
     ev.memory.weights[STAGE_T5] = 9500000000;
@@ -1062,11 +1067,13 @@ static void test_help(void **state)
 
     press(v, K_F1);
     has(v, "generate; while one runs, queue another");
+    for (int i = 0; i < 4; i++) press(v, K_DOWN);
     has(v, "quit; finished pictures");
     for (int i = 0; i < 60; i++) press(v, K_DOWN);
     press(v, K_PAGEUP);
     press(v, K_END);
     press(v, K_HOME);
+    press(v, K_PAGEDOWN);
     press(v, K_PAGEDOWN);
     has(v, "undo");
     type(v, "cut"); /* typed, it narrows */
@@ -1097,7 +1104,7 @@ static void test_pixels_are_offered(void **state)
     struct grid g = { 0 };
     struct event ev = about(EVENT_PREVIEW, 1);
 
-    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 0, 0 });
+    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 0, 0, true });
     assert_true(view_draw(v, &g, NULL));
     assert_null(g.picture);
     ev.image = fake_image(64, 32, 1);
@@ -1120,7 +1127,7 @@ static void test_pixels_are_offered(void **state)
     assert_null(g.picture);
     press(v, K_ESC);
     /* a terminal that draws at most 200 px */
-    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 200, 200 });
+    view_resize(v, (struct view_screen){ 120, 40, 8, 16, 200, 200, true });
     assert_true(view_draw(v, &g, NULL));
     assert_true(g.picture_at.w * 8 <= 200);
     grid_free(&g);
@@ -1155,6 +1162,13 @@ static void test_random_use(void **state)
             if (view_request(v, &j, &random_seed, NULL)) view_submitted(v, 1 + (r >> 3 & 3), &j);
             job_free(&j);
         }
+        struct job wanted = { 0 };
+        uint64_t ticket;
+        if (view_plan_wanted(v, &wanted, &ticket)) {
+            view_planned(v, ticket, &(struct plan_summary){ .ok = r & 32, .text = "a reason", .arena = r, .budget = r & 2 ? 2ull * r : 0,
+                                                            .phase[PHASE_T5] = { .peak = r, .activations = r / 2 } });
+            job_free(&wanted);
+        }
         if ((r >> 24) % 3 == 0) {
             ev.stage = (enum stage)((r >> 5) % STAGE_COUNT);
             ev.step = (int)(r % 30);
@@ -1165,7 +1179,7 @@ static void test_random_use(void **state)
             view_event(v, &ev);
         }
         if (i % 7 == 0)
-            view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 130), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0 });
+            view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 130), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0, (seed & 64) != 0 });
         assert_true(view_draw(v, &g, NULL));
         for (int c = 0; c < g.cols * g.rows; c++) {
             if (g.cells[c].width > 2 || (g.cells[c].width == 2 && (c % g.cols == g.cols - 1 || g.cells[c + 1].width != 0)) ||
@@ -1177,6 +1191,64 @@ static void test_random_use(void **state)
     }
     grid_free(&g);
     view_free(v);
+}
+
+/* A whole session; false: memory was refused where the view says so. */
+static bool session(struct err *e)
+{
+    struct view *v = NULL;
+    struct view_options o = { .device = "cpu", .out_dir = "/tmp", .pictures = true, .preset = "portrait" };
+    struct grid g = { 0 };
+    struct job j = { 0 };
+    struct image *im = fake_image(64, 64, 1);
+    bool random_seed, ok = view_new(&v, fake_model(), &o, e);
+
+    for (int i = 0; ok && i < 3; i++) {
+        struct event ev = about(i ? EVENT_DONE : EVENT_STARTED, 1);
+        type(v, "a cat");
+        for (int k = 0; k < 8; k++) {
+            press(v, K_TAB);
+            press(v, K_RIGHT);
+        }
+        alt(v, 'r');
+        press(v, K_F1);
+        type(v, "cut");
+        ok = view_draw(v, &g, e);
+        press(v, K_ESC);
+        press(v, K_ESC);
+        alt(v, 'n');
+        if (view_request(v, &j, &random_seed, NULL)) view_submitted(v, 1, &j);
+        job_free(&j);
+        if (i && im) ev.image = image_copy(im, NULL);
+        view_event(v, &ev);
+        ctrl(v, 's');
+        press(v, K_ESC);
+        ok = ok && view_draw(v, &g, e);
+        if (ok && view_job(v, &j, NULL)) ok = view_load(v, &j, "other", "8gb", e);
+        job_free(&j);
+        view_resize(v, (struct view_screen){ .cols = 160, .rows = 50 });
+    }
+    image_free(im);
+    grid_free(&g);
+    view_free(v);
+    return ok;
+}
+
+/* Every allocation refused once, each in its turn: the view goes on, or says that it is memory. */
+static void test_memory_refused(void **state)
+{
+    (void)state;
+    for (long n = 1;; n++) {
+        struct err e = { 0 };
+        alloc_fail_at(n);
+        bool ok = session(&e);
+        if (!alloc_fail_done()) {
+            if (!ok) fail_msg("%s", e.text);
+            assert_true(n > 100);
+            break;
+        }
+        if (!ok && e.kind != ERR_MEMORY) fail_msg("allocation %ld refused: \"%s\"", n, e.text);
+    }
 }
 
 /* --- keys from bytes ------------------------------------------------------------------ */
@@ -1215,6 +1287,7 @@ static void test_keys(void **state)
         { "\xe7\x8c\xab\xff\xe7\x8cx", "猫\xef\xbf\xbd\xef\xbf\xbdx" },
         { "\r\t\x7f\x03", "<3:0/0><4:0/0><7:0/0><1:63/1>" },
         { "\033[A\033OB\033[1;5C\033[3~\033[H\033[Z", "<10:0/0><11:0/0><13:0/1><8:0/0><14:0/0><5:0/0>" },
+        { "\033\033[0nx\033\033]11;rgb:0/0/0\033\\", "<6:0/0>{[0n}x<6:0/0>{]11;rgb:0/0/0}" }, /* Esc, then an answer */
         { "\033OP\033[24~\033[[B", "<18:0/0><29:0/0><19:0/0>" },
         { "\033b\033\x7f", "<1:62/2><7:0/2>" },
         { "\033[27;5;106~\033[106;5u\033[13;2u", "<1:6a/1><1:6a/1><3:0/4>" },
@@ -1294,60 +1367,221 @@ static void test_scaling(void **state)
     assert_int_equal(h, 1);
 }
 
+/* Every sixel string of b, with its address before it; how many there are. */
+static int sixels_of(const struct bytes *b)
+{
+    int n = 0;
+
+    for (size_t i = 0; i < b->count; n++) {
+        const char *p = b->data + i;
+        size_t left = b->count - i;
+        char *address = memchr(p, 'H', left);
+        assert_non_null(address);
+        assert_memory_equal(p, "\033[", 2);
+        assert_memory_equal(address + 1, "\033P0;1q\"1;1;", 11);
+        const char *end = memmem(address, left - (size_t)(address - p), "\033\\", 2);
+        assert_non_null(end);
+        for (const char *c = address + 2; c < end; c++) assert_true(*c != '\033');
+        i = (size_t)(end + 2 - b->data);
+    }
+    return n;
+}
+
 static void test_sixel_bytes(void **state)
 {
     (void)state;
     struct image *im = fake_image(64, 64, 3);
-    struct bytes b = { 0 };
+    struct chunks b = { 0 };
     struct err e = { 0 };
+    struct graphics_how how = { .at = { 4, 2, 20, 7 }, .cell_w = 10, .cell_h = 20, .colours = 256 };
+    size_t full;
+    int level = 4;
 
     for (int fine = 0; fine < 2; fine++) {
-        b.count = 0;
-        assert_true(graphics_sixel(&b, im, 200, 131, 256, fine, 0, &e));
-        assert_memory_equal(b.data, "\033P0;1q\"1;1;200;131", 18);
-        assert_memory_equal(b.data + b.count - 2, "\033\\", 2);
-        for (size_t i = 1; i + 2 < b.count; i++) assert_true(b.data[i] != '\033');
+        how.fine = fine;
+        assert_true(graphics_sixel(&b, im, &how, &e));
+        assert_memory_equal(b.b.data, "\033[3;5H\033P0;1q\"1;1;200;140", 24);
+        assert_memory_equal(b.b.data + b.b.count - 2, "\033\\", 2);
+        assert_int_equal(b.count, 1);
+        assert_int_equal(b.end[0], b.b.count);
+        assert_int_equal(sixels_of(&b.b), 1);
     }
-    size_t full = b.count;
-    b.count = 0;
-    assert_true(graphics_sixel(&b, im, 200, 131, 256, true, full / 4, &e));
-    assert_true(b.count <= full / 4);
-    b.count = 0;
-    assert_false(graphics_sixel(&b, im, 200, 131, 256, true, 100, &e));
-    assert_int_equal(b.count, 0);
+    full = b.b.count;
+    how.max_bytes = full / 4;
+    assert_true(graphics_sixel(&b, im, &how, &e));
+    assert_true(b.b.count <= full / 4);
+    /* in strips, each a picture of its own, of whole cells */
+    how.max_bytes = 0;
+    how.piece_bytes = full / 4;
+    how.strips = true;
+    assert_true(graphics_sixel(&b, im, &how, &e));
+    assert_in_range(b.count, 3, 7);
+    assert_int_equal(sixels_of(&b.b), b.count);
+    assert_memory_equal(b.b.data + b.end[0], "\033[", 2);
+    how.piece_bytes = 1;
+    how.at.h = 40;
+    assert_true(graphics_sixel(&b, im, &how, &e));
+    assert_true(b.count <= GRAPHICS_STRIPS);
+    assert_int_equal(sixels_of(&b.b), b.count);
+    how.at.h = 7;
+    /* the level is kept for the next one */
+    how.piece_bytes = 0;
+    how.fine = false;
+    how.level = &level;
+    how.max_bytes = 1 << 20;
+    assert_true(graphics_sixel(&b, im, &how, &e));
+    assert_int_equal(level, 0); /* all goes, at once */
+    assert_true(b.b.count > full / 2);
+    how.max_bytes = full / 20;
+    assert_true(graphics_sixel(&b, im, &how, &e));
+    assert_true(level > 1 && b.b.count <= full / 20);
+    how.max_bytes = 100; /* as coarse as it gets; too large all the same */
+    assert_true(graphics_sixel(&b, im, &how, &e));
+    assert_int_equal(level, GRAPHICS_LEVELS - 1);
+    how.limit_bytes = 100;
+    assert_false(graphics_sixel(&b, im, &how, &e));
+    assert_int_equal(b.b.count, 0);
     assert_non_null(strstr(e.text, "100 bytes"));
-    assert_true(graphics_sixel(&b, im, 5000, 5000, 16, false, 0, NULL));
-    assert_memory_equal(b.data, "\033P0;1q\"1;1;1000;996", 19);
-    bytes_free(&b);
+    how = (struct graphics_how){ .at = { 0, 0, 500, 250 }, .cell_w = 10, .cell_h = 20, .colours = 16 };
+    assert_true(graphics_sixel(&b, im, &how, NULL));
+    assert_non_null(memmem(b.b.data, 40, "q\"1;1;1000;996", 14));
+    pieces_free(&b);
     image_free(im);
 }
 
-static void test_kitty_and_block_bytes(void **state)
+/* The kitty protocol, byte by byte: chunks, ids, quiet, what takes the place of what. */
+static void test_kitty_bytes(void **state)
 {
     (void)state;
     struct image *im = fake_image(300, 300, 3);
-    struct bytes b = { 0 };
-    struct grid g = { 0 };
+    struct chunks b = { 0 };
+    struct graphics_how how = { .at = { 3, 1, 30, 15 }, .cell_w = 10, .cell_h = 20, .id = 7341, .piece_bytes = 10000 };
+    const char *p, *end;
+    int chunks = 0, piece = 0;
+    size_t large;
 
-    assert_true(graphics_kitty(&b, im, 30, 15, 1536, NULL));
-    assert_memory_equal(b.data, "\033_Ga=T,f=100,i=7341,p=1,q=2,C=1,c=30,r=15,m=1;iVBORw0KGgo", 57);
-    for (size_t i = 0, start = 0; i + 1 < b.count; i++)
-        if (b.data[i] == '\033' && b.data[i + 1] == '_') {
-            assert_true(i - start <= 4096 + 80); /* chunks no larger than the protocol allows */
-            start = i;
+    for (int again = 0; again < 2; again++) {
+        how.old_id = again ? 7342 : 0;
+        assert_true(graphics_kitty(&b, im, &how, NULL));
+        p = b.b.data;
+        end = p + b.b.count;
+        for (chunks = piece = 0;; chunks++) {
+            const char *payload = memchr(p, ';', (size_t)(end - p)), *close = memmem(p, (size_t)(end - p), "\033\\", 2);
+            char head[64];
+            snprintf(head, sizeof head, "%.*s", (int)(payload - p), p);
+            assert_int_equal(close - payload - 1 <= 4096, 1);
+            bool last = close[2] == '\033' && close[3] == '[';
+            if (!last) assert_int_equal((close - payload - 1) % 4, 0);
+            if (chunks == 0) assert_string_equal(head, "\033_Ga=t,f=100,i=7341,q=2,m=1");
+            else assert_string_equal(head, last ? "\033_Gm=0,q=2" : "\033_Gm=1,q=2");
+            if (chunks == 0) assert_memory_equal(payload + 1, "iVBORw0KGgo", 11);
+            p = close + 2;
+            if (piece < b.count && p == b.b.data + b.end[piece]) piece++; /* pieces end where chunks do */
+            if (last) break;
         }
-    assert_memory_equal(b.data + b.count - 2, "\033\\", 2);
-    b.count = 0;
-    assert_true(grid_resize(&g, 10, 4, NULL));
-    assert_true(draw_picture(&g, (struct rect){ 2, 1, 5, 2 }, im, NULL));
+        assert_true(chunks > 2 && piece == b.count - 1 && b.count > 1);
+        assert_string_equal((bytes_add(&b.b, "", 1), p), again
+                                ? "\033[2;4H\033_Ga=p,i=7341,p=1,q=2,C=1,c=30,r=15\033\\\033_Ga=d,d=I,i=7342,q=2\033\\"
+                                : "\033[2;4H\033_Ga=p,i=7341,p=1,q=2,C=1,c=30,r=15\033\\");
+    }
+    /* fewer pixels until it fits */
+    how.piece_bytes = 0;
+    assert_true(graphics_kitty(&b, im, &how, NULL));
+    large = b.b.count;
+    how.max_bytes = large / 10;
+    assert_true(graphics_kitty(&b, im, &how, NULL));
+    assert_true(b.b.count <= large / 10 + 200);
+    assert_int_equal(b.count, 1);
+    pieces_clear(&b);
+    graphics_kitty_abandon(&b.b);
+    bytes_add(&b.b, "", 1);
+    assert_string_equal(b.b.data, "\033_Gm=0,q=2;\033\\");
+    pieces_free(&b);
+    image_free(im);
+}
+
+static void test_block_bytes(void **state)
+{
+    (void)state;
+    struct image *im = fake_image(300, 300, 3);
+    struct chunks b = { 0 };
+    struct grid g = { 0 };
+    struct graphics_how how = { .at = { 2, 1, 5, 2 } };
+    size_t all;
+
+    assert_true(grid_resize(&g, 60, 30, NULL));
+    assert_true(draw_picture(&g, how.at, im, NULL));
     draw_text(&g, (struct rect){ 0, 0, 10, 4 }, 4, 2, COLOUR_TEXT, 0, "x"); /* something over it */
-    graphics_blocks(&b, &g, (struct rect){ 2, 1, 5, 2 });
-    bytes_add(&b, "", 1);
-    assert_memory_equal(b.data, "\033[2;3H\033[38;2;", 13);
-    assert_non_null(strstr(b.data, "\033[3;6H")); /* goes on behind what covers it */
-    bytes_free(&b);
+    graphics_blocks(&b, &g, &how);
+    assert_int_equal(b.count, 1);
+    bytes_add(&b.b, "", 1);
+    assert_memory_equal(b.b.data, "\033[2;3H\033[38;2;", 13);
+    assert_non_null(strstr(b.b.data, "\033[3;6H")); /* goes on behind what covers it */
+    /* in pieces, each with its own address and colours; coarser where there is no room */
+    how.at = (struct rect){ 0, 0, 60, 30 };
+    assert_true(draw_picture(&g, how.at, im, NULL));
+    graphics_blocks(&b, &g, &how);
+    all = b.b.count;
+    how.piece_bytes = 500;
+    graphics_blocks(&b, &g, &how);
+    assert_true(b.count > 10);
+    for (int i = 0; i + 1 < b.count; i++) {
+        assert_memory_equal(b.b.data + b.end[i] - 4, "\033[0m", 4);
+        if (i + 2 < b.count) assert_memory_equal(b.b.data + b.end[i], "\033[", 2);
+        assert_true(b.end[i + 1] - b.end[i] <= 600);
+    }
+    how.max_bytes = all / 2;
+    graphics_blocks(&b, &g, &how);
+    assert_true(b.b.count < all);
+    pieces_free(&b);
     grid_free(&g);
     image_free(im);
+}
+
+/* A way of 64 KB/s and 20 ms there and back: its rate and its trip are found, and there is
+ * never much more on it than that. */
+static void test_pace(void **state)
+{
+    (void)state;
+    struct pace p = { 0 };
+    struct { int64_t at; } answer[64];
+    int64_t now = 1000000, free_at = 0;
+    int waiting = 0, sent = 0;
+    size_t piece = 512;
+
+    assert_true(pace_rate(&p) == 0 && !pace_quick(&p));
+    assert_int_equal(pace_bytes(&p, 1000), 64000);
+    assert_false(pace_answered(&p, now));
+    for (; now < 4000000; now += 250) {
+        if (waiting && answer[0].at <= now) {
+            assert_true(pace_answered(&p, now));
+            memmove(answer, answer + 1, (size_t)--waiting * sizeof *answer);
+        }
+        size_t bytes = sent % 10 == 0 ? 4 : piece;
+        if (bytes == 4 ? waiting == 0 : pace_open(&p, bytes)) {
+            free_at = (free_at > now + 10000 ? free_at : now + 10000) + (int64_t)bytes * 1000000 / 64000;
+            answer[waiting++].at = free_at + 10000;
+            pace_sent(&p, bytes, now);
+            sent++;
+            assert_true(waiting <= PACE_FLIGHTS);
+            /* what is typed now waits this long in the queue */
+            if (now > 2000000) assert_true(free_at - now - 10000 <= 40000);
+        }
+        if (pace_rate(&p) > 0) piece = pace_bytes(&p, 8);
+    }
+    assert_in_range((int)pace_rate(&p), 55000, 75000);
+    assert_in_range((int)pace_trip_us(&p), 20000, 21000);
+    pace_forget(&p);
+    assert_true(pace_open(&p, 1 << 20));
+    /* an answer that is very late, or at once, is not believed to the letter */
+    pace_sent(&p, 1000, now);
+    pace_answered(&p, now + 3600000000ll);
+    assert_true(pace_rate(&p) >= 4000);
+    for (int i = 0; i < 100; i++) {
+        pace_sent(&p, 100000, now);
+        pace_answered(&p, now);
+    }
+    assert_true(pace_quick(&p));
 }
 
 static void test_sizes_and_times(void **state)
@@ -1400,11 +1634,14 @@ int main(void)
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_pixels_are_offered),
         cmocka_unit_test(test_random_use),
+        cmocka_unit_test(test_memory_refused),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_key_parser_survives),
         cmocka_unit_test(test_scaling),
         cmocka_unit_test(test_sixel_bytes),
-        cmocka_unit_test(test_kitty_and_block_bytes),
+        cmocka_unit_test(test_kitty_bytes),
+        cmocka_unit_test(test_block_bytes),
+        cmocka_unit_test(test_pace),
         cmocka_unit_test(test_sizes_and_times),
     };
 

@@ -110,6 +110,7 @@ void submit(struct view *v, uint64_t id, uint64_t seed)
     j.seed = seed;
     assert_true(job_set_string(&j.out, "/home/me/Pictures/sluice/x.png", NULL));
     view_submitted(v, id, &j);
+    view_queued(v, 1, seed);
     job_free(&j);
 }
 

@@ -213,7 +213,9 @@ static void zsh_option(const struct command *of, const struct completion *c)
 
     (void)of;
     fputs(" \\\n        ", stdout);
-    if (c->letter) printf("'(-%c --%s)'{-%c%s,--%s%s}'[", c->letter, c->name, c->letter, c->value ? "+" : "", c->name, c->value ? "=" : "");
+    if (c->letter)
+        printf("'(-%c --%s)'{-%c%s,--%s%s}'[", c->letter, c->name, c->letter, c->value ? "+" : "", c->name,
+               c->value ? "=" : "");
     else printf("'--%s%s[", c->name, c->value ? "=" : "");
     quote(c->help, "[]:\\");
     putchar(']');
@@ -325,7 +327,8 @@ static void fish(void)
     for (const struct command *c = commands; c->name; c++) {
         each_option(c, fish_option);
         if (c->verbs) {
-            printf("complete -c sluice -n '__fish_seen_subcommand_from %s; and not __fish_seen_subcommand_from", c->name);
+            printf("complete -c sluice -n '__fish_seen_subcommand_from %s; and not __fish_seen_subcommand_from",
+                   c->name);
             putchar(' ');
             print_verbs(c);
             fputs("' -a '", stdout);
@@ -362,7 +365,8 @@ int cmd_completion(int argc, char **argv)
         return 0;
     }
     while (argc == 2 && cmd_completion_verbs[which] && strcmp(argv[1], cmd_completion_verbs[which])) which++;
-    if (argc != 2 || !cmd_completion_verbs[which]) return cmd_usage("completion", "use bash, zsh, fish, presets or profiles");
+    if (argc != 2 || !cmd_completion_verbs[which])
+        return cmd_usage("completion", "use bash, zsh, fish, presets or profiles");
     if (which >= 3) return names(which == 3 ? SHELF_PRESETS : SHELF_PROFILES);
     shells[which]();
     return 0;

@@ -14,6 +14,11 @@
 
 /* --- printing --------------------------------------------------------------------------- */
 
+static json_t *bytes_json(size_t bytes)
+{
+    return bytes == EVENT_UNKNOWN ? json_null() : json_integer((json_int_t)bytes);
+}
+
 static json_t *memory_json(const struct event_memory *m)
 {
     json_t *activations = json_object(), *weights = json_object();
@@ -25,10 +30,14 @@ static json_t *memory_json(const struct event_memory *m)
                           (json_int_t)m->used_bytes, "activation_bytes", activations, "weight_bytes", weights, "rss_bytes",
                      (json_int_t)m->rss, "rss_anonymous_bytes", (json_int_t)m->rss_anonymous, "rss_file_bytes",
                      (json_int_t)m->rss_file);
+    json_object_set_new(o, "link_bytes", json_integer((json_int_t)m->link_bytes));
     if (m->device_total) {
-        json_object_set_new(o, "device_total_bytes", json_integer((json_int_t)m->device_total));
-        json_object_set_new(o, "device_free_bytes", json_integer((json_int_t)m->device_free));
-        json_object_set_new(o, "device_held_bytes", json_integer((json_int_t)m->device_held));
+        json_object_set_new(o, "device_total_bytes", bytes_json(m->device_total));
+        json_object_set_new(o, "device_free_bytes", bytes_json(m->device_free));
+        json_object_set_new(o, "device_others_bytes", bytes_json(m->device_others));
+        json_object_set_new(o, "device_held_bytes", bytes_json(m->device_held));
+        if (m->device_why[0])
+            json_object_set_new(o, "device_why", json_string(m->device_why));
     }
     return o;
 }

@@ -91,10 +91,9 @@ static bool names_set(struct job *j, const struct cmd_job *r, struct err *e)
 
 /* --- wildcards ------------------------------------------------------------------------- */
 
-/* $XDG_CONFIG_HOME/sluice/wildcards, or as --lists says. */
-static char *read_list(void *user, const char *name, struct err *e)
+char *cmd_job_list(void *request, const char *name, struct err *e)
 {
-    const struct cmd_job *r = user;
+    const struct cmd_job *r = request;
     const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
     bool own = config && *config == '/';
     char path[FILE_PATH_MAX];
@@ -119,7 +118,7 @@ bool cmd_job_make(struct job *j, const struct cmd_job *r, const struct cmd_optio
                   char path[MODEL_PATH_MAX], struct err *e)
 {
     char notice[256] = "";
-    struct wildcard_lists lists = { read_list, (void *)(uintptr_t)r };
+    struct wildcard_lists lists = { cmd_job_list, (void *)(uintptr_t)r };
     struct model *model = malloc(sizeof *model);
     bool ok = model || err_set(e, ERR_MEMORY, "out of memory");
     ok = ok && cmd_options_model(o, path, e) && model_open(model, path, true, e) && cmd_options_job(o, model, j, e) &&

@@ -32,21 +32,6 @@ const struct cmd_command cmd_plan_command = {
 static const char *const ring_names[] = { [RING_SINGLE] = "single", [RING_DOUBLE] = "double", [RING_FULL] = "full",
                                           [RING_NONE] = "none" };
 
-/* How the phase works, where that is not all at once: "bands of 64 px". "" else. */
-static void describe_pieces(enum phase phase, const struct plan_phase *q, char text[64])
-{
-    const struct pieces *c = &q->pieces;
-    text[0] = '\0';
-    if (phase == PHASE_STEP && c->flux_chunk)
-        snprintf(text, 64, "%d tokens at a time", c->flux_chunk);
-    if (phase == PHASE_T5 && c->t5.chunk)
-        snprintf(text, 64, "%d tokens %s", c->t5.chunk, c->t5.independent ? "alone: another picture" : "at a time");
-    if (phase == PHASE_VAE && c->vae.band)
-        snprintf(text, 64, "bands of %d px", c->vae.band);
-    if (phase == PHASE_VAE && c->vae.tile)
-        snprintf(text, 64, "tiles of %d px: another picture", c->vae.tile * 8);
-}
-
 static void print_json(const struct plan *p, const struct job *j)
 {
     json_t *phases = json_array();
@@ -103,8 +88,8 @@ static void print_bars(const struct plan *p)
         int resident = cells(kept + (kept && i <= PHASE_T5 ? 0 : q->placement.resident_bytes), scale, WIDTH);
         int ring = cells(q->placement.ring_bytes, scale, WIDTH), work = cells(q->activations, scale, WIDTH);
         int left = WIDTH - resident - ring - work;
-        char how[64];
-        describe_pieces(i, q, how);
+        char how[48];
+        plan_pieces_text(&q->pieces, how);
         printf("  %-11s ", phase_name(i));
         print_run("█", resident);
         print_run("▒", ring);

@@ -1,7 +1,10 @@
 /* cmd_preset.c - `sluice preset`: which presets there are, what they say, in what
- * they differ, and what is wrong with them. */
-#include "engine/preset.h"
+ * they differ, and what is wrong with them; where they come from and go. */
+#include "engine/import.h"
+#include "engine/preset_write.h"
+#include "engine/shelf_own.h"
 #include "tui/cmd.h"
+#include "tui/cmd_shelf.h"
 #include "tui/commands.h"
 
 #include <stdlib.h>
@@ -13,6 +16,12 @@ static const char help[] =
     "       sluice preset diff A [B]\n"
     "       sluice preset check FILE...\n"
     "       sluice preset verify NAME|FILE [MODEL]\n"
+    "       sluice preset import FILE [--as NAME]\n"
+    "       sluice preset export NAME|FILE [-o FILE] [-m MODEL]\n"
+    "       sluice preset duplicate NAME NEW\n"
+    "       sluice preset rename NAME NEW\n"
+    "       sluice preset delete NAME...\n"
+    "       sluice preset restore [NAME]\n"
     "\n"
     "A preset says what a picture is; generate, plan and the studio take one as\n"
     "--preset. The format: man 5 sluice-preset.\n"
@@ -23,25 +32,24 @@ static const char help[] =
     "  check      every fault of the files, with line and column; status 1 if any\n"
     "  verify     are the model's files those whose SHA-256 the preset names; reads them\n"
     "             whole\n"
+    "  import     a preset of yours from another's: a preset, a template, a PNG of sluice,\n"
+    "             A1111, Forge or ComfyUI; says what became of what, and what cannot be taken\n"
+    "  export     a preset to be passed on, with the SHA-256 of the model's files\n"
+    "  duplicate  one of any, as one of yours\n"
+    "  rename     one of yours\n"
+    "  delete     some of yours, to the trash\n"
+    "  restore    the last that was deleted, or the last of that name\n"
     "  -h, --help\n";
 
-static int list(void)
+static void describe(const struct shelf_item *i, struct cmd_shelf_row *r)
 {
-    struct shelf_list l;
-    struct err e = { 0 };
-    if (!shelf_list(&l, SHELF_PRESETS, &e))
-        return cmd_fail(&e);
-    for (int i = 0; i < l.count; i++) {
-        struct preset p;
-        struct yaml_faults faults = { 0 };
-        struct err wrong = { 0 };
-        bool ok = preset_load(&p, l.item[i].path, &faults, &wrong);
-        int column = printf("  %-16s %-15s %-6s ", l.item[i].name, p.model, l.item[i].own ? "yours" : "");
-        cmd_words(column, 42, !ok ? wrong.text : *p.about ? p.about : p.name);
-        preset_free(&p);
-    }
-    shelf_list_free(&l);
-    return 0;
+    struct preset p;
+    struct yaml_faults faults = { 0 };
+    struct err wrong = { 0 };
+    bool ok = preset_load(&p, i->path, &faults, &wrong);
+    snprintf(r->model, sizeof r->model, "%s", p.model);
+    snprintf(r->about, sizeof r->about, "%s", !ok ? wrong.text : *p.about ? p.about : p.name);
+    preset_free(&p);
 }
 
 static bool load(struct preset *p, const char *name, struct err *e)
@@ -201,7 +209,171 @@ static int verify(const char *name, const char *model)
     return ok ? 0 : cmd_fail(&e);
 }
 
-const char *const cmd_preset_verbs[] = { "list", "show", "diff", "check", "verify", NULL };
+/* --- import, export ------------------------------------------------------------------- */
+
+/* "  steps        20                    Steps" */
+static void print_row(const char *name, const char *value, const char *from, const char *why)
+{
+    int column = printf("  %-12s ", name);
+    char line[1024];
+    snprintf(line, sizeof line, "%.500s%s%s%s%s", value, from ? "  <- " : "", from ? from : "", why ? "; " : "", why ? why : "");
+    cmd_words(column, 15, line);
+}
+
+static int import(const char *file, const char *as)
+{
+    struct import im;
+    struct yaml_faults faults = { 0 };
+    struct err e = { 0 };
+    char name[SHELF_NAME_MAX];
+    bool ok = import_read(&im, file, &faults, &e) && import_keep(&im, as, name, &e);
+    for (int i = 0; ok && i < im.preset.rows.count; i++) {
+        const struct sheet_row *r = &im.preset.rows.row[i];
+        bool same = !r->setting || !strcmp(r->key, r->setting->name);
+        if (r->setting)
+            print_row(r->setting->name, r->text, same ? NULL : r->key, r->why);
+    }
+    if (ok && im.preset.model[0])
+        print_row("model", im.preset.model, NULL, NULL);
+    if (ok && im.left_count)
+        puts("\nCould not be taken:");
+    for (int i = 0; ok && i < im.left_count; i++) {
+        char line[1024];
+        snprintf(line, sizeof line, "%s%s%.160s: %s", im.left[i].key, *im.left[i].value ? " " : "", im.left[i].value, im.left[i].why);
+        fputs("  ", stdout);
+        cmd_words(2, 4, line);
+    }
+    if (ok && im.left_more)
+        printf("  and %d more\n", im.left_more);
+    if (ok)
+        printf("\nIt is the preset %s now: sluice generate --preset %s\n", name, name);
+    import_free(&im);
+    return ok ? 0 : cmd_fail(&e);
+}
+
+/* The preset's model, or the one given, and its files' hashes into p. */
+static bool add_hashes(struct preset *p, const char *model, struct err *e)
+{
+    struct model *m = malloc(sizeof *m);
+    struct preset_files files = { 0 };
+    char path[MODEL_PATH_MAX];
+    bool ok = (m || err_set(e, ERR_MEMORY, "out of memory")) &&
+              (model_find(path, model ? model : p->model[0] ? p->model : NULL, e) ||
+               err_prefix(e, "the preset is passed on with the hashes of its model; another can be given with -m")) &&
+              model_open(m, path, false, e) && preset_files(&files, m, e) && preset_hash(p, m, &files, e);
+    if (ok && model) /* it is another's from now on */
+        snprintf(p->model, sizeof p->model, "%.63s", m->name);
+    preset_files_free(&files);
+    free(m);
+    return ok;
+}
+
+static int export(const char *name, const char *out, const char *model)
+{
+    struct preset p = { 0 };
+    struct err e = { 0 };
+    char folder[FILE_PATH_MAX], *text = NULL;
+    bool ok = load(&p, name, &e) && add_hashes(&p, model, &e) && (text = preset_text(&p, &e));
+    if (ok && out) {
+        file_folder(out, folder);
+        ok = preset_profile_along(&p, folder, &e) && file_write(out, text, strlen(text), &e);
+    } else if (ok) {
+        fputs(text, stdout);
+    }
+    free(text);
+    preset_free(&p);
+    return ok ? 0 : cmd_fail(&e);
+}
+
+/* --- one's own ------------------------------------------------------------------------ */
+
+static int duplicate(const char *from, const char *to)
+{
+    struct preset p = { 0 };
+    struct err e = { 0 };
+    char folder[FILE_PATH_MAX];
+    bool ok = load(&p, from, &e) && shelf_own_copy(SHELF_PRESETS, from, to, &e) && shelf_folder(folder, SHELF_PRESETS, &e) &&
+              preset_profile_along(&p, folder, &e);
+    preset_free(&p);
+    return ok ? 0 : cmd_fail(&e);
+}
+
+static int rename_one(const char *from, const char *to)
+{
+    struct err e = { 0 };
+    return shelf_own_rename(SHELF_PRESETS, from, to, &e) ? 0 : cmd_fail(&e);
+}
+
+static int delete_some(char **names)
+{
+    struct err e = { 0 };
+    for (; *names; names++)
+        if (!shelf_own_trash(SHELF_PRESETS, *names, &e))
+            return cmd_fail(&e);
+    return 0;
+}
+
+static int restore(const char *name)
+{
+    struct err e = { 0 };
+    char restored[SHELF_NAME_MAX];
+    if (!shelf_own_restore(SHELF_PRESETS, name, restored, &e))
+        return cmd_fail(&e);
+    printf("%s is back\n", restored);
+    return 0;
+}
+
+/* --- the command ---------------------------------------------------------------------- */
+
+const char *const cmd_preset_verbs[] = { "list", "show", "diff", "check", "verify", "import", "export", "duplicate", "rename",
+                                         "delete", "restore", NULL };
+
+/* What the verbs take: words, how many, and options with a value. */
+struct given {
+    char *word[3];
+    int words;
+    const char *as, *out, *model; /* NULL: not given */
+};
+
+static int read_given(struct given *g, const char *verb, const char *letters, int argc, char **argv)
+{
+    for (int i = 2; i < argc; i++) {
+        const char **to = !strcmp(argv[i], "--as") ? &g->as : !strcmp(argv[i], "-o") ? &g->out : !strcmp(argv[i], "-m") ? &g->model : NULL;
+        if (to && strchr(letters, argv[i][strlen(argv[i]) - 1])) {
+            if (i + 1 == argc)
+                return cmd_usage("preset", "%s needs a value", argv[i]);
+            *to = argv[++i];
+        } else if (argv[i][0] == '-' && argv[i][1]) {
+            return cmd_usage("preset", "%s: %s has no such option", argv[i], verb);
+        } else {
+            if (g->words < 3)
+                g->word[g->words] = argv[i];
+            g->words++;
+        }
+    }
+    return 0;
+}
+
+/* The verbs that bring presets, and take them away. */
+static int change(const char *verb, int argc, char **argv)
+{
+    bool imports = !strcmp(verb, "import"), exports = !strcmp(verb, "export");
+    struct given g = { 0 };
+    int status = read_given(&g, verb, imports ? "s" : exports ? "om" : "", argc, argv);
+    if (status)
+        return status;
+    if (imports)
+        return g.words == 1 ? import(g.word[0], g.as) : cmd_usage("preset", "import takes one file");
+    if (exports)
+        return g.words == 1 ? export(g.word[0], g.out, g.model) : cmd_usage("preset", "export takes one preset: its name or its file");
+    if (!strcmp(verb, "duplicate"))
+        return g.words == 2 ? duplicate(g.word[0], g.word[1]) : cmd_usage("preset", "duplicate takes a preset and a new name");
+    if (!strcmp(verb, "rename"))
+        return g.words == 2 ? rename_one(g.word[0], g.word[1]) : cmd_usage("preset", "rename takes a preset and its new name");
+    if (!strcmp(verb, "delete"))
+        return g.words ? delete_some(argv + 2) : cmd_usage("preset", "delete takes one preset, or several");
+    return g.words < 2 ? restore(g.word[0]) : cmd_usage("preset", "restore takes one name, or none");
+}
 
 int cmd_preset(int argc, char **argv)
 {
@@ -211,8 +383,11 @@ int cmd_preset(int argc, char **argv)
             fputs(help, stdout);
             return 0;
         }
+    for (int i = 5; cmd_preset_verbs[i]; i++)
+        if (!strcmp(verb, cmd_preset_verbs[i]))
+            return change(verb, argc, argv);
     if (!strcmp(verb, "list"))
-        return argc == 2 ? list() : cmd_usage("preset", "list takes no arguments");
+        return argc == 2 ? cmd_shelf_list(SHELF_PRESETS, describe) : cmd_usage("preset", "list takes no arguments");
     if (!strcmp(verb, "show"))
         return argc == 3 ? show(argv[2]) : cmd_usage("preset", "show takes one preset: its name or its file");
     if (!strcmp(verb, "diff"))
@@ -223,5 +398,6 @@ int cmd_preset(int argc, char **argv)
     if (!strcmp(verb, "verify"))
         return argc == 3 || argc == 4 ? verify(argv[2], argv[3])
                                       : cmd_usage("preset", "verify takes one preset, and perhaps a model");
-    return cmd_usage("preset", "%s%suse list, show, diff, check or verify", verb, *verb ? ": " : "");
+    return cmd_usage("preset", "%s%suse list, show, diff, check, verify, import, export, duplicate, rename, delete "
+                     "or restore", verb, *verb ? ": " : "");
 }

@@ -1,6 +1,7 @@
 /* cmd_profile.c - `sluice profile`: which VRAM profiles there are, and what they say. */
 #include "engine/profile.h"
 #include "tui/cmd.h"
+#include "tui/cmd_shelf.h"
 #include "tui/commands.h"
 
 #include <stdlib.h>
@@ -20,24 +21,14 @@ static const char help[] =
     "             programs, too\n"
     "  -h, --help\n";
 
-static int list(void)
+static void describe(const struct shelf_item *i, struct cmd_shelf_row *r)
 {
-    struct shelf_list l;
-    struct err e = { 0 };
-    if (!shelf_list(&l, SHELF_PROFILES, &e))
-        return cmd_fail(&e);
-    for (int i = 0; i < l.count; i++) {
-        struct profile p;
-        struct yaml_faults faults = { 0 };
-        struct err wrong = { 0 };
-        bool ok = profile_load(&p, l.item[i].path, &faults, &wrong);
-        const char *about = !ok ? wrong.text : p.foreign ? "a template of another program: see explain" : p.about;
-        int column = printf("  %-14s %-6s ", l.item[i].name, l.item[i].own ? "yours" : "");
-        cmd_words(column, 24, about);
-        profile_free(&p);
-    }
-    shelf_list_free(&l);
-    return 0;
+    struct profile p;
+    struct yaml_faults faults = { 0 };
+    struct err wrong = { 0 };
+    bool ok = profile_load(&p, i->path, &faults, &wrong);
+    snprintf(r->about, sizeof r->about, "%s", !ok ? wrong.text : p.foreign ? "a template of another program: see explain" : p.about);
+    profile_free(&p);
 }
 
 static bool load(struct profile *p, const char *name, struct yaml_faults *f, struct err *e)
@@ -159,7 +150,7 @@ int cmd_profile(int argc, char **argv)
             return 0;
         }
     if (!strcmp(verb, "list"))
-        return argc == 2 ? list() : cmd_usage("profile", "list takes no arguments");
+        return argc == 2 ? cmd_shelf_list(SHELF_PROFILES, describe) : cmd_usage("profile", "list takes no arguments");
     if (strcmp(verb, "show") && strcmp(verb, "explain"))
         return cmd_usage("profile", "%s%suse list, show or explain", verb, *verb ? ": " : "");
     if (argc != 3)

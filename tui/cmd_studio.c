@@ -8,6 +8,11 @@
 #include "tui/cmd.h"
 #include "tui/cmd_options.h"
 #include "tui/config.h"
+#include "tui/service_editor.h"
+#include "tui/service_plan.h"
+#include "tui/service_profile.h"
+#include "tui/service_store.h"
+#include "tui/service_preset.h"
 #include "tui/service_tokens.h"
 #include "tui/studio.h"
 #include "tui/term.h"
@@ -26,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, FRAME_MS = 33, TICK_MS = 250 };
+enum { PATH_BYTES = 4096, FRAME_MS = 33, TICK_MS = 250, EDITOR_MS = 50 };
 enum { WORK_TOKENS = 1 }; /* kinds of the worker's jobs */
 
 /* --- signals ---------------------------------------------------------------------- */
@@ -72,11 +77,14 @@ struct studio {
     struct engine *engine;
     const struct studio_engine *calls;
     struct grid grid;
-    char out_dir[PATH_BYTES], stamp[32];
-    int stamp_used;   /* names given out with this stamp */
+    char out_dir[PATH_BYTES];
     struct worker *worker;
+    struct service_store *store;
+    struct service_plan plans;
+    struct service_profile profiles;
     struct service_tokens *tokens;
     bool dirty, quit, gone;
+    bool away; /* the terminal is another program's */
     int signal; /* that ended the loop, or 0 */
     int64_t painted_ms;
 };
@@ -87,50 +95,6 @@ static void say(struct studio *s, enum view_mood mood, const struct err *e)
 }
 
 /* --- files ------------------------------------------------------------------------- */
-
-/* Every folder of path, as mkdir -p. */
-static bool make_folder(const char *path, struct err *e)
-{
-    char part[PATH_BYTES];
-    struct stat st;
-
-    snprintf(part, sizeof part, "%s", path);
-    for (char *slash = part + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = 0;
-        mkdir(part, 0777);
-        *slash = '/';
-    }
-    if (mkdir(part, 0777) && errno != EEXIST) return err_errno(e, errno, "cannot make the folder %s", path);
-    if (stat(path, &st)) return err_errno(e, errno, "cannot use the folder %s", path);
-    if (!S_ISDIR(st.st_mode)) return err_set(e, ERR_IO, "%s is not a folder: choose another with --out-dir", path);
-    return true;
-}
-
-/* A name nobody has: the time, the seed, and a number if that is not enough.
- * Jobs of one second that still wait are counted, too. The file itself is not
- * made here: a cancelled job would leave an empty one behind. */
-static bool choose_name(struct studio *s, struct job *j, struct err *e)
-{
-    char path[PATH_BYTES + 128], stamp[32];
-    time_t now = time(NULL);
-    struct tm tm;
-
-    if (!make_folder(s->out_dir, e)) return false;
-    if (access(s->out_dir, W_OK)) return err_errno(e, errno, "cannot write to the folder %s", s->out_dir);
-    localtime_r(&now, &tm);
-    strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &tm);
-    if (strcmp(stamp, s->stamp)) s->stamp_used = 0;
-    snprintf(s->stamp, sizeof s->stamp, "%s", stamp);
-    for (; s->stamp_used < 10000; s->stamp_used++) {
-        char more[16] = "";
-        if (s->stamp_used) snprintf(more, sizeof more, "_%d", s->stamp_used + 1);
-        snprintf(path, sizeof path, "%s/%s-%" PRIu64 "%s.png", s->out_dir, stamp, j->seed, more);
-        if (access(path, F_OK) == 0) continue;
-        s->stamp_used++;
-        return job_set_string(&j->out, path, e);
-    }
-    return err_set(e, ERR_IO, "no free name for a picture in %s", s->out_dir);
-}
 
 static bool copy_file(const char *from, const char *to, struct err *e)
 {
@@ -197,7 +161,8 @@ static void start_saving(struct studio *s, const char *path)
     snprintf(v->path, sizeof v->path, "%s", path);
     snprintf(v->from, sizeof v->from, "%s", r.path);
     if (r.job)
-        record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps, NULL);
+        record_make(&v->record, r.job, (int)(r.seed - r.job->seed), s->calls->model(s->engine)->name, r.job->steps,
+                    NULL);
     worker_submit(s->worker, &v->job);
 }
 
@@ -208,65 +173,90 @@ static void take_work(struct studio *s)
 
 /* --- what the view wishes ------------------------------------------------------------- */
 
-static void generate(struct studio *s)
+static void take_size(struct studio *s)
 {
-    struct job j = { 0 };
-    struct err e = { 0 };
-    uint64_t id = 0;
+    struct term_size z = term_size(s->term);
 
-    if (!view_request(s->view, &j, &j.random_seed, &e)) {
-        view_refused(s->view, e.text);
-        return;
-    }
-    job_draw_seed(&j);
-    if (!choose_name(s, &j, &e)) {
-        view_refused(s->view, e.text);
-    } else if (!s->calls->submit(s->engine, &j, &id, &e)) {
-        view_refused(s->view, e.text);
-    } else {
-        view_submitted(s->view, id, &j);
-    }
-    job_free(&j);
+    view_resize(s->view, (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h, z.pixels });
 }
 
-static void suspend(struct studio *s)
+/* The terminal to another program, and back; meanwhile this one can be stopped. */
+static void hand_over(struct studio *s)
 {
     sigset_t set;
 
+    s->away = true;
     term_suspend(s->term);
     signal(SIGTSTP, SIG_DFL);
     sigemptyset(&set);
     sigaddset(&set, SIGTSTP);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    raise(SIGTSTP);
-    /* Here again after SIGCONT. */
+}
+
+static void take_back(struct studio *s)
+{
     sigaction(SIGTSTP, &(struct sigaction){ .sa_handler = on_signal, .sa_flags = SA_RESTART }, NULL);
     term_resume(s->term);
+    s->away = false;
     s->dirty = true;
+}
+
+static void suspend(struct studio *s)
+{
+    hand_over(s);
+    raise(SIGTSTP);
+    take_back(s); /* here again after SIGCONT */
+}
+
+static void take_signals(struct studio *s);
+static void take_news(struct studio *s);
+
+/* Jobs go on meanwhile, and signals that end the program end the editor. */
+static void use_editor(struct studio *s, int which)
+{
+    struct editor ed;
+    struct err e = { 0 };
+    char *text = NULL;
+
+    hand_over(s);
+    signal(SIGQUIT, SIG_IGN);
+    if (editor_start(&ed, view_prompt(s->view, which), &e)) {
+        for (bool told = false; !editor_ended(&ed);) {
+            poll(&(struct pollfd){ .fd = signal_pipe[0], .events = POLLIN }, 1, EDITOR_MS);
+            take_signals(s);
+            take_news(s);
+            if (s->quit && !told) editor_hang_up(&ed);
+            told = s->quit;
+        }
+        text = editor_finish(&ed, &e);
+    }
+    signal(SIGQUIT, SIG_DFL);
+    take_back(s);
+    take_size(s);
+    if (text) view_written(s->view, which, text);
+    else view_refused(s->view, e.text);
+    free(text);
 }
 
 static void grant(struct studio *s, struct wish w)
 {
+    if (service_store_grant(s->store, &w)) return;
     switch (w.kind) {
-    case WISH_GENERATE: generate(s); break;
     case WISH_CANCEL: s->calls->cancel(s->engine, w.job); break;
     case WISH_SAVE: start_saving(s, w.path); break;
     case WISH_SUSPEND: suspend(s); break;
     case WISH_REDRAW: term_redraw(s->term); break;
     case WISH_MOUSE: term_mouse(s->term, w.on); break;
+    case WISH_EDITOR: use_editor(s, w.number); break;
     case WISH_QUIT: s->quit = true; break;
-    case WISH_NONE: break;
+    case WISH_PROFILE_SAVE: service_profile_save(&s->profiles, w.profile.name, w.profile.text, w.profile.replace); break;
+    case WISH_PROFILE_DELETE: service_profile_delete(&s->profiles, w.profile.name); break;
+    case WISH_PRESETS: service_preset(s->worker, s->view, s->calls->model(s->engine), w.presets); break;
+    default: break;
     }
 }
 
 /* --- the loop ---------------------------------------------------------------------------- */
-
-static void take_size(struct studio *s)
-{
-    struct term_size z = term_size(s->term);
-
-    view_resize(s->view, (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h });
-}
 
 static void take_signals(struct studio *s)
 {
@@ -274,11 +264,17 @@ static void take_signals(struct studio *s)
 
     while (read(signal_pipe[0], &c, 1) == 1) switch (c) {
         case SIGWINCH:
+            if (s->away) break; /* it is asked for when it is back */
             term_resized(s->term);
             take_size(s);
             break;
         case SIGTSTP: suspend(s); break;
-        case SIGCONT: term_resume(s->term); break; /* stopped by SIGSTOP: the shell has been at the screen */
+        case SIGCONT: if (!s->away) term_resume(s->term); break; /* stopped by SIGSTOP: the shell has been at the screen */
+        case SIGINT:
+            if (s->away) break; /* the editor's */
+            s->quit = true;
+            s->signal = c;
+            break;
         case SIGHUP: s->gone = true; /* fall through */
         default: s->quit = true; s->signal = c; break;
         }
@@ -307,9 +303,18 @@ static void take_events(struct studio *s)
 
     view_tick(s->view, term_now_ms());
     while (s->calls->poll(s->engine, &ev)) {
+        service_store_event(s->store, &ev);
         view_event(s->view, &ev);
         s->dirty = true;
     }
+}
+
+/* Of the engine and of all that works beside the loop. */
+static void take_news(struct studio *s)
+{
+    take_events(s);
+    take_work(s);
+    if (service_store_work(s->store)) s->dirty = true;
 }
 
 static void paint(struct studio *s)
@@ -322,6 +327,7 @@ static void paint(struct studio *s)
         return;
     }
     term_paint(s->term, &s->grid);
+    for (struct wish w; (w = view_needs(s->view)).kind;) grant(s, w);
     s->dirty = false;
     s->painted_ms = term_now_ms();
 }
@@ -344,23 +350,25 @@ static void loop(struct studio *s)
 {
     s->dirty = true;
     while (!s->quit) {
-        service_tokens_update(s->tokens);
         bool clear = term_flush(s->term); /* half a picture is out: nothing may come between */
-        struct pollfd p[4];
+        struct pollfd p[4 + SERVICE_STORE_FDS];
         int wait;
 
+        service_plan_pump(&s->plans);
+        service_profile_pump(&s->profiles);
+        service_tokens_update(s->tokens);
         if (clear && s->dirty && term_now_ms() - s->painted_ms >= FRAME_MS) paint(s);
         p[0] = (struct pollfd){ .fd = term_fd(s->term), .events = term_poll_events(s->term) };
         p[1] = (struct pollfd){ .fd = s->calls->fd(s->engine), .events = POLLIN };
         p[2] = (struct pollfd){ .fd = signal_pipe[0], .events = POLLIN };
         p[3] = (struct pollfd){ .fd = worker_fd(s->worker), .events = POLLIN };
+        service_store_fds(s->store, p + 4);
         wait = patience(s);
         if (s->dirty && p[0].events & POLLOUT && wait < FRAME_MS) wait = FRAME_MS;
-        if (poll(p, 4, wait) == 0 && view_busy(s->view)) s->dirty = true;
+        if (poll(p, 4 + SERVICE_STORE_FDS, wait) == 0 && view_busy(s->view)) s->dirty = true;
         if (p[2].revents & POLLIN) take_signals(s);
         take_keys(s);
-        if (p[1].revents & POLLIN) take_events(s);
-        take_work(s);
+        take_news(s);
         if (term_gone(s->term)) s->quit = s->gone = true;
     }
 }
@@ -388,9 +396,11 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
         .loaded = o->loaded,
         .preset = o->preset,
         .profile = o->profile,
+        .memory = o->memory,
         .keys = o->keys,
         .mouse = o->mouse,
         .out_dir = s.out_dir,
+        .utc_offset = (int)localtime(&(time_t){ time(NULL) })->tm_gmtoff,
     };
     int status = 1;
 
@@ -398,6 +408,10 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     else default_folder(s.out_dir);
     if (!view_new(&s.view, calls->model(g), &vo, &e)) goto done;
     if (!worker_start(&s.worker, &e)) goto done;
+    struct service_store_options so = { .view = s.view, .engine = g, .calls = calls, .out_dir = s.out_dir };
+    if (!service_store_start(&s.store, &so, &e)) goto done;
+    s.plans = (struct service_plan){ .view = s.view, .worker = s.worker, .engine = g, .calls = calls };
+    s.profiles = (struct service_profile){ .view = s.view, .worker = s.worker };
     if (!service_tokens_start(&s.tokens, calls->model(g), s.worker, WORK_TOKENS, s.view, &e)) goto done;
     if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
     term_mouse(s.term, o->mouse);
@@ -408,9 +422,11 @@ done:
     /* The terminal first: the engine may need a moment to reach its next block. */
     term_close(s.term);
     release_signals();
+    if (s.store) take_events(&s); /* a picture that is done is noted as done */
+    if (s.worker) worker_stop(s.worker); /* it may be asking the engine */
     calls->stop(g);
+    service_store_stop(s.store);
     if (s.worker) {
-        worker_stop(s.worker);
         take_work(&s);
         worker_free(s.worker);
     }
@@ -495,8 +511,12 @@ static const char *profile_name(const struct profile *p, char buf[FILE_PATH_MAX]
 
 int cmd_studio(int argc, char **argv)
 {
-    static const struct studio_engine calls = { engine_stop, engine_model, engine_submit, engine_cancel, engine_poll,
-                                                engine_fd };
+    static const struct studio_engine calls = {
+        .stop = engine_stop,     .model = engine_model,   .submit = engine_submit,
+        .cancel = engine_cancel, .pause = engine_pause,   .resume = engine_resume,
+        .poll = engine_poll,     .fd = engine_fd,         .foresee = engine_foresee,
+        .foresee_speed = engine_foresee_speed,
+    };
     struct studio_command c = { .o.mouse = true };
     struct cmd_options options;
     struct job start = { 0 }, loaded = { 0 };
@@ -512,12 +532,14 @@ int cmd_studio(int argc, char **argv)
         cmd_options_free(&options);
         return cmd_usage("studio", "\"%s\" is not a command", argv[optind]);
     }
-    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) && cmd_options_model(&options, path, &e) &&
-        engine_start(&g, path, &e) && cmd_options_job(&options, engine_model(g), &start, &e) &&
-        loaded_job(&options, engine_model(g), &loaded, &e)) {
+    if (config_user_keys(&keys, &e) && config_user_theme(&theme, c.theme, &e) &&
+        cmd_options_model(&options, path, &e) && engine_start(&g, path, &e) &&
+        cmd_options_job(&options, engine_model(g), &start, &e) && loaded_job(&options, engine_model(g), &loaded, &e)) {
         c.o.start = &start;
         c.o.loaded = &loaded;
         c.o.preset = options.preset_name ? options.preset.name : NULL;
+        if (options.profile_name) c.o.memory = &options.profile;
+        else if (options.preset.has_profile) c.o.memory = &options.preset.profile;
         if (options.profile_name) c.o.profile = profile_name(&options.profile, name);
         else if (options.preset.has_profile) c.o.profile = profile_name(&options.preset.profile, name);
         c.o.keys = &keys;

@@ -20,7 +20,7 @@ struct command {
 extern const struct command commands[]; /* ends with a NULL name */
 
 extern const struct option cmd_inspect_options[], cmd_synth_options[], cmd_keys_options[], cmd_doctor_options[];
-extern const char *const cmd_preset_verbs[], *const cmd_profile_verbs[], *const cmd_cache_verbs[], *const cmd_completion_verbs[],
-    *const cmd_queue_verbs[], *const cmd_history_verbs[];
+extern const char *const cmd_preset_verbs[], *const cmd_profile_verbs[], *const cmd_cache_verbs[];
+extern const char *const cmd_queue_verbs[], *const cmd_history_verbs[], *const cmd_completion_verbs[];
 
 #endif

@@ -123,8 +123,8 @@ static void take_role(struct theme *t, const char *file, const struct yaml_entry
     for (int i = 0; i < COLOUR_COUNT; i++)
         if (!strcmp(v->key, theme_role_name[i])) {
             if (!text || !theme_colour_parse(&t->of[i], text))
-                wrong(f, file, v, "a colour is \"#rrggbb\" (in quotes), default, grey, 0 to 255, or black, red, green, yellow, "
-                                  "blue, magenta, cyan, white, each also with bright-");
+                wrong(f, file, v, "a colour is \"#rrggbb\" (in quotes), default, grey, 0 to 255, or black, red, green, "
+                                  "yellow, blue, magenta, cyan, white, each also with bright-");
             return;
         }
     yaml_fault(f, file, v->key_line, v->key_column,

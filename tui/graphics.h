@@ -21,22 +21,41 @@ void bytes_text(struct bytes *b, const char *text);
 void bytes_format(struct bytes *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void bytes_free(struct bytes *b);
 
-/* Scales im to width x height px (capped at 1000x996; xterm draws no more
- * than 1000x1000) and appends one DCS string. Bands are 6 px high; what a last
- * band has too much is left transparent. `fine`:
- * error diffusion and all `colours` (2..256), for a finished picture; without,
- * at most 128 and no diffusion, for a preview. If it comes out larger than
- * max_bytes (0: no limit) it is made coarser; false if it still is. */
-bool graphics_sixel(struct bytes *out, const struct image *im, int width, int height, int colours, bool fine,
-                    size_t max_bytes, struct err *e);
+/* Bytes in pieces, between which other things may be written. Zeroed is empty. */
+struct chunks { struct bytes b; size_t *end; int count, cap; };
+void pieces_cut(struct chunks *p); /* a piece ends here */
+void pieces_clear(struct chunks *p);
+void pieces_free(struct chunks *p);
 
-/* Appends a transmit-and-place in cols x rows cells at the cursor, which does
- * not move. The terminal scales. At most max_px pixels a side are sent. */
-bool graphics_kitty(struct bytes *out, const struct image *im, int cols, int rows, int max_px, struct err *e);
-void graphics_kitty_clear(struct bytes *out); /* takes it off the screen */
+/* How a picture is to be made into pieces. Each begins with an address of its own. */
+struct graphics_how {
+    struct rect at;       /* cells */
+    int cell_w, cell_h;   /* px */
+    bool strips;          /* sixel: the cell's size is certain, strips of cells meet */
+    size_t piece_bytes;   /* about; 0: one piece */
+    size_t max_bytes;     /* 0: no limit; else it is made coarser until it fits, or is as coarse as it gets */
+    size_t limit_bytes;   /* sixel: rather none than one that is larger; 0: no limit */
+    bool fine;            /* a finished picture: as good as max_bytes allows */
+    int colours;          /* sixel: registers, 2 to 256 */
+    int height;           /* sixel: px, if not all of `at`; 0: all */
+    int id, old_id;       /* kitty: this picture's; the one it takes the place of, 0: none */
+    int *level;           /* how coarse the last one had to be: begun with, and left for the next; NULL: begin anew */
+};
 
-/* The picture cells of g inside r, in 24-bit colour, each row placed by its own
- * cursor address; leaves the colours reset. */
-void graphics_blocks(struct bytes *out, const struct grid *g, struct rect r);
+/* One or more sixel strings. At most 1000x996 px (xterm draws no more than 1000x1000), in at
+ * most GRAPHICS_STRIPS strips (xterm keeps 16 pictures). Bands are 6 px high; what a last
+ * band has too much is left transparent. False: not even the coarsest is within limit_bytes. */
+enum { GRAPHICS_STRIPS = 12, GRAPHICS_LEVELS = 11 };
+bool graphics_sixel(struct chunks *out, const struct image *im, const struct graphics_how *how, struct err *e);
+
+/* Transmits in chunks of at most 4096 bytes, then places it, then deletes the old one. No
+ * more pixels than it takes up. The terminal scales. */
+bool graphics_kitty(struct chunks *out, const struct image *im, const struct graphics_how *how, struct err *e);
+void graphics_kitty_delete(struct bytes *out, int id);
+/* After some of its pieces, the rest will not come. */
+void graphics_kitty_abandon(struct bytes *out);
+
+/* The picture cells of g inside how->at, in 24-bit colour; leaves the colours reset. */
+void graphics_blocks(struct chunks *out, const struct grid *g, const struct graphics_how *how);
 
 #endif

@@ -96,6 +96,16 @@ static enum input_got mouse(struct key *k, const int n[4], bool pressed)
     return INPUT_KEY;
 }
 
+/* A reply is in pending. An ESC before it was a key: that comes first. */
+static enum input_got reply(struct input *in, struct key *k, bool after_esc)
+{
+    in->pending[in->pending_bytes] = 0;
+    in->reply = (const char *)in->pending;
+    in->reply_bytes = in->pending_bytes;
+    in->due = after_esc;
+    return after_esc ? key_of(k, K_ESC, 0, 0) : INPUT_REPLY;
+}
+
 /* The whole sequence is in pending, without "ESC [", with the final byte. */
 static enum input_got csi_done(struct input *in, struct key *k)
 {
@@ -141,20 +151,16 @@ static enum input_got csi_done(struct input *in, struct key *k)
         }
     }
     in->kind = '[';
-    in->pending[in->pending_bytes] = 0;
-    in->reply = (const char *)in->pending;
-    in->reply_bytes = in->pending_bytes;
-    return INPUT_REPLY;
+    return reply(in, k, alt);
 }
 
-static enum input_got string_done(struct input *in)
+static enum input_got string_done(struct input *in, struct key *k)
 {
+    bool alt = in->alt;
+
     in->state = GROUND;
     in->alt = false;
-    in->pending[in->pending_bytes] = 0;
-    in->reply = (const char *)in->pending;
-    in->reply_bytes = in->pending_bytes;
-    return INPUT_REPLY;
+    return reply(in, k, alt);
 }
 
 static void collect(struct input *in, unsigned char c)
@@ -275,7 +281,7 @@ static enum input_got step(struct input *in, struct key *k, unsigned char c, boo
         return INPUT_NONE;
     case STRING:
         if (c == 0x1b) { in->state = STRING_ESC; return INPUT_NONE; }
-        if (c == 0x07 || c == 0x18 || c == 0x1a) return string_done(in);
+        if (c == 0x07 || c == 0x18 || c == 0x1a) return string_done(in, k);
         collect(in, c);
         return INPUT_NONE;
     case STRING_ESC:
@@ -285,7 +291,7 @@ static enum input_got step(struct input *in, struct key *k, unsigned char c, boo
             *again = true;
             return INPUT_NONE;
         }
-        return string_done(in);
+        return string_done(in, k);
     default:
         if (c == 0x1b) { in->state = ESCAPE; in->alt = false; return INPUT_NONE; }
         if (c < 32 || c == 127) return control(in, k, c);
@@ -296,6 +302,10 @@ static enum input_got step(struct input *in, struct key *k, unsigned char c, boo
 
 enum input_got input_feed(struct input *in, const unsigned char **p, size_t *n, struct key *k)
 {
+    if (in->due) {
+        in->due = false;
+        return INPUT_REPLY;
+    }
     while (*n) {
         bool again = false;
         enum input_got got = step(in, k, **p, &again);

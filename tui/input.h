@@ -41,6 +41,7 @@ struct input {
     char kind;                 /* '[' CSI, ']' OSC, 'P' DCS, '_' APC */
     const char *reply;
     size_t reply_bytes;
+    bool due;                  /* it comes with the next input_feed, though there be no bytes */
 };
 
 void input_init(struct input *in);

@@ -11,7 +11,8 @@
 const char *const keys_set_name[KEYS_SETS] = { "emacs", "vi" };
 
 static const struct keys_action actions[ACTION_COUNT] = {
-#define ACTION(id, name, contexts, emacs, vi, label, help) [ACTION_##id] = { name, contexts, { emacs, vi }, label, help },
+#define ACTION(id, name, contexts, emacs, vi, label, help) \
+    [ACTION_##id] = { name, contexts, { emacs, vi }, label, help },
 #include "tui/keys_table.h"
 #undef ACTION
 };
@@ -302,7 +303,8 @@ char *keys_manual(const struct keys *k)
     for (int g = 0; keys_groups[g].title; g++) {
         bool titled = false;
         for (int a = 1; a < ACTION_COUNT; a++) {
-            if (!actions[a].help || keys_group_of((enum action)a) != g || !*keys_names(k, (enum action)a, names)) continue;
+            if (!actions[a].help || keys_group_of((enum action)a) != g) continue;
+            if (!*keys_names(k, (enum action)a, names)) continue;
             if (!titled) manual_title(f, keys_groups[g].title);
             titled = true;
             manual_row(f, actions[a].name, names, actions[a].help);

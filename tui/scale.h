@@ -10,6 +10,10 @@
 
 struct image *scale_image(const struct image *im, int width, int height, struct err *e);
 
+/* Of a part of it: from (x, y), w x h of im's px, which may be fractions. */
+struct image *scale_part(const struct image *im, double x, double y, double w, double h, int width, int height,
+                         struct err *e);
+
 /* The largest size not over max_w x max_h with im's proportions, at least 1x1,
  * counting a unit of height as `aspect` units of width (2.0: cells twice as
  * tall as wide). */

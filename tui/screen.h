@@ -22,6 +22,7 @@ struct event;
 struct screen {
     const char *name;
     bool overlay;             /* drawn over what is below */
+    bool on_top;              /* a full screen that leaves the one below where it is, and goes back to it */
     enum action opened_by;    /* ACTION_NONE: by other means only */
 
     /* Its state, once for the life of the view; NULL: it has none. init's false
@@ -49,12 +50,17 @@ struct screen {
     /* Into cells, the cursor too if it is the top one (view_top). False only when memory is refused. */
     bool (*draw)(struct view *v, struct grid *g, struct err *e);
 
+    /* What it needs to show what it shows; asked after each drawing until it is nothing. May be NULL. */
+    struct wish (*needs)(struct view *v);
+
     /* News, after the view itself has taken it in; the time. Also while it is not
      * on the stack. May be NULL. */
     void (*event)(struct view *v, const struct event *ev);
     void (*tick)(struct view *v);
 };
 
-extern const struct screen screen_main, screen_help, screen_save, screen_search;
+extern const struct screen screen_main, screen_help, screen_save, screen_picture, screen_profile, screen_search;
+extern const struct screen screen_queue, screen_contact, screen_gallery, screen_ask, screen_trouble;
+extern const struct screen screen_presets;
 
 #endif

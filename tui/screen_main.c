@@ -1,5 +1,5 @@
 /* screen_main.c - the main screen: prompts, form, picture, queue, progress. The
- * memory pane is screen_memory.c.
+ * memory pane is pane_memory.c.
  *
  * In this order: the form and its state; what keys and the mouse do; drawing, one
  * function for each rectangle of the layout. */
@@ -34,7 +34,7 @@ static const struct {
     { "precision", "Precision", "Prec.", "of weights and products", 0 },
 };
 enum { FIELDS = sizeof form / sizeof *form, FIELD_BYTES = 64 };
-enum { FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
+enum { FIELD_SIZE = 0, FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
 enum { FOCUS_PROMPT, FOCUS_NEGATIVE, FOCUS_FIELDS, FOCUS_GENERATE = FOCUS_FIELDS + FIELDS, FOCUS_COUNT };
 
 struct main_state {
@@ -60,7 +60,8 @@ static void fill(struct edit *to, const struct job *j, const char *name)
 {
     char *text = setting_text(j, setting_find(name));
 
-    if (text) edit_set(to, text); /* else memory is refused, and the field stays as it was */
+    /* Without memory the field stays as it was; so does the cursor in what is the same. */
+    if (text && strcmp(text, to->text)) edit_set(to, text);
     free(text);
 }
 
@@ -141,7 +142,8 @@ static const char *field_range(int i, char buf[64])
 {
     const struct setting *s = setting_of(i);
 
-    if (s->kind == SETTING_SIZE) snprintf(buf, 64, "%dx%d to %dx%d", JOB_SIZE_MIN, JOB_SIZE_MIN, JOB_SIZE_MAX, JOB_SIZE_MAX);
+    if (s->kind == SETTING_SIZE)
+        snprintf(buf, 64, "%dx%d to %dx%d", JOB_SIZE_MIN, JOB_SIZE_MIN, JOB_SIZE_MAX, JOB_SIZE_MAX);
     else if (s->kind == SETTING_SEED) snprintf(buf, 64, "a number or random");
     else snprintf(buf, 64, "%g to %g", s->low, s->high);
     return buf;
@@ -152,7 +154,8 @@ static const char *field_range(int i, char buf[64])
 static bool field_check(struct view *v, int i, struct err *e)
 {
     char prompt[] = "", out[] = "x.png", notice[256] = "", range[64];
-    struct job j = { .prompt = prompt, .negative = prompt, .out = out, .width = 256, .height = 256, .steps = 1, .count = 1, .cfg = 1 };
+    struct job j = { .prompt = prompt, .negative = prompt, .out = out, .width = 256, .height = 256, .steps = 1,
+                     .count = 1, .cfg = 1 };
 
     v->main->error[i][0] = 0;
     if (!field_used(v, i) || (field_set(v, i, &j, e) && job_check(&j, notice, e))) return true;
@@ -183,6 +186,11 @@ static void field_put(struct view *v, int i, const char *text)
     field_changed(v, i);
 }
 
+bool main_size(const struct view *v, struct job *j)
+{
+    return field_set(v, FIELD_SIZE, j, NULL);
+}
+
 bool main_job(const struct view *v, struct job *out, struct err *e)
 {
     const struct main_state *m = v->main;
@@ -197,6 +205,15 @@ bool main_job(const struct view *v, struct job *out, struct err *e)
 const char *view_prompt(const struct view *v, int which)
 {
     return which ? v->main->negative.text : v->main->prompt.text;
+}
+
+void view_written(struct view *v, int which, const char *text)
+{
+    struct edit *e = which ? &v->main->negative : &v->main->prompt;
+
+    edit_set(e, text);
+    v->changes++;
+    view_say(v, e->full ? VIEW_WARN : VIEW_INFO, e->full ? "The prompt is full; the rest was left out" : "");
 }
 
 void main_show(struct view *v, const struct setting *s)
@@ -461,6 +478,7 @@ static struct wish main_act(struct view *v, enum action a)
         if (v->main->focus == FOCUS_PROMPT) view_open(v, &screen_search);
         break;
     case ACTION_HISTORY_OLDER: walk(v, 1); break;
+    case ACTION_EDITOR: return (struct wish){ .kind = WISH_EDITOR, .number = v->main->focus == FOCUS_NEGATIVE };
     case ACTION_HISTORY_NEWER: walk(v, -1); break;
     case ACTION_MORE:
     case ACTION_LESS:
@@ -494,7 +512,8 @@ static void type_field(struct view *v, int i, const struct key *k)
         return;
     }
     /* The first letter typed over "random" replaces it. */
-    if (i == FIELD_SEED && k->kind == K_CHAR && !k->mods && k->ch >= '0' && k->ch <= '9' && !strcasecmp(e->text, "random"))
+    if (i == FIELD_SEED && k->kind == K_CHAR && !k->mods && k->ch >= '0' && k->ch <= '9' &&
+        !strcasecmp(e->text, "random"))
         edit_set(e, "");
     if (edit_key(e, k)) field_changed(v, i);
 }
@@ -540,14 +559,15 @@ static const char *main_hint(const struct view *v, enum action a)
     int field = field_of(v->main->focus);
 
     switch (a) {
-    case ACTION_GENERATE: return view_busy(v) ? "Queue" : label;
-    case ACTION_CANCEL: return view_busy(v) ? label : NULL;
+    case ACTION_GENERATE: return v->editing ? "Put it back" : view_busy(v) ? "Queue" : label;
+    case ACTION_CANCEL: return v->editing ? "Leave the job" : view_busy(v) ? label : NULL;
     case ACTION_EXAMPLE:
         return v->model.examples > 0 && v->main->focus == FOCUS_PROMPT && v->main->prompt.bytes == 0 ? label : NULL;
     case ACTION_HISTORY_SEARCH: return NULL; /* its label is the search's own */
     case ACTION_NEXT: return unsaved ? NULL : label; /* leaves its room to what is urgent */
     case ACTION_SEED: return unsaved || view_busy(v) ? NULL : label;
     case ACTION_SAVE: return unsaved ? "Save elsewhere" : v->shown >= SHOWN_PARTIAL ? label : NULL;
+    case ACTION_PICTURE: return v->image && !unsaved && !view_busy(v) ? label : NULL;
     case ACTION_RESET: return field >= 0 && field_edited(v, field) ? label : NULL;
     default: return label;
     }
@@ -563,8 +583,9 @@ static void draw_title(const struct view *v, struct grid *g, struct rect r)
     int x = r.x + 1, end;
 
     view_edited(v, &edited[1], &edited[2]);
-    if (v->threads > 0) snprintf(right, sizeof right, "%s, %d thread%s", v->device, v->threads, v->threads == 1 ? "" : "s");
-    else snprintf(right, sizeof right, "%s", v->device);
+    snprintf(right, sizeof right, "%s", v->device);
+    if (v->threads > 0)
+        snprintf(right, sizeof right, "%s, %d thread%s", v->device, v->threads, v->threads == 1 ? "" : "s");
     end = r.x + r.w - edit_width(right, strlen(right)) - 3;
     x += draw_text(g, r, x, r.y, COLOUR_ACCENT, CELL_BOLD, "sluice");
     for (int i = 0; i < 3; i++) {
@@ -638,16 +659,18 @@ static void draw_text_rows(struct view *v, struct grid *g, struct rect r, int wh
 static void draw_prompts(struct view *v, struct grid *g, const struct layout *l)
 {
     struct main_state *m = v->main;
-    bool on_top = view_top(v, &screen_main), here = on_top && m->focus == FOCUS_PROMPT, there = on_top && m->focus == FOCUS_NEGATIVE;
+    bool on_top = view_top(v, &screen_main);
+    bool here = on_top && m->focus == FOCUS_PROMPT, there = on_top && m->focus == FOCUS_NEGATIVE;
     char note[64] = "", note2[64] = "", invite[96], key[KEYS_NAME_MAX], edge[96];
     const char *nothing = negative_counts(v) ? "What to steer away from" : "No effect while CFG is 1";
 
     keys_name(&v->keys, ACTION_EXAMPLE, KEYS_PROMPT, key);
-    if (v->model.examples && *key) snprintf(invite, sizeof invite, "Describe a picture, or press %s for an example", key);
-    else snprintf(invite, sizeof invite, "Describe a picture");
+    snprintf(invite, sizeof invite, v->model.examples && *key ? "Describe a picture, or press %s for an example"
+                                                              : "Describe a picture", key);
     if (l->shape == LAYOUT_COMPACT) { /* one place for both */
         bool negative = m->focus == FOCUS_NEGATIVE;
-        draw_text(g, l->prompt_box, 0, l->prompt.y, here || there ? COLOUR_ACCENT : COLOUR_BORDER, CELL_BOLD, negative ? "-" : "»");
+        draw_text(g, l->prompt_box, 0, l->prompt.y, here || there ? COLOUR_ACCENT : COLOUR_BORDER, CELL_BOLD,
+                  negative ? "-" : "»");
         draw_text_rows(v, g, l->prompt, negative, here || there, negative ? nothing : invite, note);
         m->at[negative ? FOCUS_NEGATIVE : FOCUS_PROMPT] = l->prompt;
         return;
@@ -673,7 +696,8 @@ static void draw_prompts(struct view *v, struct grid *g, const struct layout *l)
     draw_box(g, l->prompt_box, "Prompt", note, here);
     keys_name(&v->keys, ACTION_NEGATIVE, KEYS_PROMPT, key);
     snprintf(edge, sizeof edge, " Negative: none%s%s ", *key ? ", " : "", key);
-    m->at[FOCUS_NEGATIVE] = (struct rect){ l->prompt_box.x + 2, l->prompt_box.y + l->prompt_box.h - 1, edit_width(edge, strlen(edge)), 1 };
+    m->at[FOCUS_NEGATIVE] = (struct rect){ l->prompt_box.x + 2, l->prompt_box.y + l->prompt_box.h - 1,
+                                           edit_width(edge, strlen(edge)), 1 };
     draw_text(g, l->prompt_box, m->at[FOCUS_NEGATIVE].x, m->at[FOCUS_NEGATIVE].y, COLOUR_DIM, 0, edge);
     draw_tokens(g, l->prompt, m->at[FOCUS_NEGATIVE].y, &m->prompt, &v->tokens[0]);
 }
@@ -724,7 +748,8 @@ static void draw_settings_compact(struct view *v, struct grid *g, struct rect r)
         struct rect place = { r.x + at[i], r.y, (i == 2 ? r.w : at[i + 1] - 1) - at[i], 1 };
         draw_field(v, g, i, place, form[i].brief, (int)strlen(form[i].brief) + 1);
     }
-    draw_field(v, g, last, (struct rect){ r.x + 1, r.y + 1, at[1] + 5, 1 }, form[last].brief, (int)strlen(form[last].brief) + 1);
+    draw_field(v, g, last, (struct rect){ r.x + 1, r.y + 1, at[1] + 5, 1 }, form[last].brief,
+               (int)strlen(form[last].brief) + 1);
     draw_button(v, g, (struct rect){ r.x + r.w - w - 1, r.y + 1, w, 1 });
 }
 
@@ -760,6 +785,26 @@ static void draw_settings(struct view *v, struct grid *g, const struct layout *l
     }
     if (focus >= 0 && r.h > FIELDS + 1) draw_fit(g, r, r.x, r.y + r.h - 2, r.w, COLOUR_DIM, 0, form[focus].hint, false);
     if (r.h > FIELDS) draw_button(v, g, (struct rect){ r.x, r.y + r.h - 1, r.w, 1 });
+}
+
+static void draw_memory(const struct view *v, struct grid *g, const struct layout *l)
+{
+    char key[KEYS_NAME_MAX], remedy[96] = "";
+    struct pane_memory m = {
+        .plan = v->plan_known ? &v->plan : NULL, .unreadable = v->plan_unreadable, .now = v->memory_known ? &v->memory : NULL,
+        .history = &v->history, .running = v->running, .stage = v->stage, .seen = v->stage_seen, .remedy = remedy,
+    };
+    bool other = v->running && m.plan && m.now && !pane_memory_same(&m);
+
+    if (l->memory.h < 1) return;
+    if (*keys_name(&v->keys, ACTION_PROFILES, KEYS_MAIN, key)) snprintf(remedy, sizeof remedy, "%s: other profiles, and what each switch saves", key);
+    if (l->shape == LAYOUT_COMPACT) {
+        struct rect r = l->memory;
+        pane_memory_line(g, (struct rect){ r.x + 1, r.y, r.w - 1, r.h }, &m);
+        return;
+    }
+    draw_box(g, l->memory_box, other ? "Memory of the next" : "Memory", l->memory.w >= 34 ? "weights █ work ▒" : NULL, false);
+    pane_memory_draw(g, l->memory, &m);
 }
 
 static void draw_invitation(const struct view *v, struct grid *g, struct rect r)
@@ -824,7 +869,7 @@ static const struct image *fitted(const struct view *v, struct rect r, struct er
 static bool draw_picture_panel(const struct view *v, struct grid *g, const struct layout *l, struct err *e)
 {
     const struct image *im;
-    struct rect r, room;
+    struct rect r;
     char note[96];
 
     picture_note(v, note);
@@ -833,16 +878,7 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
         draw_invitation(v, g, l->picture);
         return true;
     }
-    room = l->picture;
-    if (v->picture_w && room.w > v->picture_w / v->cell_w) {
-        room.w = v->picture_w / v->cell_w;
-        room.x += (l->picture.w - room.w) / 2;
-    }
-    if (v->picture_h && room.h > v->picture_h / v->cell_h) {
-        room.h = v->picture_h / v->cell_h;
-        room.y += (l->picture.h - room.h) / 2;
-    }
-    r = layout_picture(room, v->image->width, v->image->height, v->cell_w, v->cell_h);
+    r = layout_picture(view_picture_room(v, l->picture), v->image->width, v->image->height, v->cell_w, v->cell_h);
     if (r.w < 1 || r.h < 1) return true;
     if (!(im = fitted(v, r, e)) || !draw_picture(g, r, im, e)) return false;
     g->picture = v->image;
@@ -852,10 +888,25 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
     return true;
 }
 
+/* Job n of the queue's line, in at most `room` columns and what leads it; returns what it took. */
+static int draw_queued(struct grid *g, struct rect r, int x, int room, int n, bool now, const char *prompt)
+{
+    int from = x;
+    char text[16] = "» ";
+
+    if (n > 1) x += draw_text(g, r, x, r.y, COLOUR_BORDER, 0, " │ ");
+    if (!now) snprintf(text, sizeof text, "%d ", n);
+    x += draw_text(g, r, x, r.y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, text);
+    x += draw_fit(g, r, x, r.y, room - 8 < 40 ? room - 8 : 40, now ? COLOUR_TEXT : COLOUR_DIM, 0,
+                  *prompt ? prompt : "(no prompt)", false);
+    return x - from;
+}
+
 /* The running job and those behind it, on one line. */
 static void draw_queue(const struct view *v, struct grid *g, struct rect r)
 {
-    int x = r.x, end = r.x + r.w, n = 0, total = view_waiting(v) + v->running;
+    int x = r.x, end = r.x + r.w - 6, n = 0, total = view_waiting(v) + v->running;
+    const struct store_job *job;
     char text[64];
 
     if (r.h < 1) return;
@@ -864,18 +915,10 @@ static void draw_queue(const struct view *v, struct grid *g, struct rect r)
         return;
     }
     x += draw_text(g, r, x, r.y, COLOUR_DIM, 0, "Queue:") + 1;
-    for (const struct request *q = v->requests; q; q = q->next) {
-        bool now = v->running && q->id == v->running_id;
-        int room = end - x - 6, w;
-        if (room < 16) break;
-        if (n++) x += draw_text(g, r, x, r.y, COLOUR_BORDER, 0, " │ ");
-        if (now) snprintf(text, sizeof text, "» ");
-        else snprintf(text, sizeof text, "%d ", n);
-        x += draw_text(g, r, x, r.y, now ? COLOUR_ACCENT : COLOUR_DIM, 0, text);
-        w = edit_width(q->job.prompt, strlen(q->job.prompt));
-        x += draw_fit(g, r, x, r.y, room - 8 < 28 ? room - 8 : w < 28 ? 28 : w > 40 ? 40 : w, now ? COLOUR_TEXT : COLOUR_DIM, 0,
-                      *q->job.prompt ? q->job.prompt : "(no prompt)", false);
-    }
+    for (const struct request *q = v->requests; q && end - x >= 16; q = q->next)
+        x += draw_queued(g, r, x, end - x, ++n, v->running && q->id == v->running_id, q->job.prompt);
+    for (int i = 0; end - x >= 16 && (job = queue_waiting(v, i)); i++)
+        x += draw_queued(g, r, x, end - x, ++n, false, job->prompt);
     if (n < total) {
         snprintf(text, sizeof text, "+%d", total - n);
         draw_right(g, r, r.y, COLOUR_DIM, 0, text);
@@ -905,7 +948,8 @@ static void draw_progress(const struct view *v, struct grid *g, struct rect r)
     part[0] = 0;
     if (v->stage == STAGE_FLUX && v->step > 0) snprintf(part, sizeof part, "  step %d/%d", v->step, v->steps);
     else if (v->blocks > 0) snprintf(part, sizeof part, "  block %d/%d", v->block, v->blocks);
-    snprintf(left, sizeof left, "%s%s", v->cancelling ? "cancelling" : stage_name(v->stage), part);
+    snprintf(left, sizeof left, "%s%s", v->cancelling ? "cancelling" : v->paused ? "paused" : stage_name(v->stage),
+             part);
     if (r.w >= 64 && v->count > 1) {
         size_t n = strlen(left);
         snprintf(left + n, sizeof left - n, "  picture %d/%d", v->index + 1, v->count);
@@ -943,15 +987,17 @@ static bool main_draw(struct view *v, struct grid *g, struct err *e)
     int width = layout_prompt_width(v->cols, v->rows);
 
     layout_make(&l, v->cols, v->rows,
-                &(struct layout_want){ .prompt_rows = edit_rows(&m->prompt, width, NULL, NULL),
-                                       .negative_rows = negative_used(v) ? edit_rows(&m->negative, width, NULL, NULL) : 0,
-                                       .recent = v->recent_count > 0 && v->pictures });
+                &(struct layout_want){
+                    .prompt_rows = edit_rows(&m->prompt, width, NULL, NULL),
+                    .negative_rows = negative_used(v) ? edit_rows(&m->negative, width, NULL, NULL) : 0,
+                    .recent = v->recent_count > 0 && v->pictures,
+                });
     memset(m->at, 0, sizeof m->at);
     draw_title(v, g, l.title);
     draw_prompts(v, g, &l);
     if (!draw_picture_panel(v, g, &l, e) || !draw_recent(v, g, &l, e)) return false;
     draw_settings(v, g, &l);
-    pane_memory(v, g, &l);
+    draw_memory(v, g, &l);
     draw_queue(v, g, l.queue);
     draw_progress(v, g, l.progress);
     draw_says(v, g, &l);

@@ -15,7 +15,8 @@ struct save_state {
 static bool save_init(struct view *v, struct err *e)
 {
     v->save = calloc(1, sizeof *v->save);
-    return (v->save && edit_init(&v->save->line, VIEW_PATH_BYTES - 1)) || err_set(e, ERR_MEMORY, "no memory for the studio's screen");
+    return (v->save && edit_init(&v->save->line, VIEW_PATH_BYTES - 1)) ||
+           err_set(e, ERR_MEMORY, "no memory for the studio's screen");
 }
 
 static void save_free(struct view *v)
@@ -28,6 +29,10 @@ static bool save_open(struct view *v)
 {
     char path[2 * VIEW_PATH_BYTES];
 
+    if (picture_given(v)) {
+        view_say(v, VIEW_INFO, "This picture is a file already");
+        return false;
+    }
     if (v->shown < SHOWN_PARTIAL) {
         view_say(v, VIEW_WARN, "There is no finished picture to save yet");
         return false;
@@ -37,7 +42,8 @@ static bool save_open(struct view *v)
     if (v->shown == SHOWN_UNSAVED)
         snprintf(path, sizeof path, "%s/sluice-%" PRIu64 ".png", v->home[0] ? v->home : ".", v->image_seed);
     else
-        snprintf(path, sizeof path, "%s%ssluice-%" PRIu64 "-copy.png", v->out_dir, v->out_dir[0] ? "/" : "", v->image_seed);
+        snprintf(path, sizeof path, "%s%ssluice-%" PRIu64 "-copy.png", v->out_dir, v->out_dir[0] ? "/" : "",
+                 v->image_seed);
     edit_set(&v->save->line, path);
     return true;
 }
@@ -58,7 +64,8 @@ static struct wish save_act(struct view *v, enum action a)
         view_close(v);
         view_say(v, VIEW_INFO, "");
         if (v->shown == SHOWN_UNSAVED)
-            view_say_two(v, VIEW_WARN, "Not saved yet; the key that saves it: ", keys_name(&v->keys, ACTION_SAVE, KEYS_MAIN, key));
+            view_say_two(v, VIEW_WARN, "Not saved yet; the key that saves it: ",
+                         keys_name(&v->keys, ACTION_SAVE, KEYS_MAIN, key));
     }
     while (*text == ' ') text++;
     if (a != ACTION_OK || !*text) return view_wish(WISH_NONE);
@@ -89,7 +96,8 @@ static bool save_draw(struct view *v, struct grid *g, struct err *e)
     (void)e;
     draw_fill(g, (struct rect){ 0, r.y, v->cols, 1 }, " ", COLOUR_TEXT, 0);
     w = draw_text(g, r, r.x, r.y, COLOUR_ACCENT, CELL_BOLD, "Save as: ");
-    view_draw_line(g, (struct rect){ r.x + w, r.y, r.w - w, 1 }, &v->save->line, COLOUR_TEXT, 0, view_top(v, &screen_save));
+    view_draw_line(g, (struct rect){ r.x + w, r.y, r.w - w, 1 }, &v->save->line, COLOUR_TEXT, 0,
+                   view_top(v, &screen_save));
     return true;
 }
 

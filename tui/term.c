@@ -5,6 +5,7 @@
  * order is kept by never letting curses write while `out` holds bytes. */
 #include "tui/term.h"
 #include "tui/input.h"
+#include "tui/pace.h"
 
 #include <curses.h>
 #include <errno.h>
@@ -24,6 +25,12 @@
 #include <wchar.h>
 
 enum { ANSWER_LATE_MS = 2000, SIXEL_MAX_PX = 1000, TMUX_SIXEL_BYTES = 1000 * 1000 };
+/* What a picture may take of the way to the terminal: a preview; a finished one; a piece of either.
+ * A finished one that takes longer than DRAFT_MS is first sent as a preview would be, and its
+ * own pieces wait while somebody types. */
+enum { PREVIEW_MS = 150, FINE_MS = 6000, PIECE_MS = 6, DRAFT_MS = 400, TYPING_MS = 1000, PIECE_BYTES_LEAST = 384 };
+enum { CELL_BARE = 128 }; /* in cell.attr: a picture's cell that shows nothing */
+enum { KITTY_ID = 7341 }; /* and the next: a picture and the one that takes its place */
 
 struct term {
     SCREEN *screen;
@@ -41,6 +48,7 @@ struct term {
     int sixel_w, sixel_h;
     int cell_w, cell_h;
     bool cell_told;
+    const char *cell_source; /* NULL: assumed */
     int cols, rows;
 
     struct input input;
@@ -52,25 +60,43 @@ struct term {
 
     struct bytes out;
     size_t out_done;
-    bool awaiting;      /* a picture is out and its answer is not in */
-    int64_t sent_ms, not_before_ms;
-    int round_trip_ms;
-    bool paint_again, deferred;
+    struct chunks show; /* the picture that is on its way, and how many of its pieces are */
+    int show_next;
+    bool sync;          /* its only piece ends what the terminal shows at once */
+    bool show_slow;     /* it takes long: it waits while somebody types */
+    struct pace pace;
+    bool awaiting;      /* its answers are not all in */
+    int64_t sent_ms, show_ms, not_before_ms, typed_ms;
+    bool paint_again, deferred, cursor_shown, unpainted;
+    bool draft_up;      /* what waits is the better one of what is shown already */
+    int sixel_level, kitty_id;
 
     bool force;         /* the next picture is sent whatever was sent before */
+    bool clear;         /* the next paint assumes nothing about the screen */
     uint64_t serial;
     struct rect at_rect;
     bool picture_up, kitty_up, fine_up;
-    struct cell *held;  /* picture cells as last painted, for a preview that must wait */
+    bool bare;          /* nothing is painted under the pixels: it would take longer than they do */
+    struct cell *held;  /* cells as last painted, for a picture that must wait */
     int held_cols, held_rows;
+    int roll_left, roll_at; /* half-blocks by curses: rows to be painted yet, and where the next is */
+
+    /* for term_report */
+    char name[64], answer[64], tmux_features[256];
+    bool kitty_asked;
 };
 
-int64_t term_now_ms(void)
+static int64_t now_us(void)
 {
     struct timespec ts;
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t term_now_ms(void)
+{
+    return now_us() / 1000;
 }
 
 /* --- when things go wrong ------------------------------------------------------ */
@@ -216,12 +242,17 @@ static void put_cell(const struct term *t, int y, int x, const struct cell *c)
     int pair = 0;
     cchar_t cc;
 
-    if (c->attr & CELL_PICTURE) {
+    if (c->attr & CELL_BARE) {
+        if (t->utf8) wcscpy(text, L"\u00a0");
+        attr = 0;
+    } else if (c->attr & CELL_PICTURE) {
         if (t->depth == THEME_NO_COLOURS || !t->utf8) {
             wcscpy(text, shade(t, c));
             attr = 0;
         } else {
-            short (*nearest)(uint32_t) = t->depth == THEME_256_COLOURS ? theme_nearest_256 : theme_nearest_8;
+            short (*nearest)(uint32_t) = t->depth == THEME_256_COLOURS ? theme_nearest_256
+                                         : COLORS >= 16                ? theme_nearest_16
+                                                                       : theme_nearest_8;
             wcscpy(text, L"▀");
             pair = alloc_pair(nearest(c->top), nearest(c->bottom));
         }
@@ -247,7 +278,13 @@ static void put_cell(const struct term *t, int y, int x, const struct cell *c)
 
 /* --- out --------------------------------------------------------------------------- */
 
-bool term_flush(struct term *t)
+static void force(struct term *t)
+{
+    t->force = t->clear = true;
+}
+
+/* What is in `out`; false while some of it is left. */
+static bool write_out(struct term *t)
 {
     while (t->out_done < t->out.count && !t->gone) {
         ssize_t n = write(t->fd, t->out.data + t->out_done, t->out.count - t->out_done);
@@ -264,13 +301,75 @@ bool term_flush(struct term *t)
     return true;
 }
 
+static bool showing(const struct term *t)
+{
+    return t->show_next < t->show.count;
+}
+
+static bool somebody_types(const struct term *t)
+{
+    return term_now_ms() - t->typed_ms < TYPING_MS;
+}
+
+/* The next pieces of the picture, as many as the way to the terminal takes now. */
+static void send_pieces(struct term *t)
+{
+    while (showing(t) && t->out.count == 0 && !t->gone && !(t->show_slow && somebody_types(t))) {
+        size_t from = t->show_next ? t->show.end[t->show_next - 1] : 0, bytes = t->show.end[t->show_next] - from;
+        if (!pace_open(&t->pace, bytes)) return;
+        /* The cursor is hidden after DECSC, not before: some terminals save and restore that, too. */
+        bytes_text(&t->out, "\0337\033[?25l");
+        bytes_add(&t->out, t->show.b.data + from, bytes);
+        bytes_text(&t->out, "\0338");
+        if (t->cursor_shown) bytes_text(&t->out, "\033[?25h");
+        if (t->sync) bytes_text(&t->out, "\033[?2026l"); /* began with the cells under it */
+        t->sync = false;
+        bytes_text(&t->out, "\033[5n");
+        if (t->out.lost) { /* memory: what is there stays */
+            t->out.count = 0;
+            t->out.lost = false;
+            pieces_clear(&t->show);
+            t->show_next = 0;
+            return;
+        }
+        t->show_next++;
+        pace_sent(&t->pace, t->out.count, now_us());
+        t->awaiting = true;
+        t->sent_ms = term_now_ms();
+        write_out(t);
+    }
+}
+
+/* The rest of the picture on its way is not wanted any more. */
+static void drop_pieces(struct term *t)
+{
+    if (showing(t) && t->show_next > 0 && term_graphics(t) == GRAPHICS_KITTY) graphics_kitty_abandon(&t->out);
+    if (t->sync) bytes_text(&t->out, "\033[?2026l");
+    t->sync = false;
+    pieces_clear(&t->show);
+    t->show_next = 0;
+}
+
+bool term_flush(struct term *t)
+{
+    if (!write_out(t)) return false;
+    if (t->awaiting && t->pace.flights && term_now_ms() - t->sent_ms >= ANSWER_LATE_MS) {
+        pace_forget(&t->pace); /* it will not answer: go on without */
+        if (!showing(t)) t->awaiting = false, t->not_before_ms = 0;
+        t->paint_again = true;
+    }
+    if (!t->unpainted) send_pieces(t); /* what was typed goes first */
+    return t->out.count == 0;
+}
+
 /* For the few bytes of a mode switch, while pictures are not in flight. */
 static void send_now(struct term *t, const char *text)
 {
     struct pollfd p = { .fd = t->fd, .events = POLLOUT };
 
+    for (int tries = 0; !write_out(t) && tries < 20; tries++) poll(&p, 1, 50);
     bytes_text(&t->out, text);
-    for (int tries = 0; !term_flush(t) && tries < 20; tries++) poll(&p, 1, 50);
+    for (int tries = 0; !write_out(t) && tries < 20; tries++) poll(&p, 1, 50);
 }
 
 static void ask_size(struct term *t)
@@ -280,6 +379,7 @@ static void ask_size(struct term *t)
 
 enum graphics term_graphics(const struct term *t)
 {
+    if (t->wanted == GRAPHICS_KITTY && t->in_tmux) return GRAPHICS_BLOCKS; /* tmux has no kitty pictures */
     if (t->wanted == GRAPHICS_AUTO) {
         if (t->has_kitty) return GRAPHICS_KITTY;
         return t->has_sixel ? GRAPHICS_SIXEL : GRAPHICS_BLOCKS;
@@ -291,11 +391,41 @@ struct term_size term_size(const struct term *t)
 {
     struct term_size s = { .cols = t->cols, .rows = t->rows, .cell_w = t->cell_w, .cell_h = t->cell_h };
 
+    s.pixels = term_graphics(t) == GRAPHICS_SIXEL || term_graphics(t) == GRAPHICS_KITTY;
     if (term_graphics(t) == GRAPHICS_SIXEL) {
         s.picture_w = t->sixel_w > 0 && t->sixel_w < SIXEL_MAX_PX ? t->sixel_w : SIXEL_MAX_PX;
         s.picture_h = t->sixel_h > 0 && t->sixel_h < SIXEL_MAX_PX ? t->sixel_h : SIXEL_MAX_PX;
     }
     return s;
+}
+
+static const char *why(const struct term *t)
+{
+    if (t->wanted == GRAPHICS_KITTY && t->in_tmux) return "tmux passes no kitty pictures on";
+    if (t->wanted != GRAPHICS_AUTO) return "as --graphics says";
+    if (t->has_kitty) return "it answers the kitty query";
+    if (t->has_sixel && t->in_tmux) return "tmux has sixel, and so has the terminal around it";
+    if (t->has_sixel) return "its DA1 answer has a 4: sixel";
+    if (!t->known) return "it has not answered (yet)";
+    if (t->tmux_features[0]) return "the terminal around tmux has no sixel, as tmux knows it";
+    if (t->in_tmux) return "tmux has no sixel";
+    return "its DA1 answer has no 4 (sixel), and it does not answer the kitty query";
+}
+
+void term_report(const struct term *t, struct term_report *r)
+{
+    *r = (struct term_report){ .cols = t->cols, .rows = t->rows, .utf8 = t->utf8, .light = t->light,
+                               .truecolour = t->truecolour, .in_tmux = t->in_tmux,
+                               .colours = t->depth == THEME_NO_COLOURS ? 0 : COLORS,
+                               .answered = t->known, .kitty_asked = t->kitty_asked, .kitty_answered = t->has_kitty,
+                               .wanted = t->wanted, .chosen = term_graphics(t), .why = why(t), .cell_w = t->cell_w,
+                               .cell_h = t->cell_h, .cell_source = t->cell_source ? t->cell_source : "nothing says",
+                               .sixel_colours = t->has_sixel ? t->sixel_colours : 0, .sixel_w = t->sixel_w,
+                               .sixel_h = t->sixel_h, .bytes_per_second = pace_rate(&t->pace),
+                               .trip_ms = (double)pace_trip_us(&t->pace) / 1000 };
+    snprintf(r->name, sizeof r->name, "%s", t->name);
+    snprintf(r->da1, sizeof r->da1, "%s", t->answer);
+    snprintf(r->tmux_features, sizeof r->tmux_features, "%s", t->tmux_features);
 }
 
 bool term_gone(const struct term *t)
@@ -339,62 +469,105 @@ int term_timeout(const struct term *t)
 
     if (t->left) return 0;
     if (input_waiting(&t->input)) ms = sooner(ms, until(t->last_byte_ms + patience(t)));
-    if (t->deferred) ms = sooner(ms, until(t->awaiting ? t->sent_ms + ANSWER_LATE_MS : t->not_before_ms));
+    if (t->pace.flights) ms = sooner(ms, until(t->sent_ms + ANSWER_LATE_MS));
+    else if (showing(t)) ms = sooner(ms, until(t->typed_ms + TYPING_MS));
+    else if (t->deferred && t->draft_up && somebody_types(t)) ms = sooner(ms, until(t->typed_ms + TYPING_MS));
+    else if (t->deferred) ms = sooner(ms, until(t->not_before_ms));
     return ms;
 }
 
-static bool may_send_picture(const struct term *t)
+/* draft: it need not be the best yet. */
+static bool may_send_picture(const struct term *t, bool draft)
 {
-    int64_t now = term_now_ms();
-
-    if (t->awaiting) return now - t->sent_ms >= ANSWER_LATE_MS;
-    return now >= t->not_before_ms;
+    if (t->awaiting || showing(t)) return false;
+    return term_now_ms() >= t->not_before_ms && (draft || !somebody_types(t));
 }
 
 bool term_wants_paint(struct term *t)
 {
-    bool again = t->paint_again || (t->deferred && may_send_picture(t));
+    bool again = t->paint_again || (t->deferred && may_send_picture(t, !t->draft_up));
 
     t->paint_again = false;
     return again;
 }
 
-/* Pixels over the picture cells of g. True when something was added. */
-static bool add_picture(struct term *t, const struct grid *g)
+/* Are pixels, or 24-bit colours, laid over the cells that curses paints? */
+static bool overlays(const struct term *t)
 {
     enum graphics kind = term_graphics(t);
+
+    if (kind == GRAPHICS_BLOCKS) return t->truecolour && t->depth != THEME_NO_COLOURS && t->utf8;
+    return kind != GRAPHICS_NONE;
+}
+
+/* Does the terminal itself say that it can? Else the cells must show it, too. */
+static bool certain(const struct term *t)
+{
+    enum graphics kind = term_graphics(t);
+
+    if (!t->known || !t->utf8) return false;
+    return kind == GRAPHICS_SIXEL ? t->has_sixel : kind == GRAPHICS_KITTY ? t->has_kitty : true;
+}
+
+static size_t more(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* How long the picture of g would take at its best, as far as one can tell before. */
+static double fine_ms(const struct term *t, const struct grid *g)
+{
     struct rect r = g->picture_at;
-    size_t start = t->out.count;
-    int cell_w = t->cell_w ? t->cell_w : 10, cell_h = t->cell_h ? t->cell_h : 20;
-    /* A small preview on a quick link costs so little (15 ms, 60 KB) that it may look well, too. */
-    bool fine = g->picture_fine || (r.w * cell_w * r.h * cell_h <= 400 * 400 && t->round_trip_ms < 60);
+    double px = (double)r.w * t->cell_w * r.h * t->cell_h, of = (double)g->picture->width * g->picture->height, bytes;
+
+    switch (term_graphics(t)) {
+    case GRAPHICS_SIXEL: bytes = 1.2 * px; break;
+    case GRAPHICS_KITTY: bytes = 2.5 * (of < px || !(px > 0) ? of : px); break;
+    default: bytes = 40.0 * r.w * r.h;
+    }
+    return bytes / (pace_rate(&t->pace) > 0 ? pace_rate(&t->pace) : 64e3) * 1000;
+}
+
+/* Pixels for the picture cells of g, in pieces. False: none, the cells have to do. */
+static bool make_pieces(struct term *t, const struct grid *g, bool fine)
+{
+    enum graphics kind = term_graphics(t);
+    struct graphics_how how = { .at = g->picture_at, .cell_w = t->cell_w ? t->cell_w : 10,
+                                .cell_h = t->cell_h ? t->cell_h : 20, .strips = t->cell_source && !t->in_tmux,
+                                .colours = t->sixel_colours, .fine = fine, .level = &t->sixel_level };
     bool ok = true;
 
-    if (kind == GRAPHICS_NONE || (kind == GRAPHICS_BLOCKS && !(t->truecolour && t->depth != THEME_NO_COLOURS && t->utf8)))
-        return false;
-    /* Without synchronized updates the cursor would be seen jumping about. Hidden
-     * after DECSC, not before: some terminals save and restore that, too. */
-    bytes_text(&t->out, "\0337\033[?25l");
-    if (kind == GRAPHICS_BLOCKS) {
-        graphics_blocks(&t->out, g, r);
-    } else {
-        bytes_format(&t->out, "\033[%d;%dH", r.y + 1, r.x + 1);
-        if (kind == GRAPHICS_SIXEL)
-            /* tmux drops a picture when a row it touches, however lightly, is written to. */
-            ok = graphics_sixel(&t->out, g->picture, r.w * cell_w,
-                                t->in_tmux && r.h * cell_h >= 6 ? r.h * cell_h / 6 * 6 : r.h * cell_h, t->sixel_colours, fine,
-                                t->in_tmux ? TMUX_SIXEL_BYTES : 0, NULL);
-        else
-            ok = graphics_kitty(&t->out, g->picture, r.w, r.h, g->picture_fine ? 1536 : 512, NULL);
+    /* A terminal that answers nothing gets all of it at once: there is nothing to pace it by. */
+    if (t->known) {
+        how.piece_bytes = more(pace_bytes(&t->pace, PIECE_MS), PIECE_BYTES_LEAST);
+        how.max_bytes = more(pace_bytes(&t->pace, fine ? FINE_MS : PREVIEW_MS), 4 * PIECE_BYTES_LEAST);
     }
-    bytes_text(&t->out, "\0338");
-    if (!ok || t->out.lost) { /* the cells show it, too */
-        t->out.count = start;
-        t->out.lost = false;
-        return false;
+    t->show_next = 0;
+    switch (kind) {
+    case GRAPHICS_SIXEL:
+        if (t->in_tmux) { /* it drops large ones, and one of which a row, however lightly touched, is written to */
+            how.limit_bytes = TMUX_SIXEL_BYTES;
+            if (how.at.h * how.cell_h >= 6) how.height = how.at.h * how.cell_h / 6 * 6;
+        }
+        if (how.strips && !fine && how.piece_bytes) { /* it cannot be cut any finer */
+            size_t most = GRAPHICS_STRIPS * pace_bytes(&t->pace, PACE_QUEUE_MS);
+            if (how.max_bytes > most) how.max_bytes = most;
+        }
+        ok = graphics_sixel(&t->show, g->picture, &how, NULL);
+        break;
+    case GRAPHICS_KITTY:
+        how.old_id = t->kitty_up ? t->kitty_id : 0;
+        how.id = t->kitty_id == KITTY_ID ? KITTY_ID + 1 : KITTY_ID;
+        ok = graphics_kitty(&t->show, g->picture, &how, NULL);
+        if (ok) {
+            t->kitty_id = how.id;
+            t->kitty_up = true;
+        }
+        break;
+    default: graphics_blocks(&t->show, g, &how);
     }
-    if (kind == GRAPHICS_KITTY) t->kitty_up = true;
-    return true;
+    if (!ok || t->show.b.lost) pieces_clear(&t->show);
+    return t->show.count > 0;
 }
 
 static bool same_rect(struct rect a, struct rect b)
@@ -402,78 +575,151 @@ static bool same_rect(struct rect a, struct rect b)
     return a.x == b.x && a.y == b.y && a.w == b.w && a.h == b.h;
 }
 
-/* Remembers the picture cells painted, so that they can stay while a newer
- * preview waits for its turn. */
-static void hold(struct term *t, const struct grid *g)
+static bool hold_size(struct term *t, const struct grid *g)
 {
-    size_t n = (size_t)g->cols * (size_t)g->rows * sizeof *g->cells;
+    if (t->held && t->held_cols == g->cols && t->held_rows == g->rows) return true;
+    free(t->held);
+    t->held = calloc((size_t)g->cols * (size_t)g->rows, sizeof *t->held);
+    t->held_cols = t->held ? g->cols : 0;
+    t->held_rows = t->held ? g->rows : 0;
+    return false;
+}
 
-    if (t->held_cols != g->cols || t->held_rows != g->rows) {
-        free(t->held);
-        t->held = malloc(n);
-        t->held_cols = g->cols;
-        t->held_rows = g->rows;
+/* About what a row of the picture takes of the way. */
+static size_t row_bytes(const struct term *t, const struct grid *g, int y)
+{
+    const struct cell *before = NULL;
+    size_t n = 8;
+
+    for (int x = g->picture_at.x; x < g->picture_at.x + g->picture_at.w; x++) {
+        const struct cell *c = &g->cells[y * g->cols + x], *h = &t->held[y * g->cols + x];
+        if (h->attr & CELL_PICTURE && h->top == c->top && h->bottom == c->bottom) continue;
+        n += 3;
+        if (!before || before->top != c->top || before->bottom != c->bottom) n += t->depth == THEME_NO_COLOURS ? 0 : 22;
+        before = c;
     }
-    if (t->held) memcpy(t->held, g->cells, n);
-    else t->held_cols = t->held_rows = 0;
+    return n;
+}
+
+/* Which rows of a picture of half-blocks are painted now: from *first on, so many, in a circle.
+ * *bytes: what they take. All of them where that is little. */
+static int rows_now(struct term *t, const struct grid *g, bool held, int *first, size_t *bytes)
+{
+    struct rect r = g->picture_at;
+    size_t room = pace_bytes(&t->pace, PIECE_MS);
+    int n = 0;
+
+    *bytes = 0;
+    if (!t->held || !t->known) { /* no memory, or nothing that answers: nothing can wait */
+        t->roll_left = 0;
+        *first = 0;
+        return r.h;
+    }
+    if (t->force || !held || g->picture_serial != t->serial || !same_rect(r, t->at_rect)) t->roll_left = r.h;
+    if (t->force || !held || !same_rect(r, t->at_rect)) t->roll_at = 0;
+    *first = t->roll_at;
+    while (!t->awaiting && n < t->roll_left) {
+        size_t row = row_bytes(t, g, r.y + (t->roll_at + n) % r.h);
+        if (n && *bytes + row > room) break;
+        *bytes += row;
+        n++;
+    }
+    t->roll_left -= n;
+    t->roll_at = (t->roll_at + n) % r.h;
+    return n;
+}
+
+/* A cell that is not blank (curses would clear those together with the pixels above) and costs nothing. */
+static const struct cell bare_cell = { .width = 1, .attr = CELL_BARE };
+
+static void paint_cells(struct term *t, const struct grid *g, bool keep, bool roll, int first, int rows)
+{
+    struct rect r = g->picture_at;
+
+    for (int y = 0; y < g->rows && y < t->rows; y++)
+        for (int x = 0; x < g->cols && x < t->cols; x++) {
+            const struct cell *c = &g->cells[y * g->cols + x];
+            struct cell *h = t->held ? &t->held[y * g->cols + x] : NULL;
+            if (c->attr & CELL_PICTURE && g->picture && rect_has(r, x, y)) {
+                bool old = keep || (roll && (y - r.y - first + r.h) % r.h >= rows);
+                if (old && h && h->attr & (CELL_PICTURE | CELL_BARE)) c = h;
+                else if (old || (t->bare && !roll)) c = &bare_cell;
+            }
+            if (c->width) put_cell(t, y, x, c);
+            if (c->width == 2 && !t->utf8 && x + 1 < t->cols) mvaddch(y, x + 1, ' '); /* its "?" is narrow */
+            if (h && h != c) *h = *c;
+        }
 }
 
 void term_paint(struct term *t, const struct grid *g)
 {
-    bool fresh = g->picture && (t->force || !t->picture_up || g->picture_serial != t->serial ||
-                                !same_rect(g->picture_at, t->at_rect) || g->picture_fine != t->fine_up);
-    bool keep = false, sent = false;
+    bool held, fresh, keep = false, roll, same, slow, draft;
+    int first = 0, rows = 0;
+    size_t rolled = 0;
 
     if (t->gone || !term_flush(t)) return;
-    if (fresh && !may_send_picture(t)) {
-        keep = t->picture_up && !t->force && t->held && t->held_cols == g->cols && t->held_rows == g->rows &&
-               same_rect(g->picture_at, t->at_rect);
-        fresh = !keep && !t->awaiting; /* shown as cells only, until the terminal has answered */
-        t->deferred = true;
-    } else {
-        t->deferred = false;
+    held = hold_size(t, g);
+    same = g->picture && t->picture_up && g->picture_serial == t->serial && same_rect(g->picture_at, t->at_rect);
+    if (showing(t) && (!g->picture || t->force || !same_rect(g->picture_at, t->at_rect) || (t->show_slow && !same)))
+        drop_pieces(t);
+    roll = g->picture && !overlays(t) && term_graphics(t) == GRAPHICS_BLOCKS;
+    fresh = g->picture && overlays(t) && (t->force || !same || g->picture_fine != t->fine_up);
+    slow = g->picture && g->picture_fine && t->known && fine_ms(t, g) > DRAFT_MS;
+    draft = !g->picture_fine || (slow && !same);
+    t->deferred = false;
+    if (fresh && !may_send_picture(t, draft || !slow)) {
+        keep = t->picture_up && !t->force && held && same_rect(g->picture_at, t->at_rect);
+        /* Shown as cells only, until the terminal has answered. */
+        fresh = !keep && !t->awaiting && !showing(t);
+        t->deferred = !fresh;
+        t->draft_up = same && slow;
     }
-    if (t->force) clearok(curscr, TRUE);
-    for (int y = 0; y < g->rows && y < t->rows; y++)
-        for (int x = 0; x < g->cols && x < t->cols; x++) {
-            const struct cell *c = &g->cells[y * g->cols + x];
-            if (keep && c->attr & CELL_PICTURE && t->held[y * g->cols + x].attr & CELL_PICTURE)
-                c = &t->held[y * g->cols + x];
-            if (c->width) put_cell(t, y, x, c);
-            if (c->width == 2 && !t->utf8 && x + 1 < t->cols) mvaddch(y, x + 1, ' '); /* its "?" is narrow */
-        }
-    if (!keep) hold(t, g);
+    if (fresh) {
+        fresh = make_pieces(t, g, !draft);
+        t->bare = fresh && certain(t) && !pace_quick(&t->pace);
+        t->show_slow = slow && !draft;
+    } else if (!keep && g->picture && !same) {
+        t->bare = t->deferred && certain(t) && !pace_quick(&t->pace);
+    }
+    if (roll) rows = rows_now(t, g, held, &first, &rolled);
+    if (t->clear) clearok(curscr, TRUE);
+    t->clear = false;
+    paint_cells(t, g, keep, roll, first, rows);
     if (t->kitty_up && !g->picture) { /* it lies above the cells: take it off */
-        graphics_kitty_clear(&t->out);
+        for (int i = 0; i < 2; i++) graphics_kitty_delete(&t->out, KITTY_ID + i);
         t->kitty_up = false;
     }
-    if (fresh) bytes_text(&t->out, "\033[?2026h");
-    term_flush(t);
+    t->cursor_shown = g->cursor_shown;
+    t->sync = fresh && t->show.count == 1 && (!t->known || pace_open(&t->pace, t->show.b.count + 64));
+    if (t->sync) bytes_text(&t->out, "\033[?2026h");
+    write_out(t);
     curs_set(g->cursor_shown ? 1 : 0);
     move(g->cursor_shown ? g->cursor_y : g->rows - 1, g->cursor_shown ? g->cursor_x : 0);
     wnoutrefresh(stdscr);
     doupdate();
-    if (fresh) {
-        sent = add_picture(t, g);
-        bytes_text(&t->out, g->cursor_shown ? "\033[?25h\033[?2026l" : "\033[?2026l");
-        if (sent) {
-            bytes_text(&t->out, "\033[5n");
-            t->awaiting = true;
-            t->sent_ms = term_now_ms();
-        }
+    if ((fresh && t->known) || rolled) { /* alone: what the way there and back takes */
+        bytes_text(&t->out, "\033[5n");
+        pace_sent(&t->pace, fresh ? t->out.count : rolled, now_us());
+        t->awaiting = true;
+        t->sent_ms = t->show_ms = term_now_ms();
+        write_out(t);
+    }
+    if (fresh || roll) {
         t->serial = g->picture_serial;
         t->at_rect = g->picture_at;
-        t->fine_up = g->picture_fine;
-        term_flush(t);
+        t->fine_up = roll ? g->picture_fine : !draft;
+        if (fresh && slow && draft) t->deferred = t->draft_up = true;
     }
-    t->picture_up = g->picture && !(t->deferred && !keep);
-    if (fresh || !g->picture || keep) t->force = false;
+    t->picture_up = g->picture && !(t->deferred && !keep && !fresh);
+    if (fresh || !g->picture || keep || roll) t->force = false;
+    t->unpainted = false;
+    send_pieces(t);
 }
 
 /* --- answers ----------------------------------------------------------------------- */
 
 /* tmux says "4" for itself, whatever the terminal outside can do. */
-static bool tmux_has_sixel(void)
+static bool tmux_has_sixel(struct term *t)
 {
     int pipe_fd[2], status;
     char text[512];
@@ -503,6 +749,7 @@ static bool tmux_has_sixel(void)
         kill(pid, SIGKILL); /* it has answered or hangs */
         waitpid(pid, &status, 0);
     }
+    snprintf(t->tmux_features, sizeof t->tmux_features, "%.*s", (int)strcspn(text, "\n"), text);
     return strstr(text, "sixel") != NULL;
 }
 
@@ -524,13 +771,14 @@ static bool sane_cell(int w, int h)
     return w >= 4 && w <= 64 && h >= 6 && h <= 128;
 }
 
-static void set_cell(struct term *t, int w, int h, bool told)
+static void set_cell(struct term *t, int w, int h, bool told, const char *source)
 {
     if (!sane_cell(w, h) || (t->cell_told && !told)) return;
     if (w != t->cell_w || h != t->cell_h) t->paint_again = true;
     t->cell_w = w;
     t->cell_h = h;
     t->cell_told = told;
+    t->cell_source = source;
 }
 
 static void answered_da1(struct term *t, const char *s)
@@ -538,9 +786,10 @@ static void answered_da1(struct term *t, const char *s)
     int n[32], count = numbers(s, n, 32);
 
     t->known = true;
+    snprintf(t->answer, sizeof t->answer, "CSI ?%s", s);
     for (int i = 1; i < count; i++)
         if (n[i] == 4) t->has_sixel = true;
-    if (t->has_sixel && t->in_tmux && t->wanted == GRAPHICS_AUTO && !tmux_has_sixel()) t->has_sixel = false;
+    if (t->has_sixel && t->in_tmux && t->wanted == GRAPHICS_AUTO && !tmux_has_sixel(t)) t->has_sixel = false;
     if ((t->has_sixel || t->wanted == GRAPHICS_SIXEL) && !t->sixel_asked && !t->in_tmux) {
         /* How many colour registers, and how large a picture. */
         t->sixel_asked = true;
@@ -567,7 +816,21 @@ static void answered_graphics(struct term *t, const char *s)
         t->sixel_w = n[2];
         t->sixel_h = n[3];
     }
-    t->force = t->paint_again = true;
+    force(t);
+    t->paint_again = true;
+}
+
+static void answered_piece(struct term *t)
+{
+    int64_t now = term_now_ms(), took = now - t->show_ms;
+
+    t->sent_ms = now;
+    if (t->pace.flights || showing(t)) return;
+    /* At most a third of the time goes into pictures. */
+    t->awaiting = false;
+    t->not_before_ms = now + (took > 250 ? 500 : took > 15 ? 2 * took : 30);
+    if (t->roll_left) t->not_before_ms = now;
+    if (t->deferred || t->roll_left) t->paint_again = true;
 }
 
 static void answered(struct term *t)
@@ -583,15 +846,11 @@ static void answered(struct term *t)
         } else if (s[0] == '?' && final == 'S') {
             answered_graphics(t, s + 1);
         } else if (final == 't' && numbers(s, n, 3) == 3) {
-            if (n[0] == 6) set_cell(t, n[2], n[1], true);
+            if (n[0] == 6) set_cell(t, n[2], n[1], true, "the terminal (CSI 16 t)");
             else if (n[0] == 4 && n[1] != 480 && t->cols > 0 && t->rows > 0)
-                set_cell(t, n[2] / t->cols, n[1] / t->rows, false);
-        } else if (final == 'n' && s[0] == '0' && t->awaiting) {
-            t->awaiting = false;
-            t->round_trip_ms = (int)(term_now_ms() - t->sent_ms);
-            /* At most a third of the time goes into pictures. */
-            t->not_before_ms = term_now_ms() + (t->round_trip_ms > 15 ? 2 * t->round_trip_ms : 30);
-            if (t->deferred) t->paint_again = true;
+                set_cell(t, n[2] / t->cols, n[1] / t->rows, false, "the window (CSI 14 t)");
+        } else if (final == 'n' && s[0] == '0' && pace_answered(&t->pace, now_us())) {
+            answered_piece(t);
         }
     } else if (t->input.kind == ']') {
         if (sscanf(s, "11;rgb:%x/%x/%x", &r, &g, &b) == 3) {
@@ -618,7 +877,7 @@ bool term_read(struct term *t, struct key *k)
     for (;;) {
         enum input_got got = INPUT_NONE;
 
-        if (!t->left) {
+        if (!t->left && !t->input.due) {
             ssize_t n = read(t->fd, t->chunk, sizeof t->chunk);
             if (n > 0) {
                 t->at = t->chunk;
@@ -636,7 +895,11 @@ bool term_read(struct term *t, struct key *k)
             }
         }
         if (got == INPUT_NONE) got = input_feed(&t->input, &t->at, &t->left, k);
-        if (got == INPUT_KEY) return true;
+        if (got == INPUT_KEY) {
+            t->typed_ms = term_now_ms();
+            t->unpainted = true;
+            return true;
+        }
         if (got == INPUT_REPLY) answered(t);
     }
 }
@@ -651,7 +914,7 @@ static void learn_size(struct term *t)
         t->cols = w.ws_col;
         t->rows = w.ws_row;
         if (w.ws_xpixel && w.ws_ypixel && !(w.ws_xpixel == 640 && w.ws_ypixel == 480))
-            set_cell(t, w.ws_xpixel / w.ws_col, w.ws_ypixel / w.ws_row, false);
+            set_cell(t, w.ws_xpixel / w.ws_col, w.ws_ypixel / w.ws_row, false, "the tty (TIOCGWINSZ)");
     } else {
         t->cols = COLS;
         t->rows = LINES;
@@ -662,7 +925,8 @@ static void ask_all(struct term *t)
 {
     /* DA1 last: what has not answered before it will not. */
     if (t->strings_safe) send_now(t, "\033]11;?\033\\");
-    if (t->strings_safe && !t->in_tmux && (t->wanted == GRAPHICS_AUTO || t->wanted == GRAPHICS_KITTY))
+    t->kitty_asked = t->strings_safe && !t->in_tmux && (t->wanted == GRAPHICS_AUTO || t->wanted == GRAPHICS_KITTY);
+    if (t->kitty_asked)
         send_now(t, "\033_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\033\\");
     if (t->mouse) send_now(t, mouse_on);
     send_now(t, "\033[?2004h\033[16t\033[14t\033[c");
@@ -723,7 +987,10 @@ bool term_open(struct term **out, enum graphics wanted, const struct theme *them
     t->in_tmux = tmux && *tmux;
     /* Old hardware-like consoles print what they do not understand. */
     t->strings_safe = strncmp(name, "linux", 5) && strncmp(name, "vt", 2) && strncmp(name, "cons25", 6);
+    snprintf(t->name, sizeof t->name, "%s", name);
     t->truecolour = colour && (!strcmp(colour, "truecolor") || !strcmp(colour, "24bit"));
+    t->typed_ms = -TYPING_MS;
+    t->sixel_level = 4; /* until it is known what goes through */
     t->sixel_colours = 256;
     t->escape_ms = delay && atoi(delay) > 0 ? atoi(delay) : 50;
     input_init(&t->input);
@@ -742,13 +1009,15 @@ bool term_open(struct term **out, enum graphics wanted, const struct theme *them
         use_default_colors();
     }
     t->depth = choose_depth();
+    /* COLORTERM is often lost on the way. */
+    t->truecolour = t->truecolour || tigetflag("RGB") > 0 || tigetflag("Tc") > 0;
     arm_crash(t);
     learn_size(t);
     resizeterm(t->rows, t->cols);
     clear();
     refresh();
     ask_all(t);
-    t->force = true;
+    force(t);
     *out = t;
     return true;
 failed:
@@ -761,7 +1030,7 @@ static void put_back(struct term *t)
 {
     struct bytes text = { 0 };
 
-    if (t->kitty_up) graphics_kitty_clear(&text);
+    for (int i = 0; t->kitty_up && i < 2; i++) graphics_kitty_delete(&text, KITTY_ID + i);
     if (t->sixel_restore) bytes_format(&text, "\033[?1;3;%dS", t->sixel_restore);
     if (t->mouse) bytes_text(&text, mouse_off);
     bytes_text(&text, "\033[?2004l");
@@ -790,7 +1059,8 @@ void term_close(struct term *t)
     if (!t) return;
     if (!t->gone) {
         struct pollfd p = { .fd = t->fd, .events = POLLOUT };
-        for (int i = 0; i < 40 && !term_flush(t); i++) poll(&p, 1, 50); /* half a picture is no end */
+        drop_pieces(t);
+        for (int i = 0; i < 40 && !write_out(t); i++) poll(&p, 1, 50); /* half a piece is no end */
         t->out.count = t->out_done = 0;
         put_back(t);
         drain(t);
@@ -803,6 +1073,7 @@ void term_close(struct term *t)
     close(t->fd);
     input_free(&t->input);
     bytes_free(&t->out);
+    pieces_free(&t->show);
     free(t->held);
     free(t);
 }
@@ -822,21 +1093,24 @@ void term_resized(struct term *t)
     learn_size(t);
     resizeterm(t->rows, t->cols);
     t->cell_told = false;
-    t->force = true;
+    force(t);
     ask_size(t);
 }
 
 void term_redraw(struct term *t)
 {
-    t->force = true;
+    force(t);
     t->awaiting = false;
+    pace_forget(&t->pace);
+    drop_pieces(t);
 }
 
 void term_suspend(struct term *t)
 {
     struct pollfd p = { .fd = t->fd, .events = POLLOUT };
 
-    for (int i = 0; i < 40 && !term_flush(t); i++) poll(&p, 1, 50);
+    drop_pieces(t);
+    for (int i = 0; i < 40 && !write_out(t); i++) poll(&p, 1, 50);
     t->out.count = t->out_done = 0;
     put_back(t);
     t->sixel_restore = 0;
@@ -851,6 +1125,7 @@ void term_resume(struct term *t)
     refresh();
     term_resized(t);
     t->known = t->sixel_asked = t->awaiting = false;
+    pace_forget(&t->pace);
     ask_all(t);
-    t->force = true;
+    force(t);
 }

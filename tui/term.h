@@ -2,9 +2,11 @@
  *
  * The only file (with graphics.c's encoders) that knows curses or the tty.
  * Curses paints the cells; keys are read by tui/input; pixels are written after
- * the cells, on a non-blocking descriptor, one picture in flight, the next only
- * when the terminal has answered. While a picture's bytes are still going out
- * nothing else is painted, but keys are read.
+ * the cells, on a non-blocking descriptor, one picture at a time, in pieces, each
+ * only when the terminal has answered to those before, so that what is typed
+ * shows between them (pace.h). How coarse a preview is, is chosen by what that
+ * measures. Half-blocks of 256 colours and less are curses' own: they are painted
+ * some rows at a time, paced alike.
  *
  * What the terminal can do is asked at the start and known when it answers,
  * which may be late or never; until then there are half-blocks.
@@ -27,12 +29,32 @@ struct term;
 bool term_open(struct term **out, enum graphics wanted, const struct theme *theme, struct err *e);
 void term_close(struct term *t); /* NULL is fine */
 
-struct term_size { int cols, rows, cell_w, cell_h, picture_w, picture_h; };
+struct term_size { int cols, rows, cell_w, cell_h, picture_w, picture_h; bool pixels; };
 /* Cells, and px: of a cell (0: unknown), and the largest picture that can be
- * drawn (0: no limit). */
+ * drawn (0: no limit); pixels: false with half-blocks. */
 struct term_size term_size(const struct term *t);
 /* What pictures are drawn with now: GRAPHICS_SIXEL, KITTY, BLOCKS or NONE. */
 enum graphics term_graphics(const struct term *t);
+
+/* What was asked, what was answered, what was chosen, for people. Texts of files none; of the
+ * terminal, as it sent them. */
+struct term_report {
+    char name[64];            /* TERM */
+    int cols, rows, colours;  /* 0: none */
+    bool utf8, light, truecolour;
+    bool answered;            /* DA1 */
+    char da1[64];             /* "CSI ?62;4;22c"; "": not yet */
+    bool kitty_asked, kitty_answered;
+    bool in_tmux;
+    char tmux_features[256];  /* of the terminal around it, when that was asked */
+    enum graphics wanted, chosen;
+    const char *why;
+    int cell_w, cell_h;       /* px; 0: unknown, 10x20 is assumed */
+    const char *cell_source;
+    int sixel_colours, sixel_w, sixel_h; /* 0: unknown */
+    double bytes_per_second, trip_ms;    /* measured by pictures; 0: not yet */
+};
+void term_report(const struct term *t, struct term_report *r);
 
 /* For poll(): the descriptor, the events worth waking for, and how long at most
  * (ms; -1: no limit). */

@@ -16,12 +16,12 @@ enum { BLACK, RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN, WHITE };
 static const short dark[COLOUR_COUNT] = { -1, 246, 240, 110, 114, 179, 203, 110, 60, 238 };
 static const short light_ground[COLOUR_COUNT] = { -1, 242, 249, 25, 28, 130, 160, 67, 146, 252 };
 static const struct theme_look in_8[COLOUR_COUNT] = {
-    { .colour = -1 }, { .colour = -1, .dim = true }, { .colour = -1, .dim = true }, { .colour = CYAN }, { .colour = GREEN },
-    { .colour = YELLOW }, { .colour = RED, .bold = true }, { .colour = CYAN }, { .colour = BLUE }, { .colour = -1, .dim = true },
+    { -1, false, false }, { -1, false, true }, { -1, false, true }, { CYAN, false, false }, { GREEN, false, false },
+    { YELLOW, false, false }, { RED, true, false }, { CYAN, false, false }, { BLUE, false, false }, { -1, false, true },
 };
 static const struct theme_look in_none[COLOUR_COUNT] = {
-    { .colour = -1 }, { .colour = -1, .dim = true }, { .colour = -1 }, { .colour = -1, .bold = true }, { .colour = -1, .bold = true },
-    { .colour = -1, .bold = true }, { .colour = -1, .bold = true }, { .colour = -1 }, { .colour = -1 }, { .colour = -1, .dim = true },
+    { -1, false, false }, { -1, false, true }, { -1, false, false }, { -1, true, false }, { -1, true, false },
+    { -1, true, false }, { -1, true, false }, { -1, false, false }, { -1, false, false }, { -1, false, true },
 };
 
 bool theme_base_named(enum theme_base *out, const char *name)
@@ -75,6 +75,23 @@ short theme_nearest_256(uint32_t rgb)
         grey_off += (v[k] - (8 + 10 * g)) * (v[k] - (8 + 10 * g));
     }
     return (short)(grey_off < cube ? 232 + g : 16 + 36 * i[0] + 6 * i[1] + i[2]);
+}
+
+short theme_nearest_16(uint32_t rgb)
+{
+    static const uint32_t usual[16] = { 0x000000, 0xcd0000, 0x00cd00, 0xcdcd00, 0x0000ee, 0xcd00cd, 0x00cdcd, 0xe5e5e5,
+                                        0x7f7f7f, 0xff0000, 0x00ff00, 0xffff00, 0x5c5cff, 0xff00ff, 0x00ffff, 0xffffff };
+    int best = 0, least = 0;
+
+    for (int i = 0; i < 16; i++) {
+        int off = 0;
+        for (int s = 0; s <= 16; s += 8) {
+            int d = (int)(rgb >> s & 255) - (int)(usual[i] >> s & 255);
+            off += d * d;
+        }
+        if (!i || off < least) best = i, least = off;
+    }
+    return (short)best;
 }
 
 short theme_nearest_8(uint32_t rgb)

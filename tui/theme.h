@@ -30,8 +30,9 @@ struct theme_look { short colour; bool bold, dim; }; /* colour -1: the terminal'
 /* light: the terminal's ground is. */
 struct theme_look theme_look(const struct theme *t, enum theme_depth depth, bool light, enum colour role);
 
-/* The nearest of the 256 colours (16 to 255: those that every terminal has alike), and of the 8. */
+/* The nearest of the 256 colours (16 to 255: those that every terminal has alike), and of the 16 and the 8. */
 short theme_nearest_256(uint32_t rgb);
+short theme_nearest_16(uint32_t rgb); /* as xterm and most others have them */
 short theme_nearest_8(uint32_t rgb);
 
 #endif

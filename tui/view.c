@@ -14,7 +14,10 @@
 #include <string.h>
 
 /* Every screen there is. */
-static const struct screen *const screens[] = { &screen_main, &screen_help, &screen_save, &screen_search };
+static const struct screen *const screens[] = {
+    &screen_main, &screen_help, &screen_save, &screen_picture, &screen_profile, &screen_search,
+    &screen_queue, &screen_contact, &screen_gallery, &screen_ask, &screen_trouble, &screen_presets,
+};
 enum { SCREENS = sizeof screens / sizeof *screens };
 
 /* --- state ---------------------------------------------------------------- */
@@ -71,7 +74,7 @@ int view_waiting(const struct view *v)
 
     for (const struct request *r = v->requests; r; r = r->next)
         if (!v->running || r->id != v->running_id) n++;
-    return n;
+    return n + queue_count(v);
 }
 
 bool view_busy(const struct view *v)
@@ -98,15 +101,18 @@ bool view_new(struct view **out, const struct model *m, const struct view_option
     snprintf(v->home, sizeof v->home, "%s", o->home ? o->home : "");
     v->threads = o->threads;
     v->pictures = o->pictures;
+    v->utc_offset = o->utc_offset;
     if (o->keys) v->keys = *o->keys;
     else keys_init(&v->keys, KEYS_EMACS);
     view_resize(v, (struct view_screen){ .cols = 80, .rows = 24 });
     v->stack[v->depth++] = &screen_main;
     v->mouse = o->mouse;
+    v->plan_again = true;
     ok = o->start ? job_copy(&v->job, o->start, e) : job_init(&v->job, m, e);
     if (ok && !o->start) v->job.random_seed = true;
     ok = ok && job_copy(&v->loaded, o->loaded ? o->loaded : &v->job, e);
     set_names(v, o->preset, o->profile);
+    ok = ok && (!o->memory || view_follow(v, o->memory, e));
     for (int i = 0; ok && i < SCREENS; i++) ok = !screens[i]->init || screens[i]->init(v, e);
     if (!ok) {
         view_free(v);
@@ -126,6 +132,8 @@ void view_free(struct view *v)
     for (int i = 0; i < v->recent_count; i++) image_free(v->recent[i].thumb);
     prompts_free(&v->prompts);
     job_free(&v->image_job);
+    job_free(&v->planned);
+    profile_free(&v->following);
     job_free(&v->loaded);
     job_free(&v->job);
     free(v);
@@ -141,6 +149,7 @@ void view_resize(struct view *v, struct view_screen s)
     v->cell_h = told ? s.cell_h : 20;
     v->picture_w = s.picture_w;
     v->picture_h = s.picture_h;
+    v->pixels = s.pixels;
 }
 
 void view_tick(struct view *v, int64_t now_ms)
@@ -196,6 +205,11 @@ bool view_load(struct view *v, const struct job *j, const char *preset, const ch
     job_free(&v->loaded);
     v->job = job;
     v->loaded = loaded;
+    if (!profile || strcmp(profile, v->profile)) {
+        profile_free(&v->following);
+        v->following = (struct profile){ 0 };
+    }
+    v->following_large = profile_large(&v->following, &v->job);
     set_names(v, preset, profile);
     main_load(v);
     v->changes++;
@@ -214,15 +228,229 @@ void view_tokens(struct view *v, int which, const struct view_tokens *t)
     v->tokens[which] = *t;
 }
 
+/* --- plans ----------------------------------------------------------------------- */
+
+/* Nothing that a plan depends on differs. */
+static bool same_plan(const struct job *a, const struct job *b)
+{
+    for (int i = 0; i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        if (s->kind != SETTING_TEXT && s->kind != SETTING_SEED && !setting_same(a, b, s)) return false;
+    }
+    return a->more_count == b->more_count;
+}
+
+static bool main_plan_wanted(struct view *v, struct job *out)
+{
+    if (v->plan_changes == v->changes && !v->plan_again) return false;
+    v->plan_changes = v->changes;
+    v->plan_unreadable = !main_job(v, out, NULL);
+    if (v->plan_unreadable) {
+        job_free(&v->planned); /* whatever is typed next */
+        v->plan_known = false;
+        return false;
+    }
+    if (v->planned.prompt && !v->plan_again && same_plan(out, &v->planned)) {
+        job_free(out);
+        return false;
+    }
+    v->plan_again = false;
+    job_free(&v->planned);
+    job_copy(&v->planned, out, NULL); /* without memory for it the next is asked for, too */
+    return true;
+}
+
+/* What the ticket is of: the lowest bit, and above it the change or the screen's own number. */
+bool view_plan_wanted(struct view *v, struct job *out, uint64_t *ticket)
+{
+    uint64_t which = 0;
+
+    if (main_plan_wanted(v, out)) {
+        *ticket = v->changes << 1;
+        return true;
+    }
+    if (!profile_plan_wanted(v, out, &which)) return false;
+    *ticket = which << 1 | 1;
+    return true;
+}
+
+void view_planned(struct view *v, uint64_t ticket, const struct plan_summary *s)
+{
+    if (ticket & 1) {
+        profile_planned(v, ticket >> 1, s);
+    } else if (v->planned.prompt) {
+        v->plan = *s;
+        v->plan_known = true;
+    }
+}
+
+void view_plan_again(struct view *v)
+{
+    v->plan_again = true;
+}
+
+/* --- profiles -------------------------------------------------------------------- */
+
+/* Only a profile says it, and it is a way of using memory: what is on or off stays as the user has it. */
+static bool profiles_alone(const struct setting *s)
+{
+    return (s->scope & (SETTING_PROFILE | SETTING_PRESET)) == SETTING_PROFILE && s->kind != SETTING_BOOL;
+}
+
+bool view_draft(const struct view *v, struct job *out, struct err *e)
+{
+    return main_job(v, out, NULL) || job_copy(out, &v->job, e);
+}
+
+static bool put(struct job *to, const struct job *from, const struct setting *s, struct err *e)
+{
+    char *text = setting_text(from, s);
+    bool ok = text && setting_set(to, s, text, e) == SETTING_SET;
+
+    free(text);
+    return ok || err_set(e, ERR_MEMORY, "out of memory");
+}
+
+bool view_put_profile(const struct view *v, struct job *j, const struct profile *p, struct err *e)
+{
+    struct job fresh;
+    bool ok = job_init(&fresh, &v->model, e);
+
+    for (int i = 0; ok && i < setting_count(); i++)
+        if (profiles_alone(setting_at(i))) ok = put(j, &fresh, setting_at(i), e);
+    for (int i = 0; ok && i < setting_count(); i++) { /* another program's template may say more: what the picture is */
+        const struct setting *s = setting_at(i);
+        const struct sheet_row *row = s->scope & SETTING_PROFILE ? profile_row(p, j, s) : NULL;
+        ok = !row || setting_set(j, s, row->text, e) == SETTING_SET;
+    }
+    job_free(&fresh);
+    return ok;
+}
+
+bool view_follow(struct view *v, const struct profile *p, struct err *e)
+{
+    struct profile copy;
+
+    if (!profile_copy(&copy, p, e)) return false;
+    profile_free(&v->following);
+    v->following = copy;
+    v->following_large = profile_large(&copy, &v->job);
+    return true;
+}
+
+bool view_take_profile(struct view *v, const char *name, const struct profile *file, const struct profile *draft,
+                       struct err *e)
+{
+    struct job now = { 0 }, loaded = { 0 };
+    bool ok = view_draft(v, &now, e) && job_copy(&loaded, &v->loaded, e);
+
+    if (ok) {
+        loaded.width = now.width; /* of this size, as far as `large` goes */
+        loaded.height = now.height;
+        ok = view_put_profile(v, &loaded, file, e) && view_put_profile(v, &now, draft, e) && view_follow(v, file, e);
+    }
+    for (int i = 0; ok && i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        if (!(s->scope & SETTING_PROFILE)) continue;
+        ok = put(&v->loaded, &loaded, s, e) && put(&v->job, &now, s, e);
+        main_show(v, s);
+    }
+    if (ok) {
+        snprintf(v->profile, sizeof v->profile, "%s", name);
+        v->following_large = profile_large(file, &now);
+    }
+    job_free(&now);
+    job_free(&loaded);
+    return ok;
+}
+
+/* The size went past what the profile calls large, or back: its settings for that come or go, but
+ * for those that were edited. */
+static void follow_size(struct view *v)
+{
+    struct job now = { 0 }, loaded = { 0 };
+    bool large, said = false;
+
+    if (!v->following.large.count) return;
+    now.width = v->job.width, now.height = v->job.height;
+    if (!main_size(v, &now) || (large = profile_large(&v->following, &now)) == v->following_large) return;
+    now = (struct job){ 0 };
+    if (view_draft(v, &now, NULL) && job_copy(&loaded, &v->loaded, NULL)) {
+        loaded.width = now.width;
+        loaded.height = now.height;
+        said = view_put_profile(v, &loaded, &v->following, NULL);
+    }
+    for (int i = 0; said && i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        if (!sheet_find(&v->following.large, s) || setting_same(&loaded, &v->loaded, s)) continue;
+        bool edited = !setting_same(&now, &v->loaded, s);
+        put(&v->loaded, &loaded, s, NULL);
+        if (edited) continue;
+        put(&v->job, &loaded, s, NULL);
+        main_show(v, s);
+    }
+    if (said) {
+        char text[128];
+        snprintf(text, sizeof text, "%s%dx%d: ", large ? "From " : "Below ", v->following.large_width, v->following.large_height);
+        snprintf(text + strlen(text), sizeof text - strlen(text), large ? "the profile's settings for large pictures" : "the profile's usual settings");
+        view_say(v, VIEW_INFO, text);
+        v->following_large = large;
+    }
+    job_free(&now);
+    job_free(&loaded);
+}
+
 void view_prompts(struct view *v, const char *const *texts, int count)
 {
     for (int i = 0; i < count; i++) prompts_add(&v->prompts, texts[i]);
 }
 
+static bool copy_settings(struct job *to, const struct job *from, bool (*which)(const struct setting *), struct err *e)
+{
+    bool ok = true;
+
+    for (int i = 0; ok && i < setting_count(); i++) {
+        const struct setting *s = setting_at(i);
+        char *text = which(s) ? setting_text(from, s) : NULL;
+        if (which(s)) ok = text ? setting_set(to, s, text, e) == SETTING_SET : err_set(e, ERR_MEMORY, "no memory");
+        free(text);
+    }
+    return ok;
+}
+
+static bool of_preset(const struct setting *s)
+{
+    return s->scope & SETTING_PRESET;
+}
+
+static bool of_profile_alone(const struct setting *s)
+{
+    return s->scope & SETTING_PROFILE && !(s->scope & SETTING_PRESET);
+}
+
+bool view_load_preset(struct view *v, const struct job *j, const char *preset, const char *profile, struct err *e)
+{
+    struct job was = { 0 };
+    char same[VIEW_NAME_BYTES];
+    bool ok = job_copy(&was, &v->loaded, e);
+
+    snprintf(same, sizeof same, "%s", v->profile);
+    ok = ok && view_load(v, j, preset, profile ? profile : same, e) &&
+         (profile || copy_settings(&v->loaded, &was, of_profile_alone, e));
+    job_free(&was);
+    return ok;
+}
+
+bool view_keep_preset(struct view *v, const struct job *j, const char *preset, struct err *e)
+{
+    if (!copy_settings(&v->loaded, j, of_preset, e)) return false;
+    snprintf(v->preset, sizeof v->preset, "%s", preset);
+    return true;
+}
+
 void view_submitted(struct view *v, uint64_t id, const struct job *j)
 {
     struct request *r = calloc(1, sizeof *r), **at = &v->requests;
-    char text[64];
 
     if (r && job_copy(&r->job, j, NULL)) {
         r->id = id;
@@ -231,12 +459,19 @@ void view_submitted(struct view *v, uint64_t id, const struct job *j)
     } else {
         free(r); /* only the record is lost; the job runs */
     }
-    if (v->running || view_waiting(v) > 1) {
-        snprintf(text, sizeof text, "Queued with seed %" PRIu64 ": %d waiting", j->seed, view_waiting(v));
-        view_say(v, VIEW_INFO, text);
-    } else if (v->mood != VIEW_WARN) {
-        view_say(v, VIEW_INFO, "");
-    }
+}
+
+const char *view_preset(const struct view *v)
+{
+    return v->preset;
+}
+
+struct wish view_needs(struct view *v)
+{
+    const struct screen *s = v->stack[v->depth - 1];
+
+    for (int i = v->depth - 1; i > 0 && s->overlay; i--) s = v->stack[i - 1];
+    return s->needs ? s->needs(v) : view_wish(WISH_NONE);
 }
 
 void view_refused(struct view *v, const char *text)
@@ -284,7 +519,7 @@ bool view_open(struct view *v, const struct screen *s)
 {
     if (view_top(v, s)) return true;
     if (s->open && !s->open(v)) return false;
-    if (!s->overlay)
+    if (!s->overlay && !s->on_top)
         while (v->depth > 1) view_close(v);
     if (v->depth == VIEW_STACK_MAX) view_close(v);
     v->stack[v->depth++] = s;
@@ -297,8 +532,9 @@ struct wish view_cancel(struct view *v)
 {
     struct wish w = { .kind = WISH_CANCEL };
 
-    if (!view_busy(v)) {
-        view_say(v, VIEW_INFO, "");
+    if (!view_busy(v) || v->editing) {
+        view_say(v, VIEW_INFO, v->editing ? "The job is left as it was" : "");
+        v->editing = 0;
         return view_wish(WISH_NONE);
     }
     w.job = v->running ? v->running_id : v->requests->id;
@@ -321,7 +557,8 @@ static struct wish interrupt(struct view *v)
         view_say_two(v, VIEW_INFO, "Cancelling; again quits: ", interrupt_key);
         return w;
     }
-    snprintf(text, sizeof text, "%s again quits%s%s%s", interrupt_key, *quit_key ? " (" : "", quit_key, *quit_key ? " at once)" : "");
+    if (*quit_key) snprintf(text, sizeof text, "%s again quits (%s at once)", interrupt_key, quit_key);
+    else snprintf(text, sizeof text, "%s again quits", interrupt_key);
     view_say(v, VIEW_INFO, text);
     return view_wish(WISH_NONE);
 }
@@ -360,7 +597,7 @@ static struct wish mouse(struct view *v, const struct key *k)
     return view_wish(WISH_NONE);
 }
 
-struct wish view_key(struct view *v, const struct key *k)
+static struct wish take_key(struct view *v, const struct key *k)
 {
     if (k->kind == K_MOUSE) return mouse(v, k);
     enum action a = keys_find(&v->keys, top(v)->context(v), k);
@@ -368,6 +605,15 @@ struct wish view_key(struct view *v, const struct key *k)
     if (a != ACTION_INTERRUPT) v->interrupted_ms = 0;
     if (a) return act(v, a);
     return top(v)->type ? top(v)->type(v, k) : view_wish(WISH_NONE);
+}
+
+struct wish view_key(struct view *v, const struct key *k)
+{
+    uint64_t before = v->changes;
+    struct wish w = take_key(v, k);
+
+    if (v->changes != before) follow_size(v);
+    return w;
 }
 
 /* --- events -------------------------------------------------------------------- */
@@ -393,12 +639,12 @@ static void show(struct view *v, struct event *ev, enum shown what)
     struct request *r = view_find(v, ev->job);
 
     if (!ev->image) return;
-    if (what == SHOWN_DONE) remember(v, ev);
+    if (what == SHOWN_DONE && !contact_has(v, ev->job)) remember(v, ev);
     image_free(v->image);
     v->image = ev->image;
     ev->image = NULL;
     v->shown = what;
-    v->serial++;
+    v->serial = ++v->serials;
     v->image_step = ev->step;
     v->image_steps = ev->steps ? ev->steps : v->steps;
     v->image_seconds = ev->seconds;
@@ -431,7 +677,7 @@ static double fraction_of(const struct event *ev)
 static void end_job(struct view *v, const struct event *ev)
 {
     request_end(v, ev->job);
-    if (v->running && v->running_id == ev->job) v->running = v->cancelling = false;
+    if (v->running && v->running_id == ev->job) v->running = v->cancelling = v->paused = false;
 }
 
 static void say_result(struct view *v, const struct event *ev, char buf[VIEW_PATH_BYTES])
@@ -501,11 +747,12 @@ void view_event(struct view *v, struct event *ev)
     case EVENT_MEMORY:
         v->memory = ev->memory;
         v->memory_known = true;
+        memory_history_note(&v->history, v->now_ms, &ev->memory);
         break;
     case EVENT_NOTICE: view_say(v, VIEW_WARN, ev->text); break;
     case EVENT_DONE:
         show(v, ev, SHOWN_DONE);
-        say_end(v, ev);
+        if (!contact_has(v, ev->job)) say_end(v, ev);
         if (ev->index + 1 >= ev->count) end_job(v, ev);
         break;
     case EVENT_CANCELLED:
@@ -519,8 +766,15 @@ void view_event(struct view *v, struct event *ev)
         view_say(v, VIEW_BAD, ev->text);
         end_job(v, ev);
         break;
+    case EVENT_PAUSED:
+    case EVENT_RESUMED:
+        v->paused = ev->kind == EVENT_PAUSED;
+        v->progress_ms = v->now_ms;
+        if (v->paused) view_say(v, VIEW_INFO, "Paused");
+        break;
     case EVENT_IDLE:
-        v->running = v->cancelling = false;
+        v->plan_again = true; /* its speed is known, its memory free again */
+        v->running = v->cancelling = v->paused = false;
         break;
     default: break;
     }
@@ -571,6 +825,17 @@ void view_draw_message(const struct view *v, struct grid *g, struct rect r, bool
     draw_fit(g, r, r.x, r.y, r.w, colours[v->mood], v->mood == VIEW_BAD ? CELL_BOLD : 0, v->message, false);
 }
 
+struct rect view_picture_room(const struct view *v, struct rect room)
+{
+    struct rect r = room;
+
+    if (v->picture_w && r.w > v->picture_w / v->cell_w) r.w = v->picture_w / v->cell_w;
+    if (v->picture_h && r.h > v->picture_h / v->cell_h) r.h = v->picture_h / v->cell_h;
+    r.x += (room.w - r.w) / 2;
+    r.y += (room.h - r.h) / 2;
+    return r;
+}
+
 static int draw_hint(struct grid *g, struct rect r, int x, const char *name, const char *label)
 {
     int w = edit_width(name, strlen(name)) + 1 + edit_width(label, strlen(label));
@@ -591,6 +856,7 @@ void view_draw_hints(struct view *v, struct grid *g, struct rect r)
     for (int i = 1; i < ACTION_COUNT; i++) {
         enum action a = (enum action)i;
         const char *label = keys_action(a)->label;
+        if (a == ACTION_TROUBLE && !trouble_job(v)) continue;
         if (!label || !*keys_name(&v->keys, a, at, name)) continue;
         if (top(v)->hint) label = top(v)->hint(v, a);
         if (!label) continue;

@@ -4,7 +4,7 @@
  * (counted by the count device running the same code) over the time they took,
  * best of a few runs, beside oneDNN's own GEMM rate measured in the same run.
  * Full-width weights are random (sluice synth) and kept in build/bench-model.
- * `bench blocks|vae|hoist|modes|plan|cache|budgets|demo|store` prints that part only. No test depends on a
+ * `bench blocks|vae|hoist|modes|plan|cache|budgets|demo|store|studio` prints that part only. No test depends on a
  * figure printed here. */
 #include "engine/embeddings.h"
 #include "engine/flux.h"
@@ -16,6 +16,7 @@
 #include "engine/vae.h"
 #include "kernels/count.h"
 #include "kernels/cpu.h"
+#include "tests/bench/studio.h"
 
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
@@ -478,6 +479,25 @@ static void bench_plan(const char *demo)
                (double)plan.budget * 1e-9, first * 1e3, again * 1e3, (double)plan.arena_bytes * 1e-9);
         plan_free(&plan);
     }
+    /* As the studio asks after a key: for a size that was not planned before. */
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+        double least = 1e9, most = 0;
+        struct plan_summary s;
+        j.budget = budgets[i];
+        for (int k = 0; k < 2 * RUNS; k++) {
+            double began = now();
+            j.width = j.width < 1536 ? j.width + 16 : 512;
+            pipeline_foresee(p, &j, &s);
+            if (!s.ok)
+                fail(&(struct err){ .kind = ERR_INPUT, .text = "no plan" });
+            double seconds = now() - began;
+            if (k || i) { /* the first opens the planning's own device */
+                least = seconds < least ? seconds : least;
+                most = seconds > most ? seconds : most;
+            }
+        }
+        printf("  the same for the studio, a new size each, %5.2f GB: %5.1f to %5.1f ms\n", (double)s.budget * 1e-9, least * 1e3, most * 1e3);
+    }
     job_free(&j);
     pipeline_free(p);
 }
@@ -594,6 +614,10 @@ int main(int argc, char **argv)
     cpu_quiet_threads(argv);
     setvbuf(stdout, NULL, _IOLBF, 0);
     const char *only = argc > 1 ? argv[1] : "";
+    if (!strcmp(only, "studio")) { /* needs no model */
+        bench_studio();
+        return 0;
+    }
     static const char full[] = "build/bench-model", demo[] = "assets/demo";
     struct err e = { 0 };
     struct synth_options o = { .arch = "flux-dev", .doubles = 1, .singles = 1, .t5_layers = 1, .clip_layers = 1,
@@ -633,6 +657,8 @@ int main(int argc, char **argv)
         bench_budgets(&m);
     if (!*only || !strcmp(only, "demo"))
         bench_picture(demo);
+    if (!*only)
+        bench_studio();
     struct memory_use use = memory_use();
     printf("process: peak resident %.0f MB with mapped weights; anonymous now %.0f MB\n", (double)use.rss_peak * 1e-6,
            (double)use.anonymous * 1e-6);

@@ -84,22 +84,27 @@ int nvmlDeviceGetUUID(nvmlDevice_t d, char *to, unsigned n)
     return give_text(to, n, "GPU-00112233-4455-6677-8899-aabbccddeeff");
 }
 
+enum { RESERVED = 300000000 };
+
+static u64 total(nvmlDevice_t d) { return d->total ? d->total : 12000000000; }
+static u64 used(nvmlDevice_t d) { return d->used_now ? d->used_now() : d->used ? d->used : 2700000000; }
+
 int nvmlDeviceGetMemoryInfo(nvmlDevice_t d, nvmlMemory_t *m)
 {
-    (void)d;
     FAILS();
-    *m = (nvmlMemory_t){ 12000000000, 9000000000, 3000000000 };
+    u64 all = used(d) + RESERVED;
+    *m = (nvmlMemory_t){ total(d), total(d) - all, all };
     return 0;
 }
 
 #ifndef FAKE_OLD
 int nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t d, nvmlMemory_v2_t *m)
 {
-    (void)d;
     FAILS();
     if (m->version != 0x02000028)
         return 25; /* argument version mismatch */
-    *m = (nvmlMemory_v2_t){ m->version, 12000000000, 300000000, 9000000000, 2700000000 };
+    u64 now = used(d);
+    *m = (nvmlMemory_v2_t){ m->version, total(d), RESERVED, total(d) - RESERVED - now, now };
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #define SLUICE_FAKE_NVML_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct fake_nvml {
     int cards, compute, graphics; /* how many cards; processes in the two lists */
@@ -13,6 +14,8 @@ struct fake_nvml {
     int code;
     bool garbage;                 /* names with escape sequences and bytes that are no UTF-8 */
     bool growing;                 /* processes start between two questions */
+    size_t total, used;           /* bytes; 0: 12 and 2.7 GB */
+    size_t (*used_now)(void);     /* asked instead of `used`, if it is there */
     bool no_text;                 /* nvmlErrorString knows nothing */
     int open;                     /* inits less shutdowns */
     char asked_uuid[64];
