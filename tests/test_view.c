@@ -1067,6 +1067,7 @@ static void test_help(void **state)
 
     press(v, K_F1);
     has(v, "generate; while one runs, queue another");
+    for (int i = 0; i < 4; i++) press(v, K_DOWN);
     has(v, "quit; finished pictures");
     for (int i = 0; i < 60; i++) press(v, K_DOWN);
     press(v, K_PAGEUP);

@@ -207,6 +207,15 @@ const char *view_prompt(const struct view *v, int which)
     return which ? v->main->negative.text : v->main->prompt.text;
 }
 
+void view_written(struct view *v, int which, const char *text)
+{
+    struct edit *e = which ? &v->main->negative : &v->main->prompt;
+
+    edit_set(e, text);
+    v->changes++;
+    view_say(v, e->full ? VIEW_WARN : VIEW_INFO, e->full ? "The prompt is full; the rest was left out" : "");
+}
+
 void main_show(struct view *v, const struct setting *s)
 {
     for (int i = 0; i < FIELDS; i++)
@@ -469,6 +478,7 @@ static struct wish main_act(struct view *v, enum action a)
         if (v->main->focus == FOCUS_PROMPT) view_open(v, &screen_search);
         break;
     case ACTION_HISTORY_OLDER: walk(v, 1); break;
+    case ACTION_EDITOR: return (struct wish){ .kind = WISH_EDITOR, .number = v->main->focus == FOCUS_NEGATIVE };
     case ACTION_HISTORY_NEWER: walk(v, -1); break;
     case ACTION_MORE:
     case ACTION_LESS:
@@ -659,7 +669,8 @@ static void draw_prompts(struct view *v, struct grid *g, const struct layout *l)
                                                               : "Describe a picture", key);
     if (l->shape == LAYOUT_COMPACT) { /* one place for both */
         bool negative = m->focus == FOCUS_NEGATIVE;
-        draw_text(g, l->prompt_box, 0, l->prompt.y, here || there ? COLOUR_ACCENT : COLOUR_BORDER, CELL_BOLD, negative ? "-" : "»");
+        draw_text(g, l->prompt_box, 0, l->prompt.y, here || there ? COLOUR_ACCENT : COLOUR_BORDER, CELL_BOLD,
+                  negative ? "-" : "»");
         draw_text_rows(v, g, l->prompt, negative, here || there, negative ? nothing : invite, note);
         m->at[negative ? FOCUS_NEGATIVE : FOCUS_PROMPT] = l->prompt;
         return;

@@ -223,6 +223,11 @@ bool view_set(struct view *v, const struct setting *s, const char *text, struct 
     return true;
 }
 
+void view_tokens(struct view *v, int which, const struct view_tokens *t)
+{
+    v->tokens[which] = *t;
+}
+
 /* --- plans ----------------------------------------------------------------------- */
 
 /* Nothing that a plan depends on differs. */
@@ -393,11 +398,6 @@ static void follow_size(struct view *v)
     }
     job_free(&now);
     job_free(&loaded);
-}
-
-void view_tokens(struct view *v, int which, const struct view_tokens *t)
-{
-    v->tokens[which] = *t;
 }
 
 void view_prompts(struct view *v, const char *const *texts, int count)

@@ -83,6 +83,15 @@ bool view_follow(struct view *v, const struct profile *p, struct err *e);
 /* Does what Enter would start differ from the preset, the profile, as loaded? */
 void view_edited(const struct view *v, bool *preset, bool *profile);
 
+/* The prompts as typed: 0 the prompt, 1 the negative one. Borrowed until the next key. */
+enum { VIEW_PROMPTS = 2 };
+const char *view_prompt(const struct view *v, int which);
+/* After WISH_EDITOR: what it is now. */
+void view_written(struct view *v, int which, const char *text);
+/* How many tokens that has for either encoder, of how many that one takes, and how many of its bytes it sees. */
+struct view_tokens { int clip, clip_most, t5, t5_most; size_t clip_fits, t5_fits; };
+void view_tokens(struct view *v, int which, const struct view_tokens *t);
+
 /* Plans. The next job whose plan is wanted, into *out (which the caller frees): the one that
  * Enter would start, else one that a screen compares with it. False: none now. Ask again after every key
  * and event, and when a plan has come; with one of them under way what is asked for next is always the newest. */
@@ -100,13 +109,6 @@ struct view_profile {
 bool view_profiles_wanted(struct view *v); /* true once for each list wanted */
 void view_profiles(struct view *v, struct view_profile *list, int count); /* takes the list over: malloc'd */
 void view_profiles_free(struct view_profile *list, int count);
-/* The prompts as typed: 0 the prompt, 1 the negative one. Borrowed until the next key. */
-enum { VIEW_PROMPTS = 2 };
-const char *view_prompt(const struct view *v, int which);
-/* How many tokens that has for either encoder, of how many that one takes, and how many of its bytes it sees. */
-struct view_tokens { int clip, clip_most, t5, t5_most; size_t clip_fits, t5_fits; };
-void view_tokens(struct view *v, int which, const struct view_tokens *t);
-
 /* Prompts used before, newest first; copied. Those of this session stay before them. */
 void view_prompts(struct view *v, const char *const *texts, int count);
 
