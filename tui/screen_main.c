@@ -568,6 +568,9 @@ static const char *main_hint(const struct view *v, enum action a)
     case ACTION_SEED: return unsaved || view_busy(v) ? NULL : label;
     case ACTION_SAVE: return unsaved ? "Save elsewhere" : v->shown >= SHOWN_PARTIAL ? label : NULL;
     case ACTION_PICTURE: return v->image && !unsaved && !view_busy(v) ? label : NULL;
+    case ACTION_PRESETS: return unsaved ? NULL : "Presets";
+    case ACTION_QUEUE: return unsaved ? NULL : "Queue";
+    case ACTION_GALLERY: return unsaved ? NULL : "Gallery";
     case ACTION_RESET: return field >= 0 && field_edited(v, field) ? label : NULL;
     default: return label;
     }

@@ -857,9 +857,8 @@ void view_draw_hints(struct view *v, struct grid *g, struct rect r)
         enum action a = (enum action)i;
         const char *label = keys_action(a)->label;
         if (a == ACTION_TROUBLE && !trouble_job(v)) continue;
-        if (!label || !*keys_name(&v->keys, a, at, name)) continue;
         if (top(v)->hint) label = top(v)->hint(v, a);
-        if (!label) continue;
+        if (!label || !*keys_name(&v->keys, a, at, name)) continue;
         int w = draw_hint(g, r, x, name, label) - x;
         if (w && v->hints < VIEW_HINTS_MAX) {
             v->hint[v->hints].at = (struct rect){ x, r.y, w - 1, 1 };
