@@ -117,3 +117,6 @@ ACTION(GALLERY_UNDO, "gallery.undo", KEYS_GALLERY, "u", NULL, "Undo", "back out 
 ACTION(GALLERY_BIN, "gallery.bin", KEYS_GALLERY, "b", NULL, NULL, "show the trash, or all that is not in it")
 ACTION(GALLERY_EXPORT, "gallery.export", KEYS_GALLERY, "e", NULL, "Export", "copy its file to a folder")
 ACTION(GALLERY_SCAN, "gallery.scan", KEYS_GALLERY, "S", NULL, NULL, "take in the pictures of a folder")
+/* the doctor */
+ACTION(DOCTOR, "doctor", KEYS_SCREENS, "f7 alt-i", NULL, NULL, "the doctor: this machine, this terminal, and what is wrong with them")
+ACTION(DOCTOR_AGAIN, "doctor.again", KEYS_DOCTOR, "r", NULL, "Look again", "look at everything again")

@@ -587,7 +587,7 @@ static void draw_title(const struct view *v, struct grid *g, struct rect r)
 
     view_edited(v, &edited[1], &edited[2]);
     snprintf(right, sizeof right, "%s", v->device);
-    if (v->threads > 0)
+    if (v->threads > 0 && !strcmp(v->device, "cpu"))
         snprintf(right, sizeof right, "%s, %d thread%s", v->device, v->threads, v->threads == 1 ? "" : "s");
     end = r.x + r.w - edit_width(right, strlen(right)) - 3;
     x += draw_text(g, r, x, r.y, COLOUR_ACCENT, CELL_BOLD, "sluice");
