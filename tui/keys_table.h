@@ -9,7 +9,7 @@
 ACTION(GENERATE, "generate", KEYS_MAIN, "enter", NULL, "Generate", "generate; while one runs, queue another")
 ACTION(PUSH, "push", KEYS_BUTTON, "space", NULL, NULL, NULL)
 ACTION(CANCEL, "cancel", KEYS_MAIN, "esc", "alt-x", "Cancel", "cancel; once more: give up the partial picture")
-ACTION(TROUBLE, "trouble", KEYS_SCREENS, "f8 alt-u", NULL, "What to do", "what can be done about the last failure")
+ACTION(TROUBLE, "trouble", KEYS_SCREENS, "f8 alt-t", NULL, "What to do", "what can be done about the last failure")
 ACTION(LEAVE, "prompt.leave", KEYS_PROMPT, "", "esc", NULL, "from the prompt to the button")
 ACTION(ENTER, "prompt.enter", KEYS_FIELD | KEYS_BUTTON, "", "i", NULL, "to the prompt")
 
