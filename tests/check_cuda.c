@@ -17,7 +17,7 @@ struct check_target check_cuda(const char *name, enum dtype compute, enum cuda_a
         .compute = compute,
         .device_memory = true,
         .rounds = 1,
-        .rounding = { .weights = true, .activation = true, .convolution = true, .attention = true },
+        .rounding = { .weights = true, .attention = true },
         .nan_meets_padding = true, /* where a convolution is a product of pixels laid out in rows */
         .attention = attention,
         .make = make,

@@ -330,7 +330,6 @@ static double greatest(struct tensor dense_f64)
 }
 
 static void run_ref(struct call *c, const struct tensor *t);
-static void issue_conv2d(struct device *d, const struct call *c, const struct tensor *t);
 
 /* For each result of linear or conv2d the sum of |x| over its products. t: the operands' magnitudes. */
 static double *sum_of_inputs(struct call *c, const struct tensor *t)
@@ -370,17 +369,11 @@ static void bound_products(struct call *c, const double *want, double *bound)
     double flush = (double)FLT_MIN * (1 + k * (greatest(t[X]) + greatest(t[W])));
     bool narrowed = c->t[X].dtype == DT_BF16 && c->t[W].dtype != DT_BF16;
     double relative = (k + 4) * u + (narrowed ? 1.01 * type_unit(DT_BF16) : 0);
-    enum dtype type = c->t[Y].dtype;
     double heaviest = greatest(t[W]);
-    int early = c->op->issue == issue_conv2d ? 2 * c->target->rounding.convolution
-                                             : c->act != ACT_NONE && c->target->rounding.activation;
     for (int64_t i = 0; i < n; i++) {
         double error = relative * s[i] + flush;
         if (inputs)
             error += 1.01 * type_unit(DT_F16) * s[i] + inputs[i] * fmax(type_tiny(DT_F16), heaviest - type_max(DT_F16));
-        if (early) /* stored before it is whole: rounded, and F16 cut to its range */
-            error += early * (1.01 * type_unit(type) * s[i] + type_tiny(type)) +
-                     (type == DT_F16 ? fmax(s[i] - type_max(type), 0) : 0);
         double e = act_bound(c->act, s[i], error);
         bound[i] = s[i] > (double)FLT_MAX ? INFINITY : stored(c->t[Y].dtype, want[i], e);
     }
@@ -389,8 +382,7 @@ static void bound_products(struct call *c, const double *want, double *bound)
 /* A logit is off by at most E; then p_j by a factor within exp(2E), and the
  * output by sum p_j |v_j - o| (exp(2E) - 1), which is small where one key has
  * all the weight. Probabilities are rounded to the compute type once. Where that is
- * before they are divided by their sum, which is 1 or more, one is off by the type's
- * least subnormal at most. */
+ * before they are divided by their sum, one that is subnormal is off by half the type's least. */
 static void bound_attention(struct call *c, const double *want, double *bound)
 {
     struct tensor q = c->t[X], k = c->t[W], v = c->t[B], bias = c->t[BIAS];
@@ -435,7 +427,7 @@ static void bound_attention(struct call *c, const double *want, double *bound)
                     all += fabs(value);
                 }
                 double e = fmin(spread, 2 * most) + sum * (((double)columns + 16) * u + 1.01 * probability_unit) +
-                           probability_tiny * all + (double)FLT_MIN * ((double)columns * most + 1);
+                           0.51 * probability_tiny * all / total + (double)FLT_MIN * ((double)columns * most + 1);
                 bound[at] = stored(c->t[Y].dtype, want[at], e);
             }
         }
@@ -576,7 +568,7 @@ static void bound_elementwise(struct call *c, const double *want, double *bound)
         double x = fabs(load(c->t[X], i)), y = fabs(load(c->t[Y], i));
         double g = tensor_present(c->t[W]) ? fabs(load(c->t[W], i % n)) : 1;
         double size = product ? x * y : g * x + y;
-        bound[i] = g * x > (double)FLT_MAX
+        bound[i] = (product ? size : g * x) > (double)FLT_MAX
                        ? INFINITY
                        : stored(c->t[Y].dtype, want[i], 2 * u * size + 4 * type_tiny(DT_F32));
     }

@@ -32,8 +32,6 @@
  * All false is the strictest: cpu and ref. */
 struct check_rounding {
     bool weights;     /* linear, conv2d: weights that are not F16 are rounded to it on an F16 activation */
-    bool activation;  /* linear: the sum is stored, then the activation applied */
-    bool convolution; /* conv2d: the products' sum is stored, then the bias added and stored, then the residual */
     bool attention;   /* probabilities are stored relative to the largest so far: in F16 small ones lose bits */
 };
 

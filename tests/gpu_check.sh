@@ -11,7 +11,7 @@ if SLUICE_CUDA='' "$build/gpu-check" --small --out "$out" >"$out.none" 2>&1; the
 fi
 grep -q '^gpu-check: .' "$out.none" || { echo "gpu-check without a card does not say why"; cat "$out.none"; exit 1; }
 SLUICE_CUDA="$build/fake/libsluice-cuda.so" "$build/gpu-check" --small --out "$out" || exit 1
-for part in operations golden demo budgets full; do
+for part in operations golden demo quality budgets full; do
     grep -q "\"part\": \"$part\", \"outcome\": \"\(passed\|measured\)\"" "$out/report.json" ||
         { echo "the report has nothing of $part"; exit 1; }
 done

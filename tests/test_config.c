@@ -37,8 +37,8 @@ static void test_keys(void **state)
     struct keys k;
     struct err e = { 0 };
 
-    if (!config_keys(&k, file("# mine\nset: vi\nseed: [f6, alt-r]\nreset: f7\nmouse: []\n"), &e)) fail_msg("%s", e.text);
-    assert_int_equal(find(&k, KEYS_PROMPT, "f6"), ACTION_SEED);
+    if (!config_keys(&k, file("# mine\nset: vi\nseed: [f11, alt-r]\nreset: f7\nmouse: []\n"), &e)) fail_msg("%s", e.text);
+    assert_int_equal(find(&k, KEYS_PROMPT, "f11"), ACTION_SEED);
     assert_int_equal(find(&k, KEYS_PROMPT, "alt-r"), ACTION_SEED);
     assert_int_equal(find(&k, KEYS_PROMPT, "f7"), ACTION_RESET);
     assert_int_equal(find(&k, KEYS_PROMPT, "f9"), ACTION_NONE);
@@ -127,6 +127,9 @@ static void test_nearest(void **state)
     }
     for (int i = 232; i < 256; i++) assert_int_equal(theme_nearest_256((uint32_t)(8 + 10 * (i - 232)) * 0x10101), i);
     assert_int_equal(theme_nearest_8(0xff0000), 1);
+    assert_int_equal(theme_nearest_16(0xf80808), 9);
+    assert_int_equal(theme_nearest_16(0xc00000), 1);
+    assert_int_equal(theme_nearest_16(0x808080), 8);
     assert_int_equal(theme_nearest_8(0x0000ff), 4);
     assert_int_equal(theme_nearest_8(0xffffff), 7);
 }
@@ -145,10 +148,10 @@ static void test_where_they_are(void **state)
     assert_int_equal(t.base, THEME_AUTO);
     snprintf(sub, sizeof sub, "%s/sluice", folder);
     mkdir(sub, 0700);
-    assert_true(config_path(path, "keys.yaml") && file_write(path, "seed: f6\n", 9, &e));
+    assert_true(config_path(path, "keys.yaml") && file_write(path, "seed: f11\n", 9, &e));
     assert_true(config_path(path, "theme.yaml") && file_write(path, "base: dark\n", 11, &e));
     assert_true(config_user_keys(&k, &e) && config_user_theme(&t, NULL, &e));
-    assert_int_equal(find(&k, KEYS_PROMPT, "f6"), ACTION_SEED);
+    assert_int_equal(find(&k, KEYS_PROMPT, "f11"), ACTION_SEED);
     assert_int_equal(t.base, THEME_DARK);
     assert_true(config_user_theme(&t, "mono", &e)); /* asked for */
     assert_int_equal(t.base, THEME_MONO);

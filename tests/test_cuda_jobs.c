@@ -1,8 +1,8 @@
 /* test_cuda_jobs.c - whole jobs on the cuda device, where there is no card: the module is the one whose
  * runtime works on the processor (tests/cuda/fake.h), which runs streams in a random order and
- * makes any call fail. On a small random model. What it shows: that nothing is waited for too little,
- * that a budget never changes a pixel, that every failure ends in a picture or in a reason, and that
- * nothing stays behind. The operations' numbers are test_cuda_ops'. */
+ * makes any call fail. On a small random model and the shipped one. What it shows: that nothing is waited for too
+ * little, that the host never touches the card's memory, that a budget never changes a pixel, that every failure ends
+ * in a picture or in a reason, and that nothing stays behind. The operations' numbers are test_cuda_ops'. */
 #include "engine/pipeline.h"
 #include "kernels/cuda.h"
 #include "tests/cuda/fake.h"
@@ -23,7 +23,8 @@
 #include <string.h>
 
 static char scratch[FILE_PATH_MAX], out[FILE_PATH_MAX];
-static struct model model;
+static struct model model, shipped;
+static const struct model *at_hand = &model;
 
 /* The fake's controls. */
 static struct {
@@ -38,6 +39,7 @@ static struct {
     long (*calls)(void);
     int (*live)(enum fake_cuda_kind);
     void (*seed)(uint64_t);
+    void (*close_memory)(bool);
     size_t (*peak)(void);
     struct fake_cuda_counts (*counts)(void);
 } fake;
@@ -51,7 +53,7 @@ static void find_fake(void)
         { "fake_cuda_set_others", &fake.set_others }, { "fake_cuda_set_pinned_limit", &fake.set_pinned_limit },
         { "fake_cuda_fail", &fake.fail_at }, { "fake_cuda_failed", &fake.failed }, { "fake_cuda_calls", &fake.calls },
         { "fake_cuda_live", &fake.live }, { "fake_cuda_seed", &fake.seed }, { "fake_cuda_peak", &fake.peak },
-        { "fake_cuda_counts", &fake.counts },
+        { "fake_cuda_counts", &fake.counts }, { "fake_cuda_close_memory", &fake.close_memory },
     };
     if (!module)
         fail_msg("%s", dlerror());
@@ -67,7 +69,7 @@ static void find_fake(void)
 struct said {
     struct image *image;
     size_t arena;
-    int steps;
+    int steps, previews, pictures;
     char notices[4096];
     int stop_in_step; /* cancel there; 0: never */
     bool stopping;
@@ -82,6 +84,8 @@ static void hear(void *user, struct event *ev)
     }
     if (ev->kind == EVENT_MEMORY)
         s->arena = ev->memory.arena_bytes;
+    s->previews += ev->kind == EVENT_PREVIEW;
+    s->pictures += ev->kind == EVENT_DONE;
     if (ev->kind == EVENT_NOTICE) {
         size_t n = strlen(s->notices);
         snprintf(s->notices + n, sizeof s->notices - n, "%s\n", ev->text);
@@ -104,7 +108,7 @@ static bool try(const struct job *j, struct said *s, struct err *e)
 {
     struct pipeline_hooks hooks = { .emit = hear, .stop = asked_to_stop, .user = s };
     struct pipeline *p = NULL;
-    bool ok = pipeline_new(&p, &model, e) && pipeline_run(p, j, 1, &hooks, e);
+    bool ok = pipeline_new(&p, at_hand, e) && pipeline_run(p, j, 1, &hooks, e);
     pipeline_free(p);
     return ok;
 }
@@ -121,7 +125,7 @@ static struct job make_job(enum precision precision)
 {
     struct job j;
     struct err e = { 0 };
-    if (!job_init(&j, &model, &e) || !job_set_string(&j.prompt, "a fish", &e) || !job_set_string(&j.out, out, &e))
+    if (!job_init(&j, at_hand, &e) || !job_set_string(&j.prompt, "a fish", &e) || !job_set_string(&j.out, out, &e))
         fail_msg("%s", e.text);
     j.width = 64;
     j.height = 48;
@@ -269,6 +273,75 @@ static void less_pinned_memory_is_only_slower(void **state)
     }
     image_free(want.image);
     job_free(&j);
+}
+
+/* --- the card's memory is not the host's ------------------------------------------------------ */
+
+static void recorded(struct job *j) { j->steps = 3; }
+static void pinned(struct job *j)
+{
+    j->budget = JOB_BUDGET_LEAST, j->pin_weights = true;
+    j->attention = ATTENTION_FLASH;
+}
+
+static void against(struct job *j)
+{
+    struct err e = { 0 };
+    j->transformer = TRANSFORMER_OFFLOAD, j->attention = ATTENTION_EFFICIENT;
+    j->vae = VAE_BANDS, j->vae_band = 16;
+    j->cfg = 2;
+    assert_true(job_set_string(&j->negative, "a car", &e));
+}
+
+static void in_chunks(struct job *j)
+{
+    j->precision = PRECISION_FP16, j->vae_precision = (int)PRECISION_FP32;
+    j->t5_chunk = 8, j->t5_chunk_mode = T5_CHUNK_INDEPENDENT;
+    j->attention = ATTENTION_MATH;
+}
+
+static void later(struct job *j)
+{
+    j->count = 2, j->decode = DECODE_DEFERRED;
+    j->attention = ATTENTION_CPU;
+    j->vae = VAE_TILES;
+    j->inject_oom = 2;
+}
+
+/* The shipped model's jobs of every kind, while the host cannot touch the card's memory: what does is a SIGSEGV.
+ * And each is the processor's picture, too. */
+static void the_host_never_touches_device_memory(void **state)
+{
+    (void)state;
+    static const struct { const char *name; void (*change)(struct job *); } cases[] = {
+        { "recorded", recorded }, { "pinned, flash", pinned },
+        { "streamed, efficient, bands, cfg", against }, { "two precisions, math, T5 in chunks", in_chunks },
+        { "decoded later, tiles, the simplest attention, memory taken away", later },
+    };
+    at_hand = &shipped;
+    fake.close_memory(true);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct job j = make_job(PRECISION_BF16);
+        struct said card, processor;
+        j.width = 32;
+        j.height = 48;
+        j.preview = true;
+        cases[i].change(&j);
+        fake.seed(i);
+        run(&j, &card);
+        assert_true(card.pictures == j.count && card.previews == j.count * j.steps);
+        j.device = DEVICE_CPU;
+        j.threads = 2;
+        j.inject_oom = 0;
+        run(&j, &processor);
+        double is = mean_difference(card.image, processor.image);
+        if (!(is <= 4))
+            fail_msg("%s: a mean difference of %.3f", cases[i].name, is);
+        image_free(card.image);
+        image_free(processor.image);
+        job_free(&j);
+        assert_nothing_left(cases[i].name);
+    }
 }
 
 /* --- memory that is not there ---------------------------------------------------------------- */
@@ -432,6 +505,7 @@ static int fresh(void **state)
 {
     (void)state;
     fake.reset();
+    at_hand = &model;
     return 0;
 }
 
@@ -448,7 +522,7 @@ static int begin(void **state)
     setenv("XDG_CACHE_HOME", path_in(scratch, "cache", path), 1);
     path_in(scratch, "picture.png", out);
     golden_make("dev96", path_in(scratch, "dev96", dir));
-    if (!model_open(&model, dir, true, &e))
+    if (!model_open(&model, dir, true, &e) || !model_open(&shipped, "assets/demo", true, &e))
         fail_msg("%s", e.text);
     find_fake();
     return 0;
@@ -545,6 +619,7 @@ int main(void)
         CASE(repeated_steps_are_recorded),
         CASE(weights_pinned_where_they_lie),
         CASE(less_pinned_memory_is_only_slower),
+        CASE(the_host_never_touches_device_memory),
         CASE(memory_taken_away_in_a_step),
         CASE(a_card_with_little_memory),
         CASE(every_call_fails_once),

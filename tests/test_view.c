@@ -302,6 +302,47 @@ static void test_paste_never_submits(void **state)
     view_free(v);
 }
 
+static int count_colour(const struct grid *g, int y, enum colour c)
+{
+    int n = 0;
+
+    for (int x = 2; x < g->cols - 2; x++) n += g->cells[y * g->cols + x].text[0] && g->cells[y * g->cols + x].colour == c;
+    return n;
+}
+
+/* How many tokens, and what of the text the encoders do not see. */
+static void test_tokens(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct grid g = { 0 };
+
+    has_not(v, "T5 0");
+    type(v, "a red apple\xe7\x8c\xab on a table");
+    ctrl(v, 'u');
+    paste(v, "a red apple \xe7\x8c\xab on a table", 26);
+    view_tokens(v, 0, &(struct view_tokens){ .clip = 9, .clip_most = 77, .t5 = 10, .t5_most = 512, .clip_fits = 26, .t5_fits = 26 });
+    has(v, " CLIP 9/77  T5 10/512 ─┘");
+    assert_non_null(strstr(screen(v, 40, 10), "CLIP 9/77  T5 10/512"));
+    view_tokens(v, 0, &(struct view_tokens){ .clip = 90, .clip_most = 77, .t5 = 520, .t5_most = 512, .clip_fits = 5, .t5_fits = 11 });
+    has(v, " CLIP 90/77  T5 520/512 ─┘");
+    has(v, "│ a red apple 猫 on a table");
+    assert_true(view_draw(v, &g, NULL));
+    assert_int_equal(count_colour(&g, 2, COLOUR_TEXT), 5);
+    assert_int_equal(count_colour(&g, 2, COLOUR_DIM), 6);
+    assert_int_equal(count_colour(&g, 2, COLOUR_WARN), 13);
+    /* an answer about another text: no character is cut in two */
+    view_tokens(v, 0, &(struct view_tokens){ .clip = 90, .clip_most = 77, .t5 = 520, .t5_most = 512, .clip_fits = 13, .t5_fits = 14 });
+    has(v, "│ a red apple 猫 on a table");
+    alt(v, 'n');
+    type(v, "bad");
+    view_tokens(v, 1, &(struct view_tokens){ .clip = 3, .clip_most = 77, .t5 = 4, .t5_most = 512, .clip_fits = 3, .t5_fits = 3 });
+    has(v, " CLIP 3/77  T5 4/512 ─┘");
+    has(v, " CLIP 90/77  T5 520/512 ─┤");
+    grid_free(&g);
+    view_free(v);
+}
+
 /* Walked through and searched, as in a shell; what was being written is not lost. */
 static void test_prompts_used_before(void **state)
 {
@@ -551,7 +592,8 @@ static void test_focus_and_nudging(void **state)
     has(v, "272x272");
     press(v, K_DOWN);
     press(v, K_PAGEDOWN);
-    has(v, "Steps *19");
+    press(v, K_PAGEDOWN);
+    has(v, "Steps *18");
     press(v, K_TAB);
     press(v, K_PAGEUP);
     has(v, "Guidance *4");
@@ -1025,6 +1067,7 @@ static void test_help(void **state)
 
     press(v, K_F1);
     has(v, "generate; while one runs, queue another");
+    for (int i = 0; i < 4; i++) press(v, K_DOWN);
     has(v, "quit; finished pictures");
     for (int i = 0; i < 60; i++) press(v, K_DOWN);
     press(v, K_PAGEUP);
@@ -1427,14 +1470,16 @@ static void test_sixel_bytes(void **state)
     how.fine = false;
     how.level = &level;
     how.max_bytes = 1 << 20;
-    for (int i = 4; i > 0; i--) {
-        assert_int_equal(level, i);
-        assert_true(graphics_sixel(&b, im, &how, &e));
-    }
+    assert_true(graphics_sixel(&b, im, &how, &e));
+    assert_int_equal(level, 0); /* all goes, at once */
+    assert_true(b.b.count > full / 2);
     how.max_bytes = full / 20;
     assert_true(graphics_sixel(&b, im, &how, &e));
     assert_true(level > 1 && b.b.count <= full / 20);
-    how.max_bytes = 100;
+    how.max_bytes = 100; /* as coarse as it gets; too large all the same */
+    assert_true(graphics_sixel(&b, im, &how, &e));
+    assert_int_equal(level, GRAPHICS_LEVELS - 1);
+    how.limit_bytes = 100;
     assert_false(graphics_sixel(&b, im, &how, &e));
     assert_int_equal(b.b.count, 0);
     assert_non_null(strstr(e.text, "100 bytes"));
@@ -1608,6 +1653,7 @@ int main(void)
         cmocka_unit_test(test_wide_and_hostile_text),
         cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_paste_never_submits),
+        cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_prompts_used_before),
         cmocka_unit_test(test_long_prompts),
         cmocka_unit_test(test_wrapping_property),

@@ -100,6 +100,11 @@ void pieces_free(struct chunks *p)
     memset(p, 0, sizeof *p);
 }
 
+static int less(int a, int b)
+{
+    return a < b ? a : b;
+}
+
 static void address(struct bytes *out, int x, int y)
 {
     bytes_format(out, "\033[%d;%dH", y + 1, x + 1);
@@ -147,8 +152,9 @@ static bool assign(struct paletted *p, const struct image *im, bool diffuse)
 
     for (int i = 0; ok && i < 32 * 32 * 32; i++) known[i] = -1;
     for (int y = 0; ok && y < h; y++) {
-        int *now = error + (size_t)(y & 1) * (size_t)(w + 2) * 3 + 3, *next = error + (size_t)(~y & 1) * (size_t)(w + 2) * 3 + 3;
-        memset(next - 3, 0, (size_t)(w + 2) * 3 * sizeof *next);
+        size_t row = (size_t)(w + 2) * 3;
+        int *now = error + (y & 1 ? row : 0) + 3, *next = error + (y & 1 ? 0 : row) + 3;
+        memset(next - 3, 0, row * sizeof *next);
         for (int x = 0; x < w; x++) {
             const unsigned char *px = im->rgb + ((size_t)y * (size_t)w + (size_t)x) * 3;
             int v[3], at;
@@ -266,7 +272,7 @@ static bool strips(struct chunks *out, const struct paletted *p, int width, int 
 static bool sixel_at_level(struct chunks *out, const struct image *im, int width, int height, int level,
                            const struct graphics_how *how, struct err *e)
 {
-    int block = levels[level].block, colours = levels[level].colours < how->colours ? levels[level].colours : how->colours;
+    int block = levels[level].block, colours = less(levels[level].colours, how->colours);
     int w = (width + block - 1) / block, h = (height + block - 1) / block, n;
     struct paletted p = { 0 };
     struct image *scaled = scale_image(im, w, h, e);
@@ -285,10 +291,19 @@ static bool sixel_at_level(struct chunks *out, const struct image *im, int width
     return ok;
 }
 
+/* The best level at which a picture that took so many bytes at `level` may still fit: each
+ * takes about 1.8 times what the one below it does. */
+static int level_for(int level, size_t bytes, size_t most)
+{
+    for (double b = 1.8 * (double)bytes; level > 0 && b < 0.9 * (double)most; b *= 1.8) level--;
+    return level;
+}
+
 bool graphics_sixel(struct chunks *out, const struct image *im, const struct graphics_how *how, struct err *e)
 {
     int width = how->at.w * how->cell_w, height = how->height ? how->height : how->at.h * how->cell_h;
     int level = how->fine ? 0 : how->level && *how->level < GRAPHICS_LEVELS ? *how->level : 1;
+    bool better = true; /* not tried yet */
     struct graphics_how h = *how;
 
     if (width > 1000) width = 1000;
@@ -297,15 +312,25 @@ bool graphics_sixel(struct chunks *out, const struct image *im, const struct gra
     for (;; level++) {
         pieces_clear(out);
         if (!sixel_at_level(out, im, width, height, level, &h, e)) break;
-        if (!how->max_bytes || out->b.count <= how->max_bytes) {
-            /* The next may be better by one if there is room for it. */
-            if (how->level && !how->fine) *how->level = level && out->b.count * 5 < how->max_bytes * 2 ? level - 1 : level;
-            return true;
+        if (level + 1 < GRAPHICS_LEVELS && how->max_bytes && out->b.count > how->max_bytes) {
+            better = false;
+            continue;
         }
-        if (level + 1 == GRAPHICS_LEVELS) {
-            err_set(e, ERR_INPUT, "a picture of %dx%d needs more than %zu bytes of sixel", width, height, how->max_bytes);
+        if (how->limit_bytes && out->b.count > how->limit_bytes) {
+            if (level + 1 < GRAPHICS_LEVELS) continue;
+            err_set(e, ERR_INPUT, "a picture of %dx%d needs more than %zu bytes of sixel", width, height,
+                    how->limit_bytes);
             break;
         }
+        if (how->level && !how->fine) {
+            *how->level = level_for(level, out->b.count, how->max_bytes);
+            if (better && *how->level + 1 < level) { /* much better goes: at once */
+                better = false;
+                level = *how->level - 1;
+                continue;
+            }
+        }
+        return true;
     }
     pieces_clear(out);
     return false;
@@ -362,15 +387,11 @@ static bool shrunk_png(const struct image *im, int max_w, int max_h, unsigned ch
     return ok;
 }
 
-static int less(int a, int b)
-{
-    return a < b ? a : b;
-}
-
 bool graphics_kitty(struct chunks *out, const struct image *im, const struct graphics_how *how, struct err *e)
 {
     int most = how->fine ? KITTY_PX : KITTY_PREVIEW_PX;
-    int w = less(less(how->at.w * how->cell_w, most), im->width), h = less(less(how->at.h * how->cell_h, most), im->height);
+    int w = less(less(how->at.w * how->cell_w, most), im->width);
+    int h = less(less(how->at.h * how->cell_h, most), im->height);
     struct bytes text = { 0 };
     unsigned char *png = NULL;
     size_t n = 0, since = 0, chunk = KITTY_CHUNK;

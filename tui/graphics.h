@@ -33,7 +33,8 @@ struct graphics_how {
     int cell_w, cell_h;   /* px */
     bool strips;          /* sixel: the cell's size is certain, strips of cells meet */
     size_t piece_bytes;   /* about; 0: one piece */
-    size_t max_bytes;     /* 0: no limit; else it is made coarser until it fits */
+    size_t max_bytes;     /* 0: no limit; else it is made coarser until it fits, or is as coarse as it gets */
+    size_t limit_bytes;   /* sixel: rather none than one that is larger; 0: no limit */
     bool fine;            /* a finished picture: as good as max_bytes allows */
     int colours;          /* sixel: registers, 2 to 256 */
     int height;           /* sixel: px, if not all of `at`; 0: all */
@@ -43,7 +44,7 @@ struct graphics_how {
 
 /* One or more sixel strings. At most 1000x996 px (xterm draws no more than 1000x1000), in at
  * most GRAPHICS_STRIPS strips (xterm keeps 16 pictures). Bands are 6 px high; what a last
- * band has too much is left transparent. False: not even the coarsest fits. */
+ * band has too much is left transparent. False: not even the coarsest is within limit_bytes. */
 enum { GRAPHICS_STRIPS = 12, GRAPHICS_LEVELS = 11 };
 bool graphics_sixel(struct chunks *out, const struct image *im, const struct graphics_how *how, struct err *e);
 

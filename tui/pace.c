@@ -42,7 +42,7 @@ bool pace_answered(struct pace *p, int64_t now_us)
         double per_byte = (double)took / 1e6 / (double)bytes;
         if (per_byte > 1 / SLOWEST) per_byte = 1 / SLOWEST;
         if (per_byte < 1 / FASTEST) per_byte = 1 / FASTEST;
-        p->seconds_per_byte = p->seconds_per_byte > 0 ? (1 - WEIGHT) * p->seconds_per_byte + WEIGHT * per_byte : per_byte;
+        p->seconds_per_byte += (p->seconds_per_byte > 0 ? WEIGHT : 1) * (per_byte - p->seconds_per_byte);
     }
     p->answered_us = now_us;
     return true;

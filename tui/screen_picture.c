@@ -414,7 +414,8 @@ static struct wish picture_mouse(struct view *v, const struct key *k)
     if (rect_has(p->at_bar, k->x, k->y)) {
         scrub(v, (k->x - p->at_bar.x) * places(v) / p->at_bar.w);
     } else if (rect_has(p->at_picture, k->x, k->y)) {
-        double x = (k->x - p->at_picture.x + 0.5) / p->at_picture.w, y = (k->y - p->at_picture.y + 0.5) / p->at_picture.h;
+        double x = (k->x - p->at_picture.x + 0.5) / p->at_picture.w;
+        double y = (k->y - p->at_picture.y + 0.5) / p->at_picture.h;
         if (p->look == LOOK_WIPE) p->wipe = x;
         else if (p->look == LOOK_ONE) pan(p, x - 0.5, y - 0.5);
     }
@@ -602,7 +603,8 @@ static int least(int a, int b)
 }
 
 /* The whole of one picture as it is, anything else composed. */
-static bool draw_pictures(struct view *v, struct grid *g, struct rect room, const struct shown_picture of[2], struct err *e)
+static bool draw_pictures(struct view *v, struct grid *g, struct rect room, const struct shown_picture of[2],
+                          struct err *e)
 {
     struct picture_state *p = v->picture;
     /* Of a cell; without pixels it shows two, one above the other. */

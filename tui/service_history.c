@@ -244,6 +244,34 @@ static void grant_scan(struct service_store *s, const char *folder)
     view_say(s->o.view, VIEW_INFO, "Looking through the folder");
 }
 
+/* The newest that differ; of a long history not all is looked at. */
+static bool list_prompts(struct task *t, struct err *e)
+{
+    enum { PAGE = 200, MOST = 5000 };
+    struct store_query q = { .limit = PAGE };
+    bool ok = true, more = true;
+
+    for (; ok && more && q.offset < MOST && t->prompts.count < PROMPTS_MAX; q.offset += PAGE) {
+        store_page_free(&t->page);
+        ok = store_history_list(t->s->store, &q, &t->page, e);
+        for (int i = 0; ok && i < t->page.count; i++) prompts_add(&t->prompts, t->page.at[i].prompt);
+        more = t->page.count == PAGE;
+    }
+    return ok;
+}
+
+static void prompts_listed(struct task *t)
+{
+    if (t->ok) view_prompts(t->s->o.view, (const char *const *)t->prompts.text, t->prompts.count);
+}
+
+void service_prompts(struct service_store *s)
+{
+    struct task *t = task_new(s, list_prompts, prompts_listed);
+
+    if (t) task_start(t, 0);
+}
+
 void service_history(struct service_store *s, const struct wish *w)
 {
     static const struct {

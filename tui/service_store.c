@@ -27,6 +27,7 @@ void task_free(struct task *t)
     store_queue_free(&t->queue);
     store_job_free(&t->row);
     store_page_free(&t->page);
+    prompts_free(&t->prompts);
     store_picture_free(&t->picture);
     free(t);
 }
@@ -177,6 +178,7 @@ static void opened(struct task *t)
     t->lists = false; /* shown */
     s->asking = t->interrupted + t->waiting > 0;
     if (s->asking) view_ask_resume(s->o.view, t->interrupted, t->waiting, t->offset, t->limit);
+    if (s->store) service_prompts(s);
 }
 
 /* --- a job's turn ----------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 #ifndef SLUICE_SERVICE_STORE_INTERNAL_H
 #define SLUICE_SERVICE_STORE_INTERNAL_H
 
+#include "tui/prompts.h"
 #include "tui/service_store.h"
 #include "tui/worker.h"
 
@@ -81,6 +82,7 @@ struct task {
     struct store_page page;
     struct store_picture picture;
     struct store_scan found;
+    struct prompts prompts;
     struct image *image, *images[THUMBS_MAX];
     int interrupted, waiting;
 };
@@ -110,5 +112,6 @@ void service_sheet(struct service_store *s, int seeds);
 void service_finish_sheet(struct service_store *s);
 /* service_history.c */
 void service_history(struct service_store *s, const struct wish *w);
+void service_prompts(struct service_store *s); /* those used before, to the view */
 
 #endif

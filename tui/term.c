@@ -28,7 +28,7 @@ enum { ANSWER_LATE_MS = 2000, SIXEL_MAX_PX = 1000, TMUX_SIXEL_BYTES = 1000 * 100
 /* What a picture may take of the way to the terminal: a preview; a finished one; a piece of either.
  * A finished one that takes longer than DRAFT_MS is first sent as a preview would be, and its
  * own pieces wait while somebody types. */
-enum { PREVIEW_MS = 150, FINE_MS = 6000, PIECE_MS = 8, DRAFT_MS = 400, TYPING_MS = 1000, PIECE_BYTES_LEAST = 512 };
+enum { PREVIEW_MS = 150, FINE_MS = 6000, PIECE_MS = 6, DRAFT_MS = 400, TYPING_MS = 1000, PIECE_BYTES_LEAST = 384 };
 enum { CELL_BARE = 128 }; /* in cell.attr: a picture's cell that shows nothing */
 enum { KITTY_ID = 7341 }; /* and the next: a picture and the one that takes its place */
 
@@ -311,6 +311,13 @@ static bool somebody_types(const struct term *t)
     return term_now_ms() - t->typed_ms < TYPING_MS;
 }
 
+static void forget_pieces(struct term *t)
+{
+    pieces_clear(&t->show);
+    t->show_next = 0;
+    t->awaiting = t->pace.flights > 0;
+}
+
 /* The next pieces of the picture, as many as the way to the terminal takes now. */
 static void send_pieces(struct term *t)
 {
@@ -328,8 +335,7 @@ static void send_pieces(struct term *t)
         if (t->out.lost) { /* memory: what is there stays */
             t->out.count = 0;
             t->out.lost = false;
-            pieces_clear(&t->show);
-            t->show_next = 0;
+            forget_pieces(t);
             return;
         }
         t->show_next++;
@@ -346,8 +352,7 @@ static void drop_pieces(struct term *t)
     if (showing(t) && t->show_next > 0 && term_graphics(t) == GRAPHICS_KITTY) graphics_kitty_abandon(&t->out);
     if (t->sync) bytes_text(&t->out, "\033[?2026l");
     t->sync = false;
-    pieces_clear(&t->show);
-    t->show_next = 0;
+    forget_pieces(t);
 }
 
 bool term_flush(struct term *t)
@@ -404,19 +409,22 @@ static const char *why(const struct term *t)
     if (t->wanted == GRAPHICS_KITTY && t->in_tmux) return "tmux passes no kitty pictures on";
     if (t->wanted != GRAPHICS_AUTO) return "as --graphics says";
     if (t->has_kitty) return "it answers the kitty query";
-    if (t->has_sixel) return t->in_tmux ? "tmux has sixel, and so has the terminal around it" : "its DA1 answer has a 4: sixel";
+    if (t->has_sixel && t->in_tmux) return "tmux has sixel, and so has the terminal around it";
+    if (t->has_sixel) return "its DA1 answer has a 4: sixel";
     if (!t->known) return "it has not answered (yet)";
-    if (t->in_tmux) return t->tmux_features[0] ? "the terminal around tmux has no sixel, as tmux knows it" : "tmux says nothing of sixel";
+    if (t->tmux_features[0]) return "the terminal around tmux has no sixel, as tmux knows it";
+    if (t->in_tmux) return "tmux has no sixel";
     return "its DA1 answer has no 4 (sixel), and it does not answer the kitty query";
 }
 
 void term_report(const struct term *t, struct term_report *r)
 {
-    *r = (struct term_report){ .cols = t->cols, .rows = t->rows, .utf8 = t->utf8, .light = t->light, .truecolour = t->truecolour,
-                               .colours = t->depth == THEME_NO_COLOURS ? 0 : COLORS, .in_tmux = t->in_tmux,
+    *r = (struct term_report){ .cols = t->cols, .rows = t->rows, .utf8 = t->utf8, .light = t->light,
+                               .truecolour = t->truecolour, .in_tmux = t->in_tmux,
+                               .colours = t->depth == THEME_NO_COLOURS ? 0 : COLORS,
                                .answered = t->known, .kitty_asked = t->kitty_asked, .kitty_answered = t->has_kitty,
                                .wanted = t->wanted, .chosen = term_graphics(t), .why = why(t), .cell_w = t->cell_w,
-                               .cell_h = t->cell_h, .cell_source = t->cell_source ? t->cell_source : "assumed: nothing says",
+                               .cell_h = t->cell_h, .cell_source = t->cell_source ? t->cell_source : "nothing says",
                                .sixel_colours = t->has_sixel ? t->sixel_colours : 0, .sixel_w = t->sixel_w,
                                .sixel_h = t->sixel_h, .bytes_per_second = pace_rate(&t->pace),
                                .trip_ms = (double)pace_trip_us(&t->pace) / 1000 };
@@ -468,7 +476,8 @@ int term_timeout(const struct term *t)
     if (input_waiting(&t->input)) ms = sooner(ms, until(t->last_byte_ms + patience(t)));
     if (t->pace.flights) ms = sooner(ms, until(t->sent_ms + ANSWER_LATE_MS));
     else if (showing(t)) ms = sooner(ms, until(t->typed_ms + TYPING_MS));
-    else if (t->deferred) ms = sooner(ms, until(t->draft_up && somebody_types(t) ? t->typed_ms + TYPING_MS : t->not_before_ms));
+    else if (t->deferred && t->draft_up && somebody_types(t)) ms = sooner(ms, until(t->typed_ms + TYPING_MS));
+    else if (t->deferred) ms = sooner(ms, until(t->not_before_ms));
     return ms;
 }
 
@@ -501,7 +510,8 @@ static bool certain(const struct term *t)
 {
     enum graphics kind = term_graphics(t);
 
-    return t->known && t->utf8 && (kind == GRAPHICS_SIXEL ? t->has_sixel : kind == GRAPHICS_KITTY ? t->has_kitty : true);
+    if (!t->known || !t->utf8) return false;
+    return kind == GRAPHICS_SIXEL ? t->has_sixel : kind == GRAPHICS_KITTY ? t->has_kitty : true;
 }
 
 static size_t more(size_t a, size_t b)
@@ -527,9 +537,9 @@ static double fine_ms(const struct term *t, const struct grid *g)
 static bool make_pieces(struct term *t, const struct grid *g, bool fine)
 {
     enum graphics kind = term_graphics(t);
-    struct graphics_how how = { .at = g->picture_at, .cell_w = t->cell_w ? t->cell_w : 10, .cell_h = t->cell_h ? t->cell_h : 20,
-                                .strips = t->cell_source && !t->in_tmux, .colours = t->sixel_colours, .fine = fine,
-                                .level = &t->sixel_level };
+    struct graphics_how how = { .at = g->picture_at, .cell_w = t->cell_w ? t->cell_w : 10,
+                                .cell_h = t->cell_h ? t->cell_h : 20, .strips = t->cell_source && !t->in_tmux,
+                                .colours = t->sixel_colours, .fine = fine, .level = &t->sixel_level };
     bool ok = true;
 
     /* A terminal that answers nothing gets all of it at once: there is nothing to pace it by. */
@@ -541,8 +551,12 @@ static bool make_pieces(struct term *t, const struct grid *g, bool fine)
     switch (kind) {
     case GRAPHICS_SIXEL:
         if (t->in_tmux) { /* it drops large ones, and one of which a row, however lightly touched, is written to */
-            if (!how.max_bytes || how.max_bytes > TMUX_SIXEL_BYTES) how.max_bytes = TMUX_SIXEL_BYTES;
+            how.limit_bytes = TMUX_SIXEL_BYTES;
             if (how.at.h * how.cell_h >= 6) how.height = how.at.h * how.cell_h / 6 * 6;
+        }
+        if (how.strips && !fine && how.piece_bytes) { /* it cannot be cut any finer */
+            size_t most = GRAPHICS_STRIPS * pace_bytes(&t->pace, PACE_QUEUE_MS);
+            if (how.max_bytes > most) how.max_bytes = most;
         }
         ok = graphics_sixel(&t->show, g->picture, &how, NULL);
         break;
@@ -644,7 +658,7 @@ static void paint_cells(struct term *t, const struct grid *g, bool keep, bool ro
 
 void term_paint(struct term *t, const struct grid *g)
 {
-    bool held, fresh, keep = false, roll, same, slow, draft;
+    bool held, fresh, tried, keep = false, roll, same, slow, draft;
     int first = 0, rows = 0;
     size_t rolled = 0;
 
@@ -665,6 +679,7 @@ void term_paint(struct term *t, const struct grid *g)
         t->deferred = !fresh;
         t->draft_up = same && slow;
     }
+    tried = fresh;
     if (fresh) {
         fresh = make_pieces(t, g, !draft);
         t->bare = fresh && certain(t) && !pace_quick(&t->pace);
@@ -695,14 +710,14 @@ void term_paint(struct term *t, const struct grid *g)
         t->sent_ms = t->show_ms = term_now_ms();
         write_out(t);
     }
-    if (fresh || roll) {
+    if (tried || roll) {
         t->serial = g->picture_serial;
         t->at_rect = g->picture_at;
         t->fine_up = roll ? g->picture_fine : !draft;
         if (fresh && slow && draft) t->deferred = t->draft_up = true;
     }
-    t->picture_up = g->picture && !(t->deferred && !keep && !fresh);
-    if (fresh || !g->picture || keep || roll) t->force = false;
+    t->picture_up = g->picture && !(t->deferred && !keep && !tried);
+    if (tried || !g->picture || keep || roll) t->force = false;
     t->unpainted = false;
     send_pieces(t);
 }

@@ -223,6 +223,11 @@ bool view_set(struct view *v, const struct setting *s, const char *text, struct 
     return true;
 }
 
+void view_tokens(struct view *v, int which, const struct view_tokens *t)
+{
+    v->tokens[which] = *t;
+}
+
 /* --- plans ----------------------------------------------------------------------- */
 
 /* Nothing that a plan depends on differs. */
@@ -386,8 +391,8 @@ static void follow_size(struct view *v)
     }
     if (said) {
         char text[128];
-        snprintf(text, sizeof text, "%s%dx%d: ", large ? "From " : "Below ", v->following.large_width, v->following.large_height);
-        snprintf(text + strlen(text), sizeof text - strlen(text), large ? "the profile's settings for large pictures" : "the profile's usual settings");
+        snprintf(text, sizeof text, "%s %dx%d: the profile's %s", large ? "From" : "Below", v->following.large_width,
+                 v->following.large_height, large ? "settings for large pictures" : "usual settings");
         view_say(v, VIEW_INFO, text);
         v->following_large = large;
     }

@@ -61,6 +61,7 @@ struct view {
     bool paused;     /* the job at work rests */
 
     struct prompts prompts;   /* used before */
+    struct view_tokens tokens[VIEW_PROMPTS]; /* clip_most 0: unknown */
     struct request *requests; /* oldest first */
     bool running, cancelling;
     uint64_t running_id;

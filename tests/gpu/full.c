@@ -10,6 +10,7 @@
 #include "tests/gpu/gpu.h"
 #include "tests/gpu/link.h"
 #include "tests/gpu/picture.h"
+#include "tests/gpu/watch.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -242,13 +243,20 @@ static void tell_goal(const struct gpu *g, const char *row, double ratio, double
     tell_value(g, row, ratio, "", "%s; goal %.2f: %s", of, goal, ratio <= goal ? "met" : "MISSED");
 }
 
+/* Bytes of the card at the fullest moment, context and libraries included: by NVML this process's, else by
+ * the runtime all that is used. 0: unknown. */
+static size_t card_peak(const struct picture *p, size_t total)
+{
+    return p->watched ? p->watched : p->least_free ? total - p->least_free : 0;
+}
+
 static void tell_step(const struct full *k, const char *row, const struct picture *p, size_t total)
 {
     tell_value(k->g, row, p->step, "s",
-               "%.1f TFLOP/s, %.2f GB a step over the link; arena %.2f GB, on the card %.2f GB; plan %.2f s, "
+               "%.1f TFLOP/s, %.2f GB a step over the link; arena %.2f GB, on the card %.2f GB by %s; plan %.2f s, "
                "modulation %.2f s, first step %.2f s, to the first preview %.2f s",
                (double)p->step_flops / p->step * 1e-12, (double)p->link_each * 1e-9, (double)p->arena * 1e-9,
-               p->least_free ? (double)(total - p->least_free) * 1e-9 : 0, p->plan, p->modulation, p->first_step,
+               (double)card_peak(p, total) * 1e-9, p->watched ? "NVML" : "the runtime", p->plan, p->modulation, p->first_step,
                p->preview);
 }
 
@@ -280,10 +288,11 @@ static bool measure_budget(struct full *k, int size, size_t budget, const char *
     snprintf(row, sizeof row, "%d px: %s over resident", size, name);
     if (!strcmp(name, "13 GB"))
         tell_goal(k->g, row, p.step / t->resident, GOAL_13GB, "ratio");
-    if (budget == JOB_BUDGET_LEAST && p.least_free) {
+    if (budget == JOB_BUDGET_LEAST && card_peak(&p, total)) {
         snprintf(row, sizeof row, "%d px: peak on the card, all streamed", size);
-        tell_goal(k->g, row, (double)(total - p.least_free) * 1e-9, GOAL_PEAK * 1e-9,
-                  "GB, context and libraries included");
+        tell_goal(k->g, row, (double)card_peak(&p, total) * 1e-9, GOAL_PEAK * 1e-9,
+                  p.watched ? "GB by NVML, context and libraries included"
+                            : "GB by the runtime, context, libraries and other programs included");
     }
     bool same = !memcmp(p.latent, t->whole.latent, p.latent_count * sizeof *p.latent);
     snprintf(row, sizeof row, "%d px: latent, %s", size, name);
@@ -376,6 +385,10 @@ void part_full(const struct gpu *g)
     struct err e = { 0 };
     bool opened = open_card(&card, &e);
     enum dtype type = opened && card_has(&card, DT_BF16) ? DT_BF16 : DT_F16;
+    if (opened && !watch_begin(&card, &e))
+        tell(g, NOT_POSSIBLE, "peaks by NVML", "%s", e.text);
+    if (opened)
+        err_clear(&e);
     if (opened && link_pinned(card.ordinal, &k.pinned, &e))
         tell_value(g, "link, pinned memory", k.pinned * 1e-9, "GB/s", "the driver's own copy");
     else if (opened)

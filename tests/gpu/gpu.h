@@ -48,6 +48,7 @@ bool card_has(const struct cuda_card *card, enum dtype t);
 void part_operations(const struct gpu *g); /* operations.c: check_ops.h's cases */
 void part_golden(const struct gpu *g);     /* golden.c: stages against diffusers */
 void part_demo(const struct gpu *g);       /* demo.c: the shipped model's picture */
+void part_quality(const struct gpu *g);    /* quality.c: what the shipped model was asked for */
 void part_budgets(const struct gpu *g);    /* demo.c: the same bytes under every budget */
 void part_full(const struct gpu *g);       /* full.c: FLUX.1-dev's shapes, timed */
 

@@ -150,9 +150,10 @@ static const struct part parts[] = {
     { "operations", "Operations against ref", part_operations, 120, true, false },
     { "golden", "Stages against diffusers", part_golden, 45, true, false },
     { "demo", "The shipped model", part_demo, 25, true, false },
+    { "quality", "What the shipped model was asked for", part_quality, 15, true, false },
     { "budgets", "The same bytes under every budget", part_budgets, 30, true, false },
     { "full", "FLUX.1-dev's shapes", part_full, 170, true, true },
-    { "torch", "PyTorch on the same shapes", part_torch, 70, false, true },
+    { "torch", "PyTorch on the same shapes", part_torch, 65, false, true },
     { "memcheck", "compute-sanitizer memcheck", part_memcheck, 60, true, true },
     { "racecheck", "compute-sanitizer racecheck", part_racecheck, 60, true, true },
 };
@@ -466,6 +467,8 @@ int main(int argc, char **argv)
     double seconds = seconds_now() - began;
     bool written = write_report(&report, &about, seconds, out);
     clean(g.scratch, out);
-    printf("%s in %.0f s: %s/report.md, report.json\n", report.failed ? "FAILED" : "done", seconds, out);
+    char *where = realpath(out, NULL);
+    printf("%s in %.0f s: %s/report.md, report.json\n", report.failed ? "FAILED" : "done", seconds, where ? where : out);
+    free(where);
     return report.failed || !written;
 }

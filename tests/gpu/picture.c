@@ -2,6 +2,7 @@
 #include "tests/gpu/picture.h"
 
 #include "tests/gpu/gpu.h"
+#include "tests/gpu/watch.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -114,6 +115,8 @@ static bool weights_end(struct run *r, struct err *e)
     struct device_memory m = device_memory(r->d);
     if (m.total && (!r->p->least_free || m.free < r->p->least_free))
         r->p->least_free = m.free;
+    size_t used = watch_used();
+    r->p->watched = used > r->p->watched ? used : r->p->watched;
     pager_end(r->pager);
     r->pager = NULL;
     return ok;

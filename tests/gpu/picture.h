@@ -32,6 +32,7 @@ struct picture {
     float *latent, *image;   /* [C,h,w], [H,W,3]; image is NULL without ids */
     size_t latent_count, image_count;
     size_t arena, least_free; /* bytes: of the arena; of the card, free at the fullest moment (0: unknown) */
+    size_t watched;          /* of the card, by NVML (watch.h) at the fullest moment; 0: unknown */
     size_t link_each;        /* bytes that every step brings */
     uint64_t step_flops;
     /* Seconds. preview: from the start to the end of the first step, plan included. step: the quickest
