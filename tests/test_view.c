@@ -1134,7 +1134,6 @@ static void test_pixels_are_offered(void **state)
     view_free(v);
 }
 
-/* Any keys and news at any size: nothing is lost, every cell is in order. */
 /* What services answer, or have to say, at any moment. */
 static void random_service(struct view *v, uint32_t r)
 {
@@ -1205,6 +1204,7 @@ static void test_device(void **state)
     view_free(v);
 }
 
+/* Any keys and news at any size: nothing is lost, every cell is in order. */
 static void test_random_use(void **state)
 {
     (void)state;
