@@ -57,9 +57,10 @@ bool editor_start(struct editor *ed, const char *text, struct err *e)
     sigset_t none;
 
     *ed = (struct editor){ .pid = -1 };
-    /* It may have arguments, so a shell reads it. */
+    /* A shell reads it, because it may have arguments, and env variables; both make room for the editor, so
+     * that it is seen when it stops. */
     if (!editor) snprintf(command, sizeof command, "command -v vi >/dev/null && exec vi \"$@\"; exec nano \"$@\"");
-    else if (snprintf(command, sizeof command, "%s \"$@\"", editor) >= (int)sizeof command)
+    else if (snprintf(command, sizeof command, "exec env %s \"$@\"", editor) >= (int)sizeof command)
         return err_set(e, ERR_INPUT, "$VISUAL or $EDITOR is too long");
     if (!write_file(ed, text, e)) return false;
     ed->pid = fork();
