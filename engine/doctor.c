@@ -26,6 +26,7 @@ enum { CARDS_MAX = 16, MODELS_MAX = 64, SIZE_TEXT = 32 };
 struct examination {
     struct doctor *d;
     const char *proc, *cgroup;
+    bool busy;
     struct nvml *nvml;          /* NULL: there is none */
     struct cuda_card card[CARDS_MAX];
     int cards;                  /* that sluice can use */
@@ -566,14 +567,15 @@ static void measure(struct examination *x, enum device_choice device)
 static void examine_speed(struct examination *x)
 {
     struct rates r = { 0 };
-    measure(x, DEVICE_CPU);
-    if (x->cards)
+    if (!x->busy)
+        measure(x, DEVICE_CPU);
+    if (!x->busy && x->cards)
         measure(x, DEVICE_CUDA);
-    if (*x->largest)
+    if (!x->busy && *x->largest)
         rates_measure(&r, NULL, x->largest, RATES_DISK, NULL);
     struct rates known = rates_load("cpu", "");
     rate_say(x, "disk of the models", r.of[RATE_DISK] > 0 ? r.of[RATE_DISK] : known.of[RATE_DISK], 33.7e9,
-             "what was read came from memory", "the first picture reads FLUX.1-dev in bf16 (33.7 GB) in");
+             x->busy ? "not measured while a picture is made" : "what was read came from memory", "the first picture reads FLUX.1-dev in bf16 (33.7 GB) in");
     rate_say(x, "link, processor", known.of[RATE_LINK], 0, "not measured", NULL);
     for (int i = 0; i < x->cards; i++) {
         struct rates card = rates_load(x->card[i].name, "");
@@ -753,6 +755,10 @@ static bool plan_synthetic(struct examination *x, struct err *e)
 static void examine_flux(struct examination *x)
 {
     struct err e = { 0 };
+    if (x->busy && x->cards) {
+        doctor_say(x->d, DOCTOR_FLUX, DOCTOR_OK, "1024x1024", NULL, "not planned while a picture is made");
+        return;
+    }
     bool ok = *x->dev    ? plan_dev(x, x->dev, "your model", &e)
               : *x->demo ? plan_synthetic(x, &e)
                          : err_set(&e, ERR_INPUT, "its plan needs the shipped model's tokenizers, which are missing");
@@ -770,6 +776,7 @@ void doctor_examine(struct doctor *d, const struct doctor_options *o)
     x->d = d;
     x->proc = o->proc ? o->proc : "/proc";
     x->cgroup = o->cgroup ? o->cgroup : "/sys/fs/cgroup";
+    x->busy = o->busy;
     examine_module(x);
     examine_nvml(x, o->nvml);
     examine_pinned(x);

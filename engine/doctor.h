@@ -8,6 +8,7 @@
 #ifndef SLUICE_DOCTOR_H
 #define SLUICE_DOCTOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum doctor_state {
@@ -42,6 +43,7 @@ struct doctor_options {
     const char *proc;    /* NULL: "/proc" */
     const char *cgroup;  /* NULL: "/sys/fs/cgroup" */
     const char *nvml;    /* NULL: the driver's library */
+    bool busy;           /* a picture is being made: nothing is measured, no card is opened */
 };
 
 /* Adds its lines to d, in any state; doctor_free afterwards. */

@@ -460,6 +460,7 @@ static bool foresee(struct pipeline *p, const struct job *j, struct plan_summary
         plan_summarise(&plan, s);
     plan_free(&plan);
     s->card = f.devices->card;
+    snprintf(s->device, sizeof s->device, "%.63s", s->card ? f.devices->name : "cpu");
     s->memory.total = s->card ? f.memory.total : memory_total();
     s->memory.free = f.available;
     size_t ours = f.available + memory_use().anonymous;

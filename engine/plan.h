@@ -103,6 +103,7 @@ struct plan_summary {
     bool ok;               /* false: there is no such plan, and text says why */
     char text[512];        /* of a plan: what is to be said of it, or "" */
     bool card;             /* it is of a card's memory, else of the processor's */
+    char device[64];       /* the card's name, or "cpu" */
     struct { size_t total, free, others; } memory; /* of it, but for what is the process's own; total 0, or EVENT_UNKNOWN: unknown */
     size_t budget;         /* 0: none */
     size_t arena, kept;    /* plan.arena_bytes, kept_bytes */

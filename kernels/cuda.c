@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static const char file_name[] = "libsluice-cuda.so";
-static const struct cuda_module *module;
+static const struct cuda_module *_Atomic module; /* several threads may load it: it is the same one */
 
 /* "" if there is none. */
 static void find(char path[PATH_MAX + 64])

@@ -147,6 +147,9 @@ static void test_models(void **state)
     says(&d, "cache", DOCTOR_OK, "/sluice");
     assert_int_equal(doctor_problems(&d), 1);
     doctor_free(&d);
+    doctor_examine(&d, &(struct doctor_options){ .nvml = "/no/such", .busy = true });
+    says(&d, "disk of the models", DOCTOR_OK, "not measured while a picture is made");
+    doctor_free(&d);
     /* nothing is left of what was needed for a moment, nor made where nothing was */
     assert_int_equal(scratch_entries(scratch), 1);
     setenv("TMPDIR", "/no/such/folder", 1);

@@ -220,7 +220,7 @@ static void test_trouble(void **state)
     struct wish w;
 
     assert_true(job_init(&j, fake_model(), NULL));
-    alt(v, 'u');
+    alt(v, 't');
     has(v, "Nothing has failed");
     j.budget = 8000000000;
     view_trouble(v, 8, &j, STAGE_VAE, "VAE: cuda: 1800 MB on the card: out of memory");

@@ -1175,6 +1175,36 @@ static void random_service(struct view *v, uint32_t r)
     job_free(&j);
 }
 
+/* The title's device is the plan's: what Enter would use. */
+static void test_device(void **state)
+{
+    (void)state;
+    static const struct { const char *name, *shown; } cases[] = {
+        { "NVIDIA GeForce RTX 3060", "  RTX 3060\n" },
+        { "NVIDIA GeForce RTX 4090 Laptop GPU", "  RTX 4090 Laptop\n" },
+        { "NVIDIA H100 80GB HBM3", "  H100 80GB HBM3\n" },
+        { "Tesla T4", "  Tesla T4\n" },
+        { "cpu", "  cpu, 2 threads\n" },
+    };
+    struct view *v = make();
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct job wanted = { 0 };
+        struct plan_summary s = { .ok = true };
+        uint64_t ticket;
+        view_plan_again(v);
+        assert_true(view_plan_wanted(v, &wanted, &ticket));
+        snprintf(s.device, sizeof s.device, "%s", cases[i].name);
+        view_planned(v, ticket, &s);
+        has(v, cases[i].shown);
+        s = (struct plan_summary){ .text = "there is no plan" };
+        view_planned(v, ticket, &s);
+        has(v, cases[i].shown);
+        job_free(&wanted);
+    }
+    view_free(v);
+}
+
 static void test_random_use(void **state)
 {
     (void)state;
@@ -1674,6 +1704,7 @@ int main(void)
         cmocka_unit_test(test_result_does_not_hide_a_complaint),
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_pixels_are_offered),
+        cmocka_unit_test(test_device),
         cmocka_unit_test(test_random_use),
         cmocka_unit_test(test_memory_refused),
         cmocka_unit_test(test_keys),

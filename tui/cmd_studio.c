@@ -8,6 +8,7 @@
 #include "tui/cmd.h"
 #include "tui/cmd_options.h"
 #include "tui/config.h"
+#include "tui/service_doctor.h"
 #include "tui/service_editor.h"
 #include "tui/service_plan.h"
 #include "tui/service_profile.h"
@@ -238,6 +239,15 @@ static void use_editor(struct studio *s, int which)
     free(text);
 }
 
+static void look_at_terminal(struct studio *s)
+{
+    struct term_report r;
+
+    term_report(s->term, &r);
+    service_doctor_terminal(s->view, &r);
+    s->dirty = true;
+}
+
 static void grant(struct studio *s, struct wish w)
 {
     if (service_store_grant(s->store, &w)) return;
@@ -252,6 +262,8 @@ static void grant(struct studio *s, struct wish w)
     case WISH_PROFILE_SAVE: service_profile_save(&s->profiles, w.profile.name, w.profile.text, w.profile.replace); break;
     case WISH_PROFILE_DELETE: service_profile_delete(&s->profiles, w.profile.name); break;
     case WISH_PRESETS: service_preset(s->worker, s->view, s->calls->model(s->engine), w.presets); break;
+    case WISH_DOCTOR: service_doctor(s->worker, s->view); break;
+    case WISH_DOCTOR_TERMINAL: look_at_terminal(s); break;
     default: break;
     }
 }
@@ -327,9 +339,9 @@ static void paint(struct studio *s)
         return;
     }
     term_paint(s->term, &s->grid);
-    for (struct wish w; (w = view_needs(s->view)).kind;) grant(s, w);
     s->dirty = false;
     s->painted_ms = term_now_ms();
+    for (struct wish w; (w = view_needs(s->view)).kind;) grant(s, w);
 }
 
 /* How long poll may sleep. */
@@ -382,13 +394,23 @@ static void default_folder(char buf[PATH_BYTES])
     else snprintf(buf, PATH_BYTES, "sluice-pictures");
 }
 
+/* What the title says until the first plan tells which device it is. */
+static const char *first_device(const struct job *start)
+{
+    switch (start ? start->device : DEVICE_AUTO) {
+    case DEVICE_CPU: return "cpu";
+    case DEVICE_CUDA: return "card";
+    default: return "auto";
+    }
+}
+
 int studio_run(const struct studio_options *o, struct engine *g, const struct studio_engine *calls)
 {
     struct studio s = { .engine = g, .calls = calls };
     struct err e = { 0 };
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct view_options vo = {
-        .device = "cpu",
+        .device = first_device(o->start),
         .threads = o->start && o->start->threads ? o->start->threads : cores > 0 ? (int)cores : 0,
         .start = o->start,
         .home = getenv("HOME"),

@@ -9,7 +9,7 @@
 ACTION(GENERATE, "generate", KEYS_MAIN, "enter", NULL, "Generate", "generate; while one runs, queue another")
 ACTION(PUSH, "push", KEYS_BUTTON, "space", NULL, NULL, NULL)
 ACTION(CANCEL, "cancel", KEYS_MAIN, "esc", "alt-x", "Cancel", "cancel; once more: give up the partial picture")
-ACTION(TROUBLE, "trouble", KEYS_SCREENS, "f8 alt-u", NULL, "What to do", "what can be done about the last failure")
+ACTION(TROUBLE, "trouble", KEYS_SCREENS, "f8 alt-t", NULL, "What to do", "what can be done about the last failure")
 ACTION(LEAVE, "prompt.leave", KEYS_PROMPT, "", "esc", NULL, "from the prompt to the button")
 ACTION(ENTER, "prompt.enter", KEYS_FIELD | KEYS_BUTTON, "", "i", NULL, "to the prompt")
 
@@ -117,3 +117,6 @@ ACTION(GALLERY_UNDO, "gallery.undo", KEYS_GALLERY, "u", NULL, "Undo", "back out 
 ACTION(GALLERY_BIN, "gallery.bin", KEYS_GALLERY, "b", NULL, NULL, "show the trash, or all that is not in it")
 ACTION(GALLERY_EXPORT, "gallery.export", KEYS_GALLERY, "e", NULL, "Export", "copy its file to a folder")
 ACTION(GALLERY_SCAN, "gallery.scan", KEYS_GALLERY, "S", NULL, NULL, "take in the pictures of a folder")
+/* the doctor */
+ACTION(DOCTOR, "doctor", KEYS_SCREENS, "f7 alt-i", NULL, NULL, "the doctor: this machine, this terminal, and what is wrong with them")
+ACTION(DOCTOR_AGAIN, "doctor.again", KEYS_DOCTOR, "r", NULL, "Look again", "look at everything again")

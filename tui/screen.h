@@ -61,6 +61,6 @@ struct screen {
 
 extern const struct screen screen_main, screen_help, screen_save, screen_picture, screen_profile, screen_search;
 extern const struct screen screen_queue, screen_contact, screen_gallery, screen_ask, screen_trouble;
-extern const struct screen screen_presets;
+extern const struct screen screen_presets, screen_doctor;
 
 #endif

@@ -568,6 +568,9 @@ static const char *main_hint(const struct view *v, enum action a)
     case ACTION_SEED: return unsaved || view_busy(v) ? NULL : label;
     case ACTION_SAVE: return unsaved ? "Save elsewhere" : v->shown >= SHOWN_PARTIAL ? label : NULL;
     case ACTION_PICTURE: return v->image && !unsaved && !view_busy(v) ? label : NULL;
+    case ACTION_PRESETS: return unsaved ? NULL : "Presets";
+    case ACTION_QUEUE: return unsaved ? NULL : "Queue";
+    case ACTION_GALLERY: return unsaved ? NULL : "Gallery";
     case ACTION_RESET: return field >= 0 && field_edited(v, field) ? label : NULL;
     default: return label;
     }
@@ -584,7 +587,7 @@ static void draw_title(const struct view *v, struct grid *g, struct rect r)
 
     view_edited(v, &edited[1], &edited[2]);
     snprintf(right, sizeof right, "%s", v->device);
-    if (v->threads > 0)
+    if (v->threads > 0 && !strcmp(v->device, "cpu"))
         snprintf(right, sizeof right, "%s, %d thread%s", v->device, v->threads, v->threads == 1 ? "" : "s");
     end = r.x + r.w - edit_width(right, strlen(right)) - 3;
     x += draw_text(g, r, x, r.y, COLOUR_ACCENT, CELL_BOLD, "sluice");

@@ -17,6 +17,7 @@
 static const struct screen *const screens[] = {
     &screen_main, &screen_help, &screen_save, &screen_picture, &screen_profile, &screen_search,
     &screen_queue, &screen_contact, &screen_gallery, &screen_ask, &screen_trouble, &screen_presets,
+    &screen_doctor,
 };
 enum { SCREENS = sizeof screens / sizeof *screens };
 
@@ -274,6 +275,18 @@ bool view_plan_wanted(struct view *v, struct job *out, uint64_t *ticket)
     return true;
 }
 
+/* "NVIDIA GeForce RTX 3060 Laptop GPU" as "RTX 3060 Laptop": the title has little room. */
+static void set_device(struct view *v, const char *name)
+{
+    static const char *const left_out[] = { "NVIDIA ", "GeForce ", " GPU" };
+
+    snprintf(v->device, sizeof v->device, "%s", name);
+    for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++) {
+        char *at = strstr(v->device, left_out[i]);
+        if (at) memmove(at, at + strlen(left_out[i]), strlen(at + strlen(left_out[i])) + 1);
+    }
+}
+
 void view_planned(struct view *v, uint64_t ticket, const struct plan_summary *s)
 {
     if (ticket & 1) {
@@ -281,6 +294,7 @@ void view_planned(struct view *v, uint64_t ticket, const struct plan_summary *s)
     } else if (v->planned.prompt) {
         v->plan = *s;
         v->plan_known = true;
+        if (s->device[0]) set_device(v, s->device);
     }
 }
 
@@ -857,9 +871,8 @@ void view_draw_hints(struct view *v, struct grid *g, struct rect r)
         enum action a = (enum action)i;
         const char *label = keys_action(a)->label;
         if (a == ACTION_TROUBLE && !trouble_job(v)) continue;
-        if (!label || !*keys_name(&v->keys, a, at, name)) continue;
         if (top(v)->hint) label = top(v)->hint(v, a);
-        if (!label) continue;
+        if (!label || !*keys_name(&v->keys, a, at, name)) continue;
         int w = draw_hint(g, r, x, name, label) - x;
         if (w && v->hints < VIEW_HINTS_MAX) {
             v->hint[v->hints].at = (struct rect){ x, r.y, w - 1, 1 };

@@ -25,7 +25,7 @@
 enum { VIEW_PROMPT_MAX = 256 * 1024, VIEW_PATH_BYTES = 4096 };
 
 struct view_options {
-    const char *device;   /* "cpu" */
+    const char *device;   /* "cpu"; until a plan says it (view_planned) */
     int threads;          /* as shown; 0: unknown */
     const struct job *start; /* what the form begins with, and what it does not show goes into
                                 each job as it is; NULL: the model's defaults */
@@ -165,6 +165,12 @@ void view_say(struct view *v, enum view_mood mood, const char *text);
 /* After WISH_PRESETS; takes over what a holds, and leaves it empty. */
 struct presets_answer;
 void view_presets(struct view *v, struct presets_answer *a);
+
+/* What was found (engine/doctor.h) of the machine, after WISH_DOCTOR; of the terminal, after
+ * WISH_DOCTOR_TERMINAL. They take over what d holds, and leave it empty. */
+struct doctor;
+void view_doctor(struct view *v, struct doctor *d);
+void view_doctor_terminal(struct view *v, struct doctor *d);
 
 /* Draws into g, resizing it. False only when memory is refused. */
 bool view_draw(struct view *v, struct grid *g, struct err *e);

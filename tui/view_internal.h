@@ -51,6 +51,7 @@ struct view {
     struct profile_state *profiles;
     struct search_state *search;
     struct presets_state *presets;
+    struct doctor_screen *doctor;
 
     struct queue_state *queue;
     struct contact_state *contact;

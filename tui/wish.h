@@ -27,6 +27,8 @@ enum wish_kind {
     WISH_FINISH,   /* the good ones of the sheet, by view_sheet_good */
     WISH_HISTORY,  /* `history`; then what stands beside it */
     WISH_PRESETS,  /* `presets`; then view_presets */
+    WISH_DOCTOR,   /* the machine is looked at; then view_doctor */
+    WISH_DOCTOR_TERMINAL, /* and the terminal; then view_doctor_terminal */
 };
 
 /* What is to be done with a job of the queue, which is named by its number there. */
