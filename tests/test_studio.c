@@ -1221,6 +1221,5 @@ int main(int argc, char **argv)
     }
     setenv("LC_ALL", "C.UTF-8", 1);
     setlocale(LC_ALL, "C.UTF-8");
-    if (getenv("ONLY")) cmocka_set_test_filter(getenv("ONLY"));
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -313,8 +313,10 @@ void service_history(struct service_store *s, const struct wish *w)
         view_refused(s->o.view, t->e.text);
         task_free(t);
         return;
-    } else if (w->history.text) {
-        t->text = strdup(w->history.text);
+    } else if (w->history.text && !(t->text = strdup(w->history.text))) {
+        view_refused(s->o.view, "no memory");
+        task_free(t);
+        return;
     }
     task_start(t, row[what].kind);
 }
