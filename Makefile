@@ -97,7 +97,7 @@ CUDA_OBJ := $(CUDA_SRC:%.c=$(B)/cuda/%.o) $(CUDA_SHARED:%.c=$(B)/cuda/%.o) $(CUD
 $(B)/cuda/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$< (cuda))
-	$(Q)$(CC) $(CUDA_CFLAGS) -isystem $(CUDA_HOME)/include -isystem $(CUDNN_INCLUDE) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CUDA_CFLAGS) -isystem $(CUDNN_INCLUDE) -isystem $(CUDA_HOME)/include -MMD -MP -c -o $@ $<
 
 $(B)/cuda/%.cu.o: %.cu Makefile
 	@mkdir -p $(@D)
@@ -110,7 +110,7 @@ $(B)/cuda/%.cu.o: %.cu Makefile
 $(B)/libsluice-cuda.so: $(CUDA_OBJ)
 	$(call say,LD,$@)
 	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBS) -lcublasLt -lm -ldl -Xlinker -z,defs \
-	    -Xlinker -rpath,$(CUDA_LIBS):$(CUDNN_HOME)/lib:$(CUDNN_HOME)/lib64 -Xlinker --exclude-libs,ALL
+	    -Xlinker -rpath,$(CUDNN_HOME)/lib:$(CUDNN_HOME)/lib64:$(CUDA_LIBS) -Xlinker --exclude-libs,ALL
 
 # The same module for the processor: a runtime that only pretends to be one, for tests.
 FAKE_OBJ := $(CUDA_SRC:%.c=$(B)/fake/%.o) $(CUDA_SHARED:%.c=$(B)/fake/%.o) $(CUDA_KERNELS:%.cu=$(B)/fake/%.cu.o) \
@@ -158,6 +158,7 @@ $(B)/gpu-check: $(GPU_OBJ)
 	$(Q)$(CC) $(SLUICE_LDFLAGS) -o $@ $^ -ldl -lm
 
 gpu-check: $(B)/gpu-check $(CUDA_MODULE) cuda-note
+	@mkdir -p '$(OUT)'
 	COMPUTE_SANITIZER='$(firstword $(wildcard $(CUDA_HOME)/bin/compute-sanitizer $(CUDA_HOME)/compute-sanitizer/compute-sanitizer))' \
 	    $(B)/gpu-check --out '$(OUT)'
 

@@ -99,7 +99,8 @@ void import_take(struct import_work *w, const char *setting, const char *key, co
     struct err wrong = { 0 };
     if (w->e->kind)
         return;
-    char *label = line_of(w, key, 64), *shown = line_of(w, value, IMPORT_TEXT_MAX), *clean = line_of(w, text, IMPORT_TEXT_MAX);
+    char *label = line_of(w, key, 64), *shown = line_of(w, value, IMPORT_TEXT_MAX);
+    char *clean = line_of(w, text, IMPORT_TEXT_MAX);
     if (clean && !strcmp(setting, "prompt") && !(clean = escape_braces(clean)))
         no_memory(w);
     if (!label || !shown || !clean) {
@@ -133,7 +134,8 @@ static void squeeze(const char *name, char buf[64])
 void import_model(struct import_work *w, const char *key, const char *name)
 {
     static const char *const others[] = { "kontext", "fill", "canny", "depth", "redux", "krea", NULL };
-    static const char *const rounded[] = { "fp8", "nf4", "bnb", "gguf", "q2", "q3", "q4", "q5", "q6", "q8", "int8", NULL };
+    static const char *const rounded[] = { "fp8", "nf4", "bnb", "gguf", "q2", "q3", "q4", "q5", "q6", "q8", "int8",
+                                           NULL };
     char small[64];
     squeeze(name, small);
     const char *model = strstr(small, "flux1dev") || strstr(small, "fluxdev") ? "FLUX.1-dev" :
@@ -151,7 +153,8 @@ void import_model(struct import_work *w, const char *key, const char *name)
     snprintf(w->im->preset.model, sizeof w->im->preset.model, "%s", model);
     for (int i = 0; rounded[i]; i++)
         if (strstr(small, rounded[i])) {
-            import_leave(w, key, name, "taken as %s; its weights are rounded, so the picture will differ a little", model);
+            import_leave(w, key, name, "taken as %s; its weights are rounded, so the picture will differ a little",
+                         model);
             return;
         }
 }
@@ -223,7 +226,8 @@ static char *tame(const char *text, size_t bytes)
 json_t *import_json(const char *text, size_t bytes, const char *name, struct err *e)
 {
     json_error_t wrong;
-    char *clean = bytes <= IMPORT_JSON_MAX ? yaml_clean(text, bytes) : NULL, *tamed = clean ? tame(clean, strlen(clean)) : NULL;
+    char *clean = bytes <= IMPORT_JSON_MAX ? yaml_clean(text, bytes) : NULL;
+    char *tamed = clean ? tame(clean, strlen(clean)) : NULL;
     json_t *o = tamed ? json_loads(tamed, 0, &wrong) : NULL;
     if (bytes > IMPORT_JSON_MAX)
         err_set(e, ERR_INPUT, "%.200s: its JSON is longer than %d MiB", name, IMPORT_JSON_MAX >> 20);
@@ -242,7 +246,8 @@ static void read_record(struct import_work *w, json_t *o)
 {
     const char *key;
     json_t *v;
-    long long width = json_integer_value(json_object_get(o, "width")), height = json_integer_value(json_object_get(o, "height"));
+    long long width = json_integer_value(json_object_get(o, "width"));
+    long long height = json_integer_value(json_object_get(o, "height"));
     char size[48];
     w->im->kind = IMPORT_SLUICE;
     snprintf(size, sizeof size, "%lldx%lld", width, height);
@@ -314,8 +319,8 @@ static bool read_png(struct import_work *w, const char *data, size_t bytes)
     json_decref(workflow);
     free(text);
     if (!found)
-        err_set(w->e, ERR_INPUT, "%.200s: this picture does not say how it was made: no text of sluice, A1111, Forge or "
-                "ComfyUI in it", im->path);
+        err_set(w->e, ERR_INPUT, "%.200s: this picture does not say how it was made: no text of sluice, A1111, Forge "
+                "or ComfyUI in it", im->path);
     return found;
 }
 
@@ -330,7 +335,8 @@ static bool take_template(struct import_work *w, struct profile *p)
     snprintf(w->im->program, sizeof w->im->program, "a template");
     for (int i = 0; i < p->rows.count; i++) {
         const struct sheet_row *r = &p->rows.row[i];
-        struct yaml_entry entry = { .kind = YAML_TEXT, .key = r->key, .text = r->value, .line = r->line, .column = r->column };
+        struct yaml_entry entry = { .kind = YAML_TEXT, .key = r->key, .text = r->value, .line = r->line,
+                                    .column = r->column };
         if (r->setting && r->setting->scope & SETTING_PRESET)
             sheet_take_as(&w->im->preset.rows, &source, &entry, r->setting, r->text, r->why, w->e);
         else
@@ -411,7 +417,8 @@ static void check(struct import_work *w)
     }
 }
 
-bool import_bytes(struct import *im, const char *path, const char *data, size_t bytes, struct yaml_faults *f, struct err *e)
+bool import_bytes(struct import *im, const char *path, const char *data, size_t bytes, struct yaml_faults *f,
+                  struct err *e)
 {
     struct err own = { 0 };
     struct import_work w = { im, e ? e : &own };
@@ -424,7 +431,8 @@ bool import_bytes(struct import *im, const char *path, const char *data, size_t 
     if (bytes >= 8 && !memcmp(data, "\x89PNG\r\n\x1a\n", 8)) {
         ok = read_png(&w, data, bytes);
     } else if (bytes >= 12 && (!memcmp(data, "\xff\xd8\xff", 3) || !memcmp(data + 8, "WEBP", 4))) {
-        ok = err_set(w.e, ERR_INPUT, "%.200s: a JPEG or WebP picture: what it was made with is read from PNGs only", path);
+        ok = err_set(w.e, ERR_INPUT, "%.200s: a JPEG or WebP picture: what it was made with is read from PNGs only",
+                     path);
     } else if (data[front] == '{' && (o = import_json(data, bytes, path, NULL)) && !json_object_get(o, "sluice")) {
         const json_t *program = json_object_get(o, "program");
         if (program && !strncmp(json_string_value(program) ? json_string_value(program) : "", "sluice", 6))
@@ -442,8 +450,10 @@ bool import_bytes(struct import *im, const char *path, const char *data, size_t 
     if (ok && im->kind != IMPORT_PRESET) {
         snprintf(im->preset.path, sizeof im->preset.path, "%s", path);
         if (!im->program[0])
-            snprintf(im->program, sizeof im->program, "%s", im->kind == IMPORT_COMFY ? "ComfyUI" : im->kind == IMPORT_SLUICE ? "sluice" : "A1111's kind");
-        snprintf(im->preset.about, sizeof im->preset.about, "from a %s of %s", im->kind == IMPORT_TEMPLATE ? "file" : "picture",
+            snprintf(im->program, sizeof im->program, "%s",
+                     im->kind == IMPORT_COMFY ? "ComfyUI" : im->kind == IMPORT_SLUICE ? "sluice" : "A1111's kind");
+        snprintf(im->preset.about, sizeof im->preset.about, "from a %s of %s",
+                 im->kind == IMPORT_TEMPLATE ? "file" : "picture",
                  im->kind == IMPORT_TEMPLATE ? "another program" : im->program);
         check(&w);
         if (!w.e->kind && !im->preset.rows.count)

@@ -19,7 +19,8 @@
 
 #include "engine/preset.h"
 
-enum { IMPORT_FILE_MAX = 1 << 28 /* bytes of a picture */, IMPORT_JSON_MAX = 8 << 20, IMPORT_TEXT_MAX = 32 * 1024 /* a prompt */,
+enum { IMPORT_FILE_MAX = 1 << 28 /* bytes of a picture */, IMPORT_JSON_MAX = 8 << 20,
+       IMPORT_TEXT_MAX = 32 * 1024 /* a prompt */,
        IMPORT_LEFT_MAX = 48, IMPORT_VALUE_MAX = 160, IMPORT_PROGRAM_MAX = 64 };
 
 enum import_kind {
@@ -49,7 +50,8 @@ struct import {
  * with lines and columns. import_free in either case. */
 bool import_read(struct import *im, const char *path, struct yaml_faults *f, struct err *e);
 /* The same of a file's bytes in memory; a preset or template is read from `path` still. */
-bool import_bytes(struct import *im, const char *path, const char *data, size_t bytes, struct yaml_faults *f, struct err *e);
+bool import_bytes(struct import *im, const char *path, const char *data, size_t bytes, struct yaml_faults *f,
+                  struct err *e);
 void import_free(struct import *im);
 
 /* As a preset of the user's own, called `as` (NULL: as the file): a preset byte for byte with the profile beside it,

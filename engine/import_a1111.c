@@ -135,7 +135,8 @@ static void read_sampler(struct import_work *w, const char *value)
     snprintf(sampler, sizeof sampler, "%s", value);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) { /* both in one, as it was written until 2024 */
         size_t length = strlen(ends[i]);
-        if (n < sizeof sampler && n > length + 1 && !strcasecmp(value + n - length, ends[i]) && value[n - length - 1] == ' ') {
+        if (n < sizeof sampler && n > length + 1 && !strcasecmp(value + n - length, ends[i]) &&
+            value[n - length - 1] == ' ') {
             sampler[n - length - 1] = '\0';
             import_take(w, "schedule", "Sampler", value, ends[i], "its last word is the schedule");
             break;
@@ -152,14 +153,16 @@ static void read_rng(struct import_work *w, const char *value)
 
 static void read_version(struct import_work *w, const char *value)
 {
-    bool forge = value[0] == 'f' && isdigit((unsigned char)value[1]), a1111 = value[0] == 'v' && isdigit((unsigned char)value[1]);
+    bool forge = value[0] == 'f' && isdigit((unsigned char)value[1]);
+    bool a1111 = value[0] == 'v' && isdigit((unsigned char)value[1]);
     size_t n = strcspn(value, "-");
     char *clean = yaml_clean(value, n < 40 ? n : 40);
     if (clean)
         snprintf(w->im->program, sizeof w->im->program, "%s%s", forge ? "Forge " : a1111 ? "A1111 " : "", clean);
     free(clean);
     if ((forge || a1111) && !sheet_find(&w->im->preset.rows, setting_find("rng")))
-        import_take(w, "rng", "RNG", "not written", "philox", "these programs draw noise as the card does, unless they say otherwise");
+        import_take(w, "rng", "RNG", "not written", "philox",
+                    "these programs draw noise as the card does, unless they say otherwise");
 }
 
 static void read_value(struct import_work *w, const char *key, const char *value)

@@ -33,7 +33,8 @@ static json_t *input(const json_t *node, const char *name)
 static bool is_link(const json_t *v)
 {
     const json_t *id = json_array_get(v, 0);
-    return json_array_size(v) == 2 && (json_is_string(id) || json_is_integer(id)) && json_is_integer(json_array_get(v, 1));
+    return json_array_size(v) == 2 && (json_is_string(id) || json_is_integer(id)) &&
+        json_is_integer(json_array_get(v, 1));
 }
 
 /* The node that the value is a link to; NULL: it is none, or leads nowhere. */
@@ -72,7 +73,8 @@ static char *joined(struct graph *g, const json_t *node, int depth)
     json_object_foreach(json_object_get(node, "inputs"), key, v) {
         char *part = !strncasecmp(key, "string", 6) || !strncasecmp(key, "text", 4) ? value_of(g, v, key, depth) : NULL;
         char *more = NULL;
-        if (part && all && *part && strlen(all) < IMPORT_TEXT_MAX && asprintf(&more, "%s%s%s", all, *all && comma ? comma : "", part) >= 0) {
+        if (part && all && *part && strlen(all) < IMPORT_TEXT_MAX &&
+            asprintf(&more, "%s%s%s", all, *all && comma ? comma : "", part) >= 0) {
             free(all);
             all = more;
         }
@@ -84,8 +86,8 @@ static char *joined(struct graph *g, const json_t *node, int depth)
 /* A text or number, written there or behind a link: malloc'd. NULL: it cannot be told. */
 static char *value_of(struct graph *g, const json_t *v, const char *name, int depth)
 {
-    static const char *const names[] = { "value", "text", "string", "prompt", "int", "float", "number", "seed", "noise_seed",
-                                         "populated_text", "source", "any", "anything", NULL };
+    static const char *const names[] = { "value", "text", "string", "prompt", "int", "float", "number", "seed",
+                                         "noise_seed", "populated_text", "source", "any", "anything", NULL };
     json_t *node = depth < DEPTH_MAX ? follow(g, v) : NULL;
     char *text = NULL;
     if (!node)
@@ -178,7 +180,10 @@ static void read_prompt(struct graph *g, const json_t *node, const char *setting
 {
     static const char *const on[] = { "clip", NULL };
     bool negative = !strcmp(setting, "negative");
-    const char *key = input(node, "t5xxl") ? "t5xxl" : input(node, "text") ? "text" : input(node, "text_g") ? "text_g" : "prompt";
+    static const char *const names[] = { "t5xxl", "text", "text_g", "prompt" };
+    const char *key = names[0];
+    for (int i = 1; i < 4 && !input(node, key); i++)
+        key = names[i];
     char *text = value_of(g, input(node, key), key, 0);
     if (!negative || (text && *text))
         take(g, node, key, setting, NULL);
@@ -195,8 +200,10 @@ static void read_prompt(struct graph *g, const json_t *node, const char *setting
 /* From what steers the sampler back to the node that holds the text. */
 static void read_conditioning(struct graph *g, json_t *node, const char *setting)
 {
-    static const char *const on[] = { "conditioning", "conditioning_1", "conditioning_to", "positive", "cond", "", NULL };
-    static const char *const on_negative[] = { "conditioning", "conditioning_1", "conditioning_to", "negative", "cond", "", NULL };
+    static const char *const on[] = { "conditioning", "conditioning_1", "conditioning_to", "positive", "cond", "",
+                                      NULL };
+    static const char *const on_negative[] = { "conditioning", "conditioning_1", "conditioning_to", "negative", "cond",
+                                               "", NULL };
     bool negative = !strcmp(setting, "negative");
     for (int i = 0; node && i < DEPTH_MAX; i++, node = behind(g, node, negative ? on_negative : on)) {
         const char *class = class_of(node);
@@ -221,7 +228,8 @@ static void read_conditioning(struct graph *g, json_t *node, const char *setting
 
 static bool is_sampler(const json_t *node)
 {
-    static const char *const classes[] = { "KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced", NULL };
+    static const char *const classes[] = { "KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced",
+                                           NULL };
     for (int i = 0; classes[i]; i++)
         if (!strcmp(class_of(node), classes[i]))
             return true;
@@ -274,9 +282,11 @@ static void read_latent(struct graph *g, const json_t *sampler)
     snprintf(size, sizeof size, "%.30sx%.30s", width ? width : "?", height ? height : "?");
     import_take(g->w, "size", label(node, "width", buf), size, size, NULL);
     if (batch && strcmp(batch, "1"))
-        take(g, node, "batch_size", "count", "the pictures after the first will be others: each has a seed of its own here");
+        take(g, node, "batch_size", "count",
+             "the pictures after the first will be others: each has a seed of its own here");
     if (strcmp(size, "1024x1024"))
-        import_leave(g->w, "shift", "1.15", "ComfyUI's default for every size; here it follows the size, so steps lie otherwise");
+        import_leave(g->w, "shift", "1.15",
+                     "ComfyUI's default for every size; here it follows the size, so steps lie otherwise");
     free(width);
     free(height);
     free(batch);
@@ -297,7 +307,8 @@ static void read_ksampler(struct graph *g, const json_t *node)
 /* The nodes that a custom sampler has for each of its parts. */
 static void read_parts(struct graph *g, const json_t *node)
 {
-    static const char *const noise[] = { "noise", NULL }, *const sampler[] = { "sampler", NULL }, *const sigmas[] = { "sigmas", NULL };
+    static const char *const noise[] = { "noise", NULL }, *const sampler[] = { "sampler", NULL };
+    static const char *const sigmas[] = { "sigmas", NULL };
     const json_t *part = behind(g, node, noise);
     if (part ? input(part, "noise_seed") : input(node, "noise_seed"))
         take(g, part ? part : node, "noise_seed", "seed", NULL);
@@ -318,8 +329,9 @@ static void read_parts(struct graph *g, const json_t *node)
 
 static void read_sampler(struct graph *g, const json_t *sampler)
 {
-    static const char *const guider[] = { "guider", NULL }, *const positive[] = { "positive", "conditioning", "cond1", NULL },
-                      *const negative[] = { "negative", NULL }, *const model[] = { "model", NULL };
+    static const char *const guider[] = { "guider", NULL }, *const negative[] = { "negative", NULL };
+    static const char *const positive[] = { "positive", "conditioning", "cond1", NULL };
+    static const char *const model[] = { "model", NULL };
     const json_t *steers = behind(g, sampler, guider);
     steers = steers ? steers : sampler;
     read_conditioning(g, behind(g, steers, positive), "prompt");
@@ -339,8 +351,8 @@ static void read_sampler(struct graph *g, const json_t *sampler)
 /* What nobody has asked for and does more than show the picture. */
 static void leave_others(struct graph *g, const json_t *sampler)
 {
-    static const char *const harmless[] = { "SaveImage", "PreviewImage", "VAEDecode", "VAEDecodeTiled", "Note", "MarkdownNote",
-                                            "Reroute", "PrimitiveNode", NULL };
+    static const char *const harmless[] = { "SaveImage", "PreviewImage", "VAEDecode", "VAEDecodeTiled", "Note",
+                                            "MarkdownNote", "Reroute", "PrimitiveNode", NULL };
     const char *id;
     json_t *node;
     json_object_foreach(g->nodes, id, node) {
@@ -378,7 +390,8 @@ bool import_comfy(struct import_work *w, json_t *prompt)
 /* The names of a node's widgets in their order; "-": one that is of the editor only. */
 static const struct { const char *class; const char *widget[11]; } widgets[] = {
     { "KSampler", { "seed", "-", "steps", "cfg", "sampler_name", "scheduler", "denoise" } },
-    { "KSamplerAdvanced", { "add_noise", "noise_seed", "-", "steps", "cfg", "sampler_name", "scheduler", "start_at_step", "end_at_step" } },
+    { "KSamplerAdvanced", { "add_noise", "noise_seed", "-", "steps", "cfg", "sampler_name", "scheduler",
+                            "start_at_step", "end_at_step" } },
     { "SamplerCustom", { "add_noise", "noise_seed", "-", "cfg" } },
     { "RandomNoise", { "noise_seed", "-" } },
     { "KSamplerSelect", { "sampler_name" } },
@@ -458,8 +471,8 @@ bool import_workflow(struct import_work *w, const json_t *workflow)
         json_int_t mode = json_integer_value(json_object_get(node, "mode"));
         char *id = import_text(json_object_get(node, "id"));
         if (id && class && mode != MUTED)
-            json_object_set_new(prompt, id, json_pack("{s:s, s:o}", "class_type", mode == BYPASSED ? "Reroute" : class, "inputs",
-                                                      node_inputs(node, class, from)));
+            json_object_set_new(prompt, id, json_pack("{s:s, s:o}", "class_type", mode == BYPASSED ? "Reroute" : class,
+                                                      "inputs", node_inputs(node, class, from)));
         free(id);
     }
     bool found = import_comfy(w, prompt);

@@ -435,7 +435,8 @@ static bool foresee_devices(struct pipeline *p, const struct job *j, struct fore
     count_device_init(&f->main, card->main);
     count_device_init(&f->vae, card->main);
     f->main.device.compute = foreseen_type(card, j->precision);
-    f->vae.device.compute = foreseen_type(card, j->vae_precision == JOB_AUTO_PRECISION ? (int)j->precision : j->vae_precision);
+    f->vae.device.compute = j->vae_precision == JOB_AUTO_PRECISION ? f->main.device.compute
+                                                                   : foreseen_type(card, j->vae_precision);
     f->plan = (struct plan_devices){ &f->main.device, &f->vae.device };
     if (!p->working)
         f->memory = devices_card(card);
@@ -497,7 +498,9 @@ bool pipeline_foresee_speed(struct pipeline *p, const struct job *j, struct err 
         p->has_rates = false; /* no job runs: its thread looks again */
     }
     pthread_mutex_unlock(&p->open);
-    return ok || err_set(e, why.kind != ERR_NONE ? why.kind : ERR_INPUT, "%s", *why.text ? why.text : "a job is at work");
+    if (!ok && why.kind == ERR_NONE)
+        err_set(&why, ERR_INPUT, "a job is at work");
+    return ok || err_set(e, why.kind, "%s", why.text);
 }
 
 /* Where a job begins and ends: a card is the other thread's only in between. */

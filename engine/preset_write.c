@@ -23,7 +23,8 @@ static bool no_memory(struct err *e)
 static bool is_plain(const char *text)
 {
     size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+ ");
-    return *text && !text[n] && isalnum((unsigned char)text[0]) && isalnum((unsigned char)text[n - 1]) && strcmp(text, "null");
+    return *text && !text[n] && isalnum((unsigned char)text[0]) && isalnum((unsigned char)text[n - 1]) &&
+        strcmp(text, "null");
 }
 
 /* key: text. Long texts are folded at single blanks, which a reader makes of a line's end again. */
@@ -117,7 +118,8 @@ char *preset_text(const struct preset *p, struct err *e)
     if (fclose(f) || !text)
         ok = no_memory(e);
     if (ok && bytes > YAML_BYTES_MAX)
-        ok = err_set(e, ERR_INPUT, "%s: with so long a prompt the preset is %zu bytes: %d at most", p->name, bytes, YAML_BYTES_MAX);
+        ok = err_set(e, ERR_INPUT, "%s: with so long a prompt the preset is %zu bytes: %d at most", p->name, bytes,
+                     YAML_BYTES_MAX);
     if (ok)
         return text;
     free(text);
@@ -317,7 +319,8 @@ bool preset_profile_along(const struct preset *p, const char *to, struct err *e)
     if (!strpbrk(word, "./")) /* on the shelf */
         return true;
     if (strchr(word, '/'))
-        return err_set(e, ERR_INPUT, "the profile %.200s lies in a folder of its own: move it beside the preset first", word);
+        return err_set(e, ERR_INPUT, "the profile %.200s lies in a folder of its own: move it beside the preset first",
+                       word);
     char *text = file_join(path, to, word, e) ? file_read(p->profile.path, YAML_BYTES_MAX, &bytes, e) : NULL;
     char *other = text && file_exists(path) ? file_read(path, YAML_BYTES_MAX, &there, e) : NULL;
     bool ok = text != NULL;

@@ -16,7 +16,8 @@ char *preset_text(const struct preset *p, struct err *e);
  * is its, the place for words stays. preset_free it in either case. */
 bool preset_from_job(struct preset *p, const struct job *j, const struct preset *old, const char *name, struct err *e);
 
-/* The same file's text with another name in it, all else as it was: malloc'd. NULL without e set: the line cannot be told. */
+/* The same file's text with another name in it, all else as it was: malloc'd. NULL without e set: the line cannot be
+ * told. */
 char *preset_retitled(const char *text, const char *name, struct err *e);
 
 /* The files of a model that a preset names: weights and configs, by their paths within the folder. */
@@ -26,7 +27,8 @@ void preset_files_free(struct preset_files *f); /* fine on an all-zero one */
 /* Their SHA-256 into p, in the place of those it has: reads them whole. */
 bool preset_hash(struct preset *p, const struct model *m, const struct preset_files *f, struct err *e);
 
-/* The profile that lies beside the preset, into the folder `to`; nothing where it has none. Another file of that name there is an error. */
+/* The profile that lies beside the preset, into the folder `to`; nothing where it has none. Another file of that
+ * name there is an error. */
 bool preset_profile_along(const struct preset *p, const char *to, struct err *e);
 
 #endif

@@ -39,8 +39,8 @@ bool shelf_own_path(char path[FILE_PATH_MAX], enum shelf s, const char *name, st
     static const char *const endings[] = { ".yaml", ".yml", ".json" };
     char folder[FILE_PATH_MAX], file[SHELF_NAME_MAX + 8];
     if (!shelf_is_name(name))
-        return err_set(e, ERR_INPUT, "\"%.80s\" is no name for a %s: use letters, digits and -_., at most %d", name, what(s),
-                       SHELF_NAME_MAX - 1);
+        return err_set(e, ERR_INPUT, "\"%.80s\" is no name for a %s: use letters, digits and -_., at most %d", name,
+                       what(s), SHELF_NAME_MAX - 1);
     if (!shelf_folder(folder, s, e))
         return false;
     for (int i = 0; i < 3; i++) {
@@ -69,7 +69,8 @@ static bool own_existing(char path[FILE_PATH_MAX], enum shelf s, const char *nam
     if (file_exists(path))
         return true;
     if (shelf_named(other, s, name, NULL))
-        return err_set(e, ERR_INPUT, "the %s %s came with the program and stays as it is: duplicate it first", what(s), name);
+        return err_set(e, ERR_INPUT, "the %s %s came with the program and stays as it is: duplicate it first", what(s),
+                       name);
     return err_set(e, ERR_INPUT, "no %s \"%.64s\" of your own", what(s), name);
 }
 
@@ -160,7 +161,8 @@ static bool trash_folder(char path[FILE_PATH_MAX], enum shelf s, struct err *e)
     bool own = state && state[0] == '/';
     if (!own && !(home && home[0] == '/'))
         return err_set(e, ERR_IO, "there is no place for the trash: set HOME or XDG_STATE_HOME");
-    int n = snprintf(path, FILE_PATH_MAX, "%s%s/sluice/trash/%ss", own ? state : home, own ? "" : "/.local/state", what(s));
+    int n = snprintf(path, FILE_PATH_MAX, "%s%s/sluice/trash/%ss", own ? state : home, own ? "" : "/.local/state",
+                     what(s));
     return n < FILE_PATH_MAX || err_set(e, ERR_IO, "the path of the trash is too long");
 }
 
@@ -169,8 +171,8 @@ static int trash_number(const char *file, char name[SHELF_NAME_MAX])
 {
     int number = 0, n = 0;
     const char *dot = strrchr(file, '.');
-    if (sscanf(file, "%6d-%n", &number, &n) != 1 || !n || number < 1 || !dot || dot <= file + n || dot - (file + n) >= SHELF_NAME_MAX ||
-        !strcmp(dot, ".png"))
+    if (sscanf(file, "%6d-%n", &number, &n) != 1 || !n || number < 1 || !dot || dot <= file + n ||
+        dot - (file + n) >= SHELF_NAME_MAX || !strcmp(dot, ".png"))
         return 0;
     snprintf(name, SHELF_NAME_MAX, "%.*s", (int)(dot - (file + n)), file + n);
     return shelf_is_name(name) ? number : 0;
@@ -208,11 +210,13 @@ bool shelf_own_trash(enum shelf s, const char *name, struct err *e)
 
 bool shelf_own_restore(enum shelf s, const char *name, char restored[SHELF_NAME_MAX], struct err *e)
 {
-    char folder[FILE_PATH_MAX], from[FILE_PATH_MAX], to[FILE_PATH_MAX], own[FILE_PATH_MAX], file[256], its[SHELF_NAME_MAX];
+    char folder[FILE_PATH_MAX], from[FILE_PATH_MAX], to[FILE_PATH_MAX], own[FILE_PATH_MAX], file[256],
+        its[SHELF_NAME_MAX];
     if (!trash_folder(folder, s, e))
         return false;
     if (!last_of(folder, name, file))
-        return err_set(e, ERR_INPUT, "no %s%s%.64s%s in the trash", what(s), name ? " \"" : "", name ? name : "", name ? "\"" : "");
+        return err_set(e, ERR_INPUT, "no %s%s%.64s%s in the trash", what(s), name ? " \"" : "", name ? name : "",
+                       name ? "\"" : "");
     trash_number(file, its);
     if (!own_new(to, s, its, e) || !shelf_folder(own, s, e) || !file_join(from, folder, file, e))
         return false;

@@ -254,8 +254,8 @@ static bool load_special(struct tok_clip *t, const char *dir, const json_t *toke
     if (ok) {
         t->unk = tok_trie_get(&t->vocab, name[2], strlen(name[2]));
         t->pad = tok_added_id(&t->added, name[3]);
-        ok = (tok_ids_add(&t->bos, tok_added_id(&t->added, name[0])) &&
-              tok_ids_add(&t->eos, tok_added_id(&t->added, name[1])) &&
+        ok = (tok_ids_add(&t->bos, tok_added_id(&t->added, name[0]), NULL) &&
+              tok_ids_add(&t->eos, tok_added_id(&t->added, name[1]), NULL) &&
               tok_added_finish(&t->added, normalize, NULL)) || no_memory(dir, e);
     }
     if (ok && (t->bos.id[0] < 0 || t->eos.id[0] < 0 || t->pad < 0))
@@ -419,9 +419,11 @@ static bool encode_word(struct words *w, const char *text, size_t bytes)
                                         .after = i + 1 < bytes ? (int32_t)i + 1 : -1 };
     }
     merge_all(w, bytes);
-    for (int32_t i = 0; i >= 0; i = w->symbol[i].after)
-        if (!tok_ids_add(w->out, w->symbol[i].id))
+    for (int32_t i = 0, next; i >= 0; i = next) {
+        next = w->symbol[i].after;
+        if (!tok_ids_add(w->out, w->symbol[i].id, text + (next < 0 ? bytes : (size_t)next)))
             return no_memory("tok_clip", w->e);
+    }
     return true;
 }
 
@@ -519,17 +521,35 @@ static bool encode_text(const void *context, const char *text, size_t bytes, boo
     return ok;
 }
 
+static bool find(const struct tok_clip *t, const char *text, size_t bytes, struct tok_ids *found, struct err *e)
+{
+    struct tok_buf clean = { 0 };
+    bool ok = tok_text_clean(&clean, text, bytes) || no_memory("tok_clip", e);
+    ok = ok && tok_added_cut(&t->added, clean.data, clean.bytes, normalize, encode_text, t, found, e);
+    tok_buf_free(&clean);
+    return ok;
+}
+
 bool tok_clip_encode(const struct tok_clip *t, const char *text, size_t bytes, int32_t *ids,
                      int max_tokens, int *used, bool *truncated, struct err *e)
 {
     assert(max_tokens >= 2);
-    struct tok_buf clean = { 0 };
     struct tok_ids found = { .enough = (size_t)max_tokens };
-    bool ok = tok_text_clean(&clean, text, bytes) || no_memory("tok_clip", e);
-    ok = ok && tok_added_cut(&t->added, clean.data, clean.bytes, normalize, encode_text, t, &found, e);
+    bool ok = find(t, text, bytes, &found, e);
     if (ok)
         tok_ids_write(&found, &t->bos, &t->eos, t->pad, ids, max_tokens, used, truncated);
-    free(found.id);
-    tok_buf_free(&clean);
+    tok_ids_free(&found);
+    return ok;
+}
+
+bool tok_clip_fit(const struct tok_clip *t, const char *text, size_t bytes, int max_tokens, int *tokens,
+                  size_t *fits, struct err *e)
+{
+    assert(max_tokens >= 2);
+    struct tok_ids found = { .enough = SIZE_MAX, .places = true, .watch = (size_t)max_tokens - t->bos.count - t->eos.count - 1 };
+    bool ok = find(t, text, bytes, &found, e);
+    if (ok)
+        tok_ids_fit(&found, &t->bos, &t->eos, bytes, max_tokens, tokens, fits);
+    tok_ids_free(&found);
     return ok;
 }

@@ -42,4 +42,10 @@ int tok_clip_id_limit(const struct tok_clip *t);
 bool tok_clip_encode(const struct tok_clip *t, const char *text, size_t bytes, int32_t *ids,
                      int max_tokens, int *used, bool *truncated, struct err *e);
 
+/* *tokens: of the whole text, bos and eos with them, however many they are. *fits: bytes of the text
+ * that the ids of tok_clip_encode stand for; all of them, or to the end of the last token that has
+ * room. text: valid UTF-8, else *fits may be a little off. */
+bool tok_clip_fit(const struct tok_clip *t, const char *text, size_t bytes, int max_tokens, int *tokens,
+                  size_t *fits, struct err *e);
+
 #endif

@@ -318,9 +318,9 @@ static bool add_unknown(const struct tok_t5 *t, const char *text, size_t bytes, 
     for (size_t i = 0; by_byte && i < bytes; i++)
         by_byte = t->byte_piece[(unsigned char)text[i]] >= 0;
     if (!by_byte)
-        return tok_ids_add(out, id >= 0 ? id : t->unk);
+        return tok_ids_add(out, id >= 0 ? id : t->unk, text + bytes);
     for (size_t i = bytes; i > 0; i--)
-        if (!tok_ids_add(out, t->byte_piece[(unsigned char)text[i - 1]]))
+        if (!tok_ids_add(out, t->byte_piece[(unsigned char)text[i - 1]], text + i))
             return false;
     return true;
 }
@@ -339,7 +339,7 @@ static bool add_path(const struct tok_t5 *t, const struct path_node *node, const
         if (unknown_end && !add_unknown(t, text + end, unknown_end - end, out))
             return false;
         unknown_end = 0;
-        if (!tok_ids_add(out, node[end].id))
+        if (!tok_ids_add(out, node[end].id, text + end))
             return false;
     }
     return !unknown_end || add_unknown(t, text, unknown_end, out);
@@ -360,6 +360,11 @@ static bool encode_piece(const struct tok_t5 *t, const char *text, size_t bytes,
         int32_t swap = out->id[i];
         out->id[i] = out->id[--k];
         out->id[k] = swap;
+        if (out->places) {
+            size_t end = out->end[i];
+            out->end[i] = out->end[k];
+            out->end[k] = end;
+        }
     }
     free(node);
     return ok;
@@ -387,6 +392,23 @@ static bool whitespace_split(const struct tok_t5 *t, int step, const char *text,
            words_from(t, step + 1, text + start, bytes - start, first && !start, out, e);
 }
 
+/* For each place in the word that metaspace makes of text the one in what text was made of. A mark ends where
+ * its blank does; `before`: there is one that no blank stands for. NULL: no memory. */
+static size_t *metaspace_places(const struct tok_ids *out, const char *text, size_t bytes, size_t mark, bool before,
+                                size_t word_bytes)
+{
+    size_t *from = malloc((word_bytes + 1) * sizeof *from), n = 0;
+    if (!from)
+        return NULL;
+    for (size_t i = 0; before && i < mark; i++)
+        from[n++] = tok_ids_place(out, text);
+    for (size_t i = 0; i < bytes; i++)
+        for (size_t k = 0; k < (text[i] == ' ' ? mark : 1); k++)
+            from[n++] = tok_ids_place(out, text + i);
+    from[n] = tok_ids_place(out, text + bytes);
+    return from;
+}
+
 static bool metaspace(const struct tok_t5 *t, int step, const char *text, size_t bytes, bool first,
                       struct tok_ids *out, struct err *e)
 {
@@ -394,7 +416,11 @@ static bool metaspace(const struct tok_t5 *t, int step, const char *text, size_t
     size_t mark = strlen(s->mark);
     struct tok_buf word = { 0 };
     bool starts = *text == ' ' || (bytes >= mark && !memcmp(text, s->mark, mark)), ok = true;
-    if (!starts && (s->prepend == ALWAYS || (s->prepend == FIRST && first)))
+    bool before = !starts && (s->prepend == ALWAYS || (s->prepend == FIRST && first));
+    const char *outer = out->text;
+    const size_t *outer_from = out->from;
+    size_t *from = NULL;
+    if (before)
         ok = tok_buf_add(&word, s->mark, mark);
     for (size_t i = 0, n; ok && i < bytes; i += n) {
         const char *space = memchr(text + i, ' ', bytes - i);
@@ -404,6 +430,11 @@ static bool metaspace(const struct tok_t5 *t, int step, const char *text, size_t
             ok = tok_buf_add(&word, s->mark, mark);
             n++;
         }
+    }
+    if (ok && out->places) {
+        ok = (from = metaspace_places(out, text, bytes, mark, before, word.bytes)) != NULL;
+        out->text = word.data;
+        out->from = from;
     }
     if (!ok)
         no_memory("tok_t5", e);
@@ -415,6 +446,9 @@ static bool metaspace(const struct tok_t5 *t, int step, const char *text, size_t
         start = i;
     }
     ok = ok && words_from(t, step + 1, word.data + start, word.bytes - start, first && !start, out, e);
+    out->text = outer;
+    out->from = outer_from;
+    free(from);
     tok_buf_free(&word);
     return ok;
 }
@@ -437,21 +471,40 @@ static bool encode_text(const void *context, const char *text, size_t bytes, boo
     return words_from(context, 0, text, bytes, first, out, e);
 }
 
-bool tok_t5_encode(const struct tok_t5 *t, const char *text, size_t bytes, int32_t *ids,
-                   int max_tokens, int *used, bool *truncated, struct err *e)
+static bool find(const struct tok_t5 *t, const char *text, size_t bytes, int max_tokens, struct tok_ids *found,
+                 struct err *e)
 {
     assert(max_tokens >= 1);
     if ((size_t)max_tokens < t->prefix.count + t->suffix.count)
         return err_set(e, ERR_INPUT, "tokenizer: %d tokens are too few: its template alone adds %zu",
                        max_tokens, t->prefix.count + t->suffix.count);
     struct tok_buf clean = { 0 };
-    struct tok_ids found = { .enough = (size_t)max_tokens };
     bool ok = tok_text_clean(&clean, text, bytes) || no_memory("tok_t5", e);
-    ok = ok && tok_added_cut(&t->added, clean.data, clean.bytes, normalize, encode_text, t, &found, e);
+    ok = ok && tok_added_cut(&t->added, clean.data, clean.bytes, normalize, encode_text, t, found, e);
+    tok_buf_free(&clean);
+    return ok;
+}
+
+bool tok_t5_encode(const struct tok_t5 *t, const char *text, size_t bytes, int32_t *ids,
+                   int max_tokens, int *used, bool *truncated, struct err *e)
+{
+    struct tok_ids found = { .enough = (size_t)max_tokens };
+    bool ok = find(t, text, bytes, max_tokens, &found, e);
     if (ok)
         tok_ids_write(&found, &t->prefix, &t->suffix, t->pad, ids, max_tokens, used, truncated);
-    free(found.id);
-    tok_buf_free(&clean);
+    tok_ids_free(&found);
+    return ok;
+}
+
+bool tok_t5_fit(const struct tok_t5 *t, const char *text, size_t bytes, int max_tokens, int *tokens, size_t *fits,
+                struct err *e)
+{
+    struct tok_ids found = { .enough = SIZE_MAX, .places = true,
+                             .watch = (size_t)max_tokens - t->prefix.count - t->suffix.count - 1 };
+    bool ok = find(t, text, bytes, max_tokens, &found, e);
+    if (ok)
+        tok_ids_fit(&found, &t->prefix, &t->suffix, bytes, max_tokens, tokens, fits);
+    tok_ids_free(&found);
     return ok;
 }
 
@@ -717,7 +770,7 @@ static bool template_token(struct tok_ids *to, const json_t *processor, const ch
         if (!json_is_integer(json_array_get(ids, i)) || id < 0 || id >= id_bound)
             return err_set(e, ERR_INPUT, "%s: post_processor, \"%.40s\": its id is not a token", path,
                            name);
-        if (!tok_ids_add(to, (int32_t)id))
+        if (!tok_ids_add(to, (int32_t)id, NULL))
             return no_memory(path, e);
     }
     return json_array_size(ids) > 0 ||
@@ -1036,7 +1089,7 @@ static bool load_template(struct tok_t5 *t, const struct source *f, struct err *
     int32_t eos = tok_added_id(&t->added, tok_config_name(&f->config, "eos_token", "</s>"));
     if (eos < 0)
         return err_set(e, ERR_INPUT, "%s: the end token has an empty name", f->dir);
-    return tok_ids_add(&t->suffix, eos) || no_memory(f->dir, e);
+    return tok_ids_add(&t->suffix, eos, NULL) || no_memory(f->dir, e);
 }
 
 bool tok_t5_open(struct tok_t5 **out, const char *dir, struct err *e)

@@ -49,4 +49,9 @@ int tok_t5_id_limit(const struct tok_t5 *t);
 bool tok_t5_encode(const struct tok_t5 *t, const char *text, size_t bytes, int32_t *ids,
                    int max_tokens, int *used, bool *truncated, struct err *e);
 
+/* As tok_clip_fit: how many tokens the whole text has, with what the template adds, and how many of its
+ * bytes tok_t5_encode's ids stand for. */
+bool tok_t5_fit(const struct tok_t5 *t, const char *text, size_t bytes, int max_tokens, int *tokens, size_t *fits,
+                struct err *e);
+
 #endif

@@ -4,6 +4,7 @@
 #include "engine/file.h"
 #include "engine/config.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -60,14 +61,40 @@ void tok_buf_free(struct tok_buf *b)
     *b = (struct tok_buf){ 0 };
 }
 
-bool tok_ids_add(struct tok_ids *v, int32_t id)
+size_t tok_ids_place(const struct tok_ids *v, const char *at)
 {
-    void *p = v->id;
+    return v->from ? v->from[at - v->text] : (size_t)(at - v->text);
+}
+
+bool tok_ids_add(struct tok_ids *v, int32_t id, const char *end)
+{
+    void *p = v->id, *ends = v->end;
     bool ok = grow(&p, &v->room, v->count + 1, sizeof *v->id);
     v->id = p;
+    if (v->places) {
+        ok = ok && grow(&ends, &v->end_room, v->count + 1, sizeof *v->end);
+        v->end = ends;
+        if (ok)
+            v->end[v->count] = tok_ids_place(v, end);
+    }
     if (ok)
         v->id[v->count++] = id;
     return ok;
+}
+
+void tok_ids_free(struct tok_ids *v)
+{
+    free(v->id);
+    free(v->end);
+    *v = (struct tok_ids){ 0 };
+}
+
+void tok_ids_fit(const struct tok_ids *v, const struct tok_ids *prefix, const struct tok_ids *suffix, size_t bytes,
+                 int max_tokens, int *tokens, size_t *fits)
+{
+    size_t added = prefix->count + suffix->count, total = v->count + added, room = (size_t)max_tokens - added;
+    *tokens = total < INT_MAX ? (int)total : INT_MAX;
+    *fits = v->count <= room ? bytes : room ? v->watched : 0;
 }
 
 void tok_ids_write(const struct tok_ids *v, const struct tok_ids *prefix,
@@ -785,12 +812,54 @@ static bool cut_normalized(const struct tok_added *a, const struct tok_buf *text
     for (size_t i = 0; ok && i < v.count && out->count <= out->enough; i++) {
         const struct cut *c = &v.cut[i];
         if (c->token >= 0)
-            ok = tok_ids_add(out, a->token[c->token].id) || no_memory(e);
+            ok = tok_ids_add(out, a->token[c->token].id, text->data + c->end) || no_memory(e);
         else
             ok = encode(context, text->data + c->start, c->end - c->start,
                         first && c->start == 0, out, e);
     }
     free(v.cut);
+    return ok;
+}
+
+/* Of `at` or the character's start before it. */
+static size_t char_start(const char *text, size_t bytes, size_t at)
+{
+    while (at && at < bytes && ((unsigned char)text[at] & 0xC0) == 0x80)
+        at--;
+    return at;
+}
+
+/* Has the normal form of the characters in the first `at` bytes at most `most` bytes? */
+static bool normal_fits(const char *text, size_t bytes, size_t at, tok_normalize *normalize, const void *context,
+                        size_t most, struct tok_buf *form, bool *ok)
+{
+    bool stripped = false;
+    form->bytes = 0;
+    *ok = *ok && normalize(context, form, text, char_start(text, bytes, at), &stripped);
+    return form->bytes <= most;
+}
+
+/* *place: bytes of the longest beginning of text whose normal form has at most `most` bytes. That is
+ * looked for from the front, because a text may be very long. */
+static bool place_before_normal(const char *text, size_t bytes, tok_normalize *normalize, const void *context,
+                                size_t most, size_t *place)
+{
+    struct tok_buf form = { 0 };
+    size_t low = 0, high = bytes / 2 <= most + 32 ? bytes : 2 * most + 64;
+    bool ok = true;
+    while (normal_fits(text, bytes, high, normalize, context, most, &form, &ok) && low < high) {
+        low = high;
+        high = bytes / 2 <= high ? bytes : 2 * high;
+    }
+    while (ok && high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (normal_fits(text, bytes, middle, normalize, context, most, &form, &ok))
+            low = middle;
+        else
+            high = middle;
+    }
+    tok_buf_free(&form);
+    *place = char_start(text, bytes, low);
     return ok;
 }
 
@@ -803,14 +872,25 @@ bool tok_added_cut(const struct tok_added *a, const char *text, size_t bytes,
     bool ok = find_cuts(a, &a->raw, text, bytes, &v) || no_memory(e);
     for (size_t i = 0; ok && i < v.count && out->count <= out->enough; i++) {
         const struct cut *c = &v.cut[i];
+        size_t before = out->count;
+        out->from = NULL;
+        out->text = text;
         if (c->token >= 0) {
-            ok = tok_ids_add(out, a->token[c->token].id) || no_memory(e);
+            ok = tok_ids_add(out, a->token[c->token].id, text + c->end) || no_memory(e);
+            if (out->watch == before)
+                out->watched = c->end;
             continue;
         }
         bool stripped = false;
         form.bytes = 0;
         ok = normalize(context, &form, text + c->start, c->end - c->start, &stripped) || no_memory(e);
+        out->text = form.data;
         ok = ok && cut_normalized(a, &form, c->start == 0 && !stripped, encode, context, out, e);
+        if (ok && out->places && out->watch >= before && out->watch < out->count) {
+            ok = place_before_normal(text + c->start, c->end - c->start, normalize, context, out->end[out->watch],
+                                     &out->watched) || no_memory(e);
+            out->watched += c->start;
+        }
     }
     tok_buf_free(&form);
     free(v.cut);

@@ -34,8 +34,22 @@ struct tok_ids {
     int32_t *id;
     size_t count, room;
     size_t enough; /* an encoder may stop adding once count > enough */
+    /* Where tokens end in the text, if `places`. What an encoder reads may be a copy; `text` is its
+     * beginning, and `from`, unless NULL, has for each of its places the one in what it was made of. */
+    bool places;
+    size_t *end; /* [count]; of the normalized stretch, but for that of token `watch`: */
+    size_t end_room, watch, watched; /* watched: where it ends in the text that was cut */
+    const char *text;
+    const size_t *from;
 };
-bool tok_ids_add(struct tok_ids *v, int32_t id);
+bool tok_ids_add(struct tok_ids *v, int32_t id, const char *end); /* end: where it ends in what is read */
+void tok_ids_free(struct tok_ids *v);
+/* The place in what v->text was made of. */
+size_t tok_ids_place(const struct tok_ids *v, const char *at);
+/* Prefix, all of v, suffix: how many; and of the text's `bytes` those that max_tokens have room for.
+ * v was made with watch = max_tokens - prefix - suffix - 1. */
+void tok_ids_fit(const struct tok_ids *v, const struct tok_ids *prefix, const struct tok_ids *suffix, size_t bytes,
+                 int max_tokens, int *tokens, size_t *fits);
 /* Writes prefix, the first ids, suffix, and pad up to max_tokens. `used` counts
  * all but the padding. Requires prefix + suffix <= max_tokens. */
 void tok_ids_write(const struct tok_ids *v, const struct tok_ids *prefix,

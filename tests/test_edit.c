@@ -398,7 +398,8 @@ static void step_both(struct edit *e, struct model_text *m, uint32_t r)
         while (m->cursor && m->text[m->cursor - 1] != '\n') m->cursor--;
         return;
     default: /* moves by rows: anywhere is right that is a character's start */
-        if (r & 32) edit_move_row(e, 1 + (int)(r / 64 % 20), r & 64 ? 1 : -1);
+        if (r & 64 && r & 128) press_alt(e, r & 32 ? 'b' : 'f');
+        else if (r & 32) edit_move_row(e, 1 + (int)(r / 64 % 20), r & 64 ? 1 : -1);
         else edit_place(e, 1 + (int)(r / 64 % 20), (int)(r / 2048 % 9), (int)(r / 65536 % 20));
         m->cursor = e->cursor;
         return;

@@ -110,10 +110,10 @@ static void forge_pictures_become_settings(void **unused)
     (void)unused;
     check(png("cat.png", "parameters",
               "a {red|blue} cat, (sharp:1.2)\nsecond line <lora:flux_realism:0.8>\nNegative prompt: blurry, \nugly\n"
-              "Steps: 20, Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, Seed: 4055364232, "
-              "Size: 896x1152, Model hash: c161224931, Model: flux1-dev-bnb-nf4, Lora hashes: \"flux_realism: 2c0ad1c5, x: y\", "
-              "Beta schedule alpha: 0.6, Diffusion in Low Bits: bnb-nf4, Module 1: ae, Hires upscale: 1.5, Hires prompt: \"a, b: c\", "
-              "Version: f2.0.1v1.10.1-previous-535"),
+              "Steps: 20, Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, "
+              "Seed: 4055364232, Size: 896x1152, Model hash: c161224931, Model: flux1-dev-bnb-nf4, Lora hashes: "
+              "\"flux_realism: 2c0ad1c5, x: y\", Beta schedule alpha: 0.6, Diffusion in Low Bits: bnb-nf4, Module 1: ae, "
+              "Hires upscale: 1.5, Hires prompt: \"a, b: c\", Version: f2.0.1v1.10.1-previous-535"),
           "a1111 by Forge f2.0.1v1.10.1: \"cat\", model \"FLUX.1-dev\"\n"
           "prompt = a {{red|blue}} cat, (sharp:1.2) second line <- prompt\n"
           "negative = blurry,  ugly <- Negative prompt\n"
@@ -128,7 +128,8 @@ static void forge_pictures_become_settings(void **unused)
           "left prompt = lora:flux_realism:0.8: LoRAs are not loaded\n"
           "left prompt = (word:1.2): words have no weights here: they stay in the prompt as text\n"
           "left Model hash = c161224931: ten digits of a SHA-256: a preset compares whole ones\n"
-          "left Model = flux1-dev-bnb-nf4: taken as FLUX.1-dev; its weights are rounded, so the picture will differ a little\n"
+          "left Model = flux1-dev-bnb-nf4: taken as FLUX.1-dev; its weights are rounded, so the picture will differ a "
+          "little\n"
           "left Lora hashes = flux_realism: 2c0ad1c5, x: y: LoRAs are not loaded\n"
           "left Beta schedule alpha = 0.6: there is no such setting\n"
           "left Diffusion in Low Bits = bnb-nf4: how that program kept the weights\n"
@@ -142,7 +143,8 @@ static void older_a1111_pictures_too(void **unused)
     (void)unused;
     /* no negative prompt, sampler and schedule in one, a seed that was random, JSON in brackets */
     check(png("old.png", "parameters",
-              "caf\xc3\xa9 at night\nSteps: 28, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: -1, Size: 512x768, Model: v1-5-pruned, "
+              "caf\xc3\xa9 at night\nSteps: 28, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: -1, Size: 512x768, "
+              "Model: v1-5-pruned, "
               "RNG: CPU, Civitai resources: [{\"type\":\"checkpoint\",\"weight\":1}], ENSD: 31337, Version: v1.6.0"),
           "a1111 by A1111 v1.6.0: \"old\", model \"\"\n"
           "prompt = caf\xc3\xa9 at night <- prompt\n"
@@ -209,10 +211,12 @@ static void comfy_graphs_are_walked(void **unused)
           "count = 4 <- EmptyLatentImage.batch_size\n"
           "rng = torch-cpu <- ComfyUI\n"
           "left CLIPTextEncodeFlux.clip_l = lighthouse: both encoders get one prompt here, that of t5xxl\n"
-          "left KSampler.scheduler = ddim_uniform: schedule \"ddim_uniform\": use one of simple, normal, beta, sgm_uniform, sgm uniform, "
+          "left KSampler.scheduler = ddim_uniform: schedule \"ddim_uniform\": use one of simple, normal, beta, "
+          "sgm_uniform, sgm uniform, "
           "karras, exponential\n"
           "left shift = 1.15: ComfyUI's default for every size; here it follows the size, so steps lie otherwise\n"
-          "left CheckpointLoaderSimple.ckpt_name = FLUX1\\flux1-schnell-fp8.safetensors: taken as FLUX.1-schnell; its weights are "
+          "left CheckpointLoaderSimple.ckpt_name = FLUX1\\flux1-schnell-fp8.safetensors: taken as FLUX.1-schnell; its "
+          "weights are "
           "rounded, so the picture will differ a little\n"
           "left KSampler = : a second pass: there is one here\n"
           "left LatentUpscaleBy = : this node is not known here\n");
@@ -225,7 +229,8 @@ static void loops_end(void **unused)
         "{\"1\":{\"class_type\":\"KSampler\",\"inputs\":{\"seed\":[\"2\",0],\"steps\":[\"1\",0],\"positive\":[\"3\",0],"
         "\"latent_image\":[\"1\",0],\"model\":[\"4\",0],\"cfg\":1}},"
         "\"2\":{\"class_type\":\"A\",\"inputs\":{\"seed\":[\"2\",0],\"value\":[\"2\",0]}},"
-        "\"3\":{\"class_type\":\"StringConcat\",\"inputs\":{\"text_a\":[\"3\",0],\"text_b\":[\"3\",0],\"conditioning\":[\"3\",0]}},"
+        "\"3\":{\"class_type\":\"StringConcat\",\"inputs\":{\"text_a\":[\"3\",0],\"text_b\":[\"3\",0],"
+        "\"conditioning\":[\"3\",0]}},"
         "\"4\":{\"class_type\":\"Reroute\",\"inputs\":{\"model\":[\"4\",0]}}}";
     struct import im;
     struct yaml_faults f = { 0 };
@@ -244,7 +249,8 @@ static void our_own_pictures_come_back(void **unused)
     struct record r;
     struct err e = { 0 };
     struct image *im = image_new(2, 2, &e);
-    assert_true(sheet_job(&j, &e) && job_set_string(&j.prompt, "a {wooden} boat", &e) && job_set_string(&j.negative, "fog", &e));
+    assert_true(sheet_job(&j, &e) && job_set_string(&j.prompt, "a {wooden} boat", &e) &&
+                job_set_string(&j.negative, "fog", &e));
     j.width = 640;
     j.height = 480;
     j.guidance = 2.4f;
@@ -285,13 +291,16 @@ static void presets_and_templates_too(void **unused)
 {
     (void)unused;
     check("presets/draft.yaml", "preset by : \"Quick draft\", model \"FLUX.1-dev\"\n"
-          "size = 768x768 <- size\nsteps = 8 <- steps\nguidance = 3.5 <- guidance\nsampler = dpmpp_2m <- sampler\nschedule = simple <- schedule\n");
+          "size = 768x768 <- size\nsteps = 8 <- steps\nguidance = 3.5 <- guidance\n"
+          "sampler = dpmpp_2m <- sampler\nschedule = simple <- schedule\n");
     scratch_write(in("article.json"), "{\"resolution\": [768, 768], \"steps\": 20}", 40);
     refused(in("article.json"), "article.json:1:");
-    const char *text = "{\"steps\": 20, \"cfg_scale\": 3.5, \"sampler\": \"dpm++\", \"scheduler\": \"simple\", \"unet_offload\": \"cpu\"}";
+    const char *text = "{\"steps\": 20, \"cfg_scale\": 3.5, \"sampler\": \"dpm++\", \"scheduler\": \"simple\", "
+                       "\"unet_offload\": \"cpu\"}";
     scratch_write(in("t.json"), text, strlen(text));
     check(in("t.json"), "template by a template: \"t\", model \"\"\n"
-          "steps = 20 <- steps\nguidance = 3.5 <- cfg_scale\nsampler = dpm++ <- sampler\nschedule = simple <- scheduler\n"
+          "steps = 20 <- steps\nguidance = 3.5 <- cfg_scale\nsampler = dpm++ <- sampler\n"
+          "schedule = simple <- scheduler\n"
           "left unet_offload = cpu: what a U-Net was before; its blocks are brought when they are needed\n");
     scratch_write(in("bad.yaml"), "sluice: 1\nname: x\nstepz: 4\n", 27);
     refused(in("bad.yaml"), "bad.yaml:3:1: there is no \"stepz\": is steps meant?");
@@ -301,7 +310,8 @@ static void what_says_nothing_is_refused(void **unused)
 {
     (void)unused;
     refused(png("none.png", "Comment", "hello"), "this picture does not say how it was made");
-    refused(png("odd.png", "prompt", "{\"1\":{\"class_type\":\"SaveImage\",\"inputs\":{}}}"), "does not say how it was made");
+    refused(png("odd.png", "prompt", "{\"1\":{\"class_type\":\"SaveImage\",\"inputs\":{}}}"),
+            "does not say how it was made");
     scratch_write(in("x.jpg"), "\xff\xd8\xff\xe0 0123456789", 15);
     refused(in("x.jpg"), "a JPEG or WebP picture");
     scratch_write(in("empty"), "", 0);
@@ -331,8 +341,9 @@ static size_t whole_bytes[8];
 /* Some bytes changed, taken out, doubled; of a PNG within the text too, whose checksum is put right. */
 static char *damage(const char *of, size_t *bytes)
 {
-    static const char *const pieces[] = { "\"", "{", "}", "[", "]", ":", ",", "\\", "\n", "Steps: ", "NaN", "99999999999999999999",
-                                          "[\"4\",0]", "\x1b", "\xff", "<lora:", "Negative prompt:", "e999", "-", "{{" };
+    static const char *const pieces[] = { "\"", "{", "}", "[", "]", ":", ",", "\\", "\n", "Steps: ", "NaN",
+                                          "99999999999999999999", "[\"4\",0]", "\x1b", "\xff", "<lora:",
+                                          "Negative prompt:", "e999", "-", "{{" };
     char *copy = malloc(*bytes + 64);
     memcpy(copy, of, *bytes);
     for (int n = 1 + (int)(draw() % 6); n; n--) {
@@ -363,9 +374,10 @@ static void damaged_copies_harm_nobody(void **unused)
     whole[count++] = golden("comfy_custom.json");
     whole[count++] = golden("comfy_workflow.json");
     whole[count++] = golden("comfy_ksampler.json");
-    whole[count++] = strdup("a cat <lora:x:1>\nNegative prompt: b\nSteps: 20, Sampler: DPM++ 2M Karras, Seed: 1, Size: 64x64, "
-                            "Lora hashes: \"a: b\", Civitai resources: [{\"a\":\"]\"}], Version: f2.0");
-    whole[count++] = strdup("{\"program\":\"sluice 0.1\",\"width\":64,\"height\":64,\"steps\":4,\"prompt\":\"x\",\"guidance\":2.5}");
+    whole[count++] = strdup("a cat <lora:x:1>\nNegative prompt: b\nSteps: 20, Sampler: DPM++ 2M Karras, Seed: 1, "
+                            "Size: 64x64, Lora hashes: \"a: b\", Civitai resources: [{\"a\":\"]\"}], Version: f2.0");
+    whole[count++] = strdup("{\"program\":\"sluice 0.1\",\"width\":64,\"height\":64,\"steps\":4,"
+                            "\"prompt\":\"x\",\"guidance\":2.5}");
     for (int i = 0; i < count; i++)
         whole_bytes[i] = strlen(whole[i]);
     char *text = golden("comfy_custom.json");
@@ -384,7 +396,8 @@ static void damaged_copies_harm_nobody(void **unused)
         taken += ok;
         for (int i = 0; ok && i < im.preset.rows.count; i++) {
             struct job j = { 0 };
-            assert_int_equal(setting_set(&j, im.preset.rows.row[i].setting, im.preset.rows.row[i].text, NULL), SETTING_SET);
+            assert_int_equal(setting_set(&j, im.preset.rows.row[i].setting, im.preset.rows.row[i].text, NULL),
+                             SETTING_SET);
             assert_null(strpbrk(im.preset.rows.row[i].text, "\x1b\n\x07"));
             job_free(&j);
         }

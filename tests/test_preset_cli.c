@@ -89,9 +89,9 @@ static void import_keeps_what_it_can(void **unused)
 {
     (void)unused;
     struct image *im = image_new(2, 2, NULL);
-    struct image_text text = { "parameters", "a \"quoted\" {cat} \\ dog: # no comment, " "with more and more words so that the line has to be "
-                               "folded somewhere  around here\nNegative prompt: null\nSteps: 20, Sampler: Heun, Seed: 5, Size: 64x64, "
-                               "Face restoration: GFPGAN" };
+    struct image_text text = { "parameters", "a \"quoted\" {cat} \\ dog: # no comment, with more and more words so "
+                               "that the line has to be folded somewhere  around here\nNegative prompt: null\n"
+                               "Steps: 20, Sampler: Heun, Seed: 5, Size: 64x64, Face restoration: GFPGAN" };
     assert_true(image_write_png(im, in("My Cat.png"), &text, 1, NULL));
     image_free(im);
     good(RUN("import", arg(in("My Cat.png"))));
@@ -105,8 +105,8 @@ static void import_keeps_what_it_can(void **unused)
     struct err e = { 0 };
     assert_true(preset_load(&p, in("c/sluice/presets/my-cat.yaml"), &f, &e));
     char *prompt = preset_prompt(&p, NULL, &e);
-    assert_string_equal(prompt, "a \"quoted\" {cat} \\ dog: # no comment, with more and more words so that the line has to be folded "
-                        "somewhere  around here");
+    assert_string_equal(prompt, "a \"quoted\" {cat} \\ dog: # no comment, with more and more words so that the line "
+                        "has to be folded somewhere  around here");
     assert_string_equal(sheet_find(&p.rows, setting_find("negative"))->text, "null");
     free(prompt);
     preset_free(&p);
@@ -158,7 +158,8 @@ static void export_names_the_models_files(void **unused)
     good(RUN("export", arg(in("friend/snow.yaml")), "-m", "demo", "-o", arg(in("away/snow.yaml"))));
     good(RUN("check", arg(in("away/snow.yaml"))));
     write_text(in("away/small.yaml"), "sluice: 1\nbudget: 7G\n");
-    refused(RUN("export", arg(in("friend/snow.yaml")), "-m", "demo", "-o", arg(in("away/two.yaml"))), 1, "is there already");
+    refused(RUN("export", arg(in("friend/snow.yaml")), "-m", "demo", "-o", arg(in("away/two.yaml"))), 1,
+            "is there already");
     assert_false(file_exists(in("away/two.yaml")));
     refused(RUN("export", "emoji", "-o", arg(in("no/such/folder.yaml"))), 1, "no/such");
 }

@@ -49,7 +49,8 @@ static void grant(struct view *v, struct wish w)
 {
     if (w.kind != WISH_PRESETS) return;
     service_preset(worker, v, fake_model(), w.presets);
-    while (poll(&(struct pollfd){ .fd = worker_fd(worker), .events = POLLIN }, 1, 5000) != 1) fail_msg("the worker does not answer");
+    if (poll(&(struct pollfd){ .fd = worker_fd(worker), .events = POLLIN }, 1, 5000) != 1)
+        fail_msg("the worker does not answer");
     for (struct worker_job *j; (j = worker_take(worker));) j->done(j, NULL);
 }
 
@@ -112,8 +113,10 @@ static void add(struct presets_answer *a, const char *name, bool own, const char
 }
 
 static const char long_prompt[] =
-    "sluice: 1\nname: Portrait photograph\nabout: a person in soft window light; less guidance than usual, for skin that looks like skin\n"
-    "model:\n  name: FLUX.1-dev\nprompt: >-\n  Portrait photograph of {an old fisherman with a grey beard and a wool cap}, looking past the "
+    "sluice: 1\nname: Portrait photograph\nabout: a person in soft window light; less guidance than usual, for skin "
+    "that looks like skin\n"
+    "model:\n  name: FLUX.1-dev\nprompt: >-\n  Portrait photograph of {an old fisherman with a grey beard and a wool "
+    "cap}, looking past the "
     "camera.\n  Soft window light from the left, 85 mm lens at f/2.\nsize: 896x1152\nsteps: 30\nguidance: 2.4\n";
 
 static struct presets_answer by_hand(void)
@@ -121,7 +124,8 @@ static struct presets_answer by_hand(void)
     struct presets_answer a = { .op = PRESETS_LIST, .ok = true, .item = calloc(8, sizeof *a.item) };
 
     add(&a, "broken", true, "sluice: 1\nname: Broken\nsteps: 0\n");
-    add(&a, "draft", false, "sluice: 1\nname: Draft\nmodel:\n  name: fake-model\nsize: 512x512\nsteps: 8\nsampler: dpmpp_2m\n");
+    add(&a, "draft", false, "sluice: 1\nname: Draft\nmodel:\n  name: fake-model\nsize: 512x512\nsteps: 8\n"
+        "sampler: dpmpp_2m\n");
     add(&a, "portrait", false, long_prompt);
     add(&a, "same", true, "sluice: 1\nname: The same\nabout: as the form is\n");
     return a;
@@ -154,7 +158,8 @@ static void test_the_list(void **state)
 {
     (void)state;
     struct view *v = opened_by_hand("portrait");
-    struct presets_answer a = { .op = PRESETS_PICTURE, .ok = true, .name = "portrait", .picture = fake_image(64, 80, 3) };
+    struct presets_answer a = { .op = PRESETS_PICTURE, .ok = true, .name = "portrait",
+                                .picture = fake_image(64, 80, 3) };
 
     golden(v, "presets", 80, 24);
     view_presets(v, &a);
@@ -179,8 +184,10 @@ static struct presets_answer stranger(const char *path)
     struct presets_answer a = { .op = PRESETS_LOOK, .ok = true, .import = calloc(1, sizeof *a.import) };
     struct yaml_faults faults = { 0 };
     struct err e = { 0 };
-    const char *text = "a {lighthouse} in fog <lora:oil:0.6>\nNegative prompt: people\nSteps: 24, Sampler: Heun, Schedule type: Beta, "
-                       "CFG scale: 2.5, Distilled CFG Scale: 3.2, Seed: 77, Size: 768x512, Model: flux1-dev-fp8, Hires upscale: 2, "
+    const char *text = "a {lighthouse} in fog <lora:oil:0.6>\nNegative prompt: people\nSteps: 24, Sampler: Heun, "
+                       "Schedule type: Beta, "
+                       "CFG scale: 2.5, Distilled CFG Scale: 3.2, Seed: 77, Size: 768x512, Model: flux1-dev-fp8, Hires "
+                       "upscale: 2, "
                        "Version: f2.0.1";
 
     if (!import_read(a.import, write_text("stranger.txt", text), &faults, &e)) fail_msg("%s", e.text);
@@ -194,7 +201,8 @@ static void test_a_strangers_file(void **state)
     (void)state;
     struct view *v = opened_by_hand(NULL);
     struct presets_answer a = stranger("/home/me/Downloads/stranger.png");
-    struct wish w = view_key(v, &(struct key){ .kind = K_PASTE, .text = "'/home/me/Downloads/stranger.png' ", .bytes = 34 });
+    struct wish w = view_key(v, &(struct key){ .kind = K_PASTE, .text = "'/home/me/Downloads/stranger.png' ",
+                                               .bytes = 34 });
     struct job j = { 0 };
 
     assert_int_equal(w.presets->op, PRESETS_LOOK);
@@ -440,7 +448,7 @@ static void test_hostile_names(void **state)
     strcpy(i[0].preset.name, "\xe2\x80\xaegnp.exe\x9b");
     memset(i[0].preset.about, 'x', sizeof i[0].preset.about - 1);
     strcpy(i[0].preset.model, "\x1b[31m");
-    strcpy(i[1].name, "\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab\xe7\x8c\xab");
+    for (int k = 0; k < 20; k++) strcat(i[1].name, "\xe7\x8c\xab");
     i[1].faults = strdup("\x1b[1m\n\n\xff\xfe");
     press(v, K_F2);
     screen(v, 80, 24);
@@ -467,7 +475,8 @@ static void test_random_sizes_and_keys(void **state)
         struct key k = { .kind = (enum key_kind)(1 + r % (K_F12 - 1)) };
         if (r & 256) k = (struct key){ .kind = K_CHAR, .ch = (unsigned char)letters[(r >> 9) % (sizeof letters - 1)] };
         if (k.kind == K_PASTE) k = (struct key){ .kind = K_PASTE, .text = "/home/me/x.png", .bytes = 14 };
-        if (k.kind == K_MOUSE) k = (struct key){ .kind = K_MOUSE, .ch = r >> 12 & 3, .x = (int)(r >> 14) % 120, .y = (int)(r >> 20) % 50 };
+        if (k.kind == K_MOUSE)
+            k = (struct key){ .kind = K_MOUSE, .ch = r >> 12 & 3, .x = (int)(r >> 14) % 120, .y = (int)(r >> 20) % 50 };
         if (k.kind == K_CHAR && !k.ch) k.ch = 'x';
         view_key(v, &k);
         if (r % 7 == 0) {

@@ -449,6 +449,7 @@ static void test_disk(void **state)
 
     assert_true(folder_temporary(home, "profiles", NULL));
     setenv("XDG_CONFIG_HOME", home, 1);
+    setenv("XDG_STATE_HOME", home, 1);
     assert_true(worker_start(&s.worker, NULL));
     alt(v, 'm');
     service_profile_pump(&s);
@@ -483,7 +484,7 @@ static void test_disk(void **state)
     has(v, "is no name");
     service_profile_delete(&s, "8gb"); /* not the user's */
     wait_for(s.worker);
-    has(v, "there is no profile 8gb of yours");
+    has(v, "8gb came with the program");
     service_profile_delete(&s, "mine");
     wait_for(s.worker);
     has_not(v, "yours");
@@ -493,6 +494,7 @@ static void test_disk(void **state)
     view_free(v);
     folder_remove(home);
     unsetenv("XDG_CONFIG_HOME");
+    unsetenv("XDG_STATE_HOME");
 }
 
 static int asked, measured;

@@ -196,7 +196,7 @@ static void test_questions(void **state)
     assert_int_equal(type(v, "z").kind, WISH_NONE);
     is_queue(type(v, "y"), QUEUE_GO_ON, 0);
     view_ask_resume(v, 0, 1, 0, 0);
-    has(v, "1 job is left");
+    has(v, "1 job is left in the queue");
     is_queue(type(v, "n"), QUEUE_GIVE_UP, 0);
     view_ask_resume(v, 2, 0, 0, 20);
     is_queue(press(v, K_ESC), QUEUE_SET_ASIDE, 0);
@@ -220,7 +220,7 @@ static void test_trouble(void **state)
     struct wish w;
 
     assert_true(job_init(&j, fake_model(), NULL));
-    alt(v, 'u');
+    alt(v, 't');
     has(v, "Nothing has failed");
     j.budget = 8000000000;
     view_trouble(v, 8, &j, STAGE_VAE, "VAE: cuda: 1800 MB on the card: out of memory");

@@ -10,11 +10,13 @@
 #include <glob.h>
 #include <locale.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -409,6 +411,92 @@ static void test_gallery(void **state)
     end(&s);
 }
 
+/* A studio that queues without end, and answers what it is asked. */
+static void work_until_killed(const char *path)
+{
+    struct studio s;
+
+    begin_at(&s, path);
+    for (int i = 0;; i++) {
+        turn(&s);
+        if (strstr(screen(s.view, 100, 40), "Go on?")) letters(&s, "y");
+        else if (i % 16 == 0) prompt(&s, i % 32 ? "{a|b} house" : "a mill");
+    }
+}
+
+/* Every picture in the history is a whole file, every finished job's is there, nothing seems to run. */
+static int intact(const char *path)
+{
+    char notice[STORE_NOTICE_BYTES];
+    struct store_queue q;
+    struct store_page page;
+    struct store *s;
+    struct err e = { 0 };
+    int made = 0, total;
+
+    if (!store_open(&s, path, notice, &e) || !store_queue_list(s, &q, &e)) fail_msg("%s", e.text);
+    assert_string_equal(notice, "");
+    for (int i = 0; i < q.count; i++) {
+        assert_int_not_equal(q.at[i].state, STORE_RUNNING);
+        if (q.at[i].state == STORE_FAILED) fail_msg("%s", q.at[i].error);
+        made += q.at[i].made;
+    }
+    assert_true(store_history_list(s, &(struct store_query){ 0 }, &page, &e));
+    for (int i = 0; i < page.count; i++) {
+        struct image *im = image_read(page.at[i].path, &e);
+        if (!im) fail_msg("%s", e.text);
+        image_free(im);
+    }
+    total = page.count;
+    assert_true(total >= made);
+    store_page_free(&page);
+    store_queue_free(&q);
+    store_close(s);
+    return total;
+}
+
+/* SLUICE_KILLS: how often; SLUICE_SEED: when. */
+static void test_killed_at_any_moment(void **state)
+{
+    (void)state;
+    struct studio s;
+    const char *kills = getenv("SLUICE_KILLS"), *from = getenv("SLUICE_SEED");
+    uint32_t seed = from ? (uint32_t)strtoul(from, NULL, 10) | 1 : (uint32_t)time(NULL) | 1;
+    char path[128], other[80], kept[64];
+
+    setenv("FAKE_ENGINE_STEP_MS", "4", 1);
+    snprintf(path, sizeof path, "%s/killed.db", folder);
+    snprintf(kept, sizeof kept, "%s", out_dir);
+    snprintf(out_dir, sizeof out_dir, "%s/killed", folder);
+    for (int i = 0; i < (kills ? atoi(kills) : 6); i++) {
+        int ms = (int)(random_next(&seed) % 150), status;
+        pid_t pid = fork();
+        if (pid == 0) {
+            work_until_killed(path);
+            _exit(1);
+        }
+        nanosleep(&(struct timespec){ 0, ms * 1000000L }, NULL);
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); /* not by itself */
+        intact(path);
+    }
+    begin_at(&s, path);
+    for (int i = 0; i < 2000; i++) { /* what is left is made */
+        const char *rows;
+        turn(&s);
+        if (strstr(screen(s.view, 100, 40), "Go on?")) letters(&s, "y");
+        rows = i > 20 ? queue_of(&s) : "waiting";
+        if (!strstr(rows, "waiting") && !strstr(rows, "running") && !strstr(rows, "interrupted")) break;
+    }
+    end(&s);
+    snprintf(other, sizeof other, "%s", out_dir);
+    print_message("%d pictures\n", intact(path));
+    assert_int_equal(files_in(other), intact(path)); /* none is lost, none made twice */
+    snprintf(out_dir, sizeof out_dir, "%s", kept);
+    setenv("FAKE_ENGINE_STEP_MS", "8", 1);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -437,6 +525,7 @@ int main(void)
         cmocka_unit_test(test_many_and_again),   cmocka_unit_test(test_failure_and_remedy),
         cmocka_unit_test(test_left_from_the_last_time), cmocka_unit_test(test_without_a_place),
         cmocka_unit_test(test_contact_sheet),    cmocka_unit_test(test_gallery),
+        cmocka_unit_test(test_killed_at_any_moment),
     };
 
     setenv("LC_ALL", "C.UTF-8", 1);

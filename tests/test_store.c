@@ -174,6 +174,7 @@ static void the_queue_is_kept_in_order(void **state)
     int64_t next;
     struct store_job row;
     int removed;
+    char latent[FILE_PATH_MAX];
     CHECK(store_queue_next(s, &next, x));
     assert_int_equal(next, id[3]);
     CHECK(store_queue_claim(s, next, &row, &j, x));
@@ -188,6 +189,21 @@ static void the_queue_is_kept_in_order(void **state)
     CHECK(store_queue_state(s, next, STORE_FAILED, "no reason", x));
     CHECK(store_queue_state(s, id[0], STORE_PAUSED, "", x));
     assert_string_equal(queue_text(s), "d failed, changed waiting, a paused");
+    struct job less = make_job("d"); /* other memory, the same pictures: it goes on from where it was */
+    less.vae = VAE_BANDS;
+    CHECK(store_latent_path(s, next, latent, x));
+    fclose(fopen(latent, "w"));
+    CHECK(store_queue_amend(s, next, &less, x));
+    assert_string_equal(queue_text(s), "d waiting, changed waiting, a paused");
+    CHECK(store_queue_claim(s, next, &row, &j, x));
+    assert_int_equal(j.vae, VAE_BANDS);
+    assert_string_equal(j.resume, latent);
+    assert_int_equal(row.step, 3);
+    assert_false(store_queue_amend(s, next, &less, NULL)); /* not while it runs */
+    store_job_free(&row);
+    job_free(&j);
+    job_free(&less);
+    CHECK(store_queue_state(s, next, STORE_FAILED, "no reason", x));
     CHECK(store_queue_next(s, &next, x));
     assert_int_equal(next, id[2]);
     CHECK(store_queue_clear(s, false, &removed, x));

@@ -77,6 +77,32 @@ static void new_emulator(struct pty *p, int cols, int rows)
 }
 
 /* Where the next studio keeps queue and history; a new place for each, but for one that is to go on. */
+/* A session's first process is no job: nobody could continue it. So between it and the studio this,
+ * which does what a shell does for one; returns in the studio's process. */
+static void be_shell(void)
+{
+    pid_t job = fork();
+    int status;
+
+    if (job == 0) {
+        setpgid(0, 0);
+        signal(SIGTTOU, SIG_IGN);
+        tcsetpgrp(0, getpid());
+        signal(SIGTTOU, SIG_DFL);
+        return;
+    }
+    signal(SIGTTOU, SIG_IGN);
+    for (;;) {
+        if (waitpid(job, &status, WUNTRACED) != job) continue;
+        if (!WIFSTOPPED(status)) _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128);
+        tcsetpgrp(0, getpid());
+        if (write(1, "[stopped]", 9) < 0) _exit(1);
+        usleep(400 * 1000);
+        tcsetpgrp(0, job);
+        kill(-job, SIGCONT);
+    }
+}
+
 static char state_dir[64];
 static bool same_state;
 
@@ -108,6 +134,7 @@ static void start(struct pty *p, int cols, int rows, const char *da1, char **arg
         signal(SIGINT, SIG_DFL);
         signal(SIGTSTP, SIG_DFL);
         for (int s = SIGSEGV; s; s = 0) signal(s, SIG_DFL);
+        if (argv[2] && !strcmp(argv[2], "shell")) be_shell();
         if (!strcmp(argv[0], "fake")) {
             static const struct theme mono = { .base = THEME_MONO };
             struct studio_options o = { .out_dir = out_dir, .mouse = argv[2] && !strcmp(argv[2], "mouse"),
@@ -242,6 +269,18 @@ static void listen_ms(struct pty *p, int ms, bool quiet)
         if ((b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000 >= ms) return;
         if (!p->ended && waitpid(p->pid, &p->status, WNOHANG) == p->pid) p->ended = true;
         if (p->ended && got == 0) return;
+    }
+}
+
+/* One small read. */
+static void listen_some(struct pty *p)
+{
+    char buf[256];
+    ssize_t n = poll(&(struct pollfd){ .fd = p->fd, .events = POLLIN }, 1, 30) > 0 ? read(p->fd, buf, sizeof buf) : 0;
+
+    if (n > 0) {
+        take(p, buf, (size_t)n);
+        answer(p);
     }
 }
 
@@ -533,6 +572,182 @@ static void test_suspend_and_back(void **state)
     assert_true(p.alt);
     tcgetattr(p.keep_open, &now);
     assert_false(now.c_lflag & ICANON);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+}
+
+/* As a job of a shell: ^Z stops it with the terminal as it was, fg brings it back. */
+static void test_stopped_and_continued(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    start(&p, 80, 24, NULL, (char *[]){ "fake", "blocks", "shell", NULL });
+    wait_for(&p, "Describe", 10000);
+    for (int i = 0; i < 3; i++) {
+        keys(&p, "kept \032");
+        for (int t = 0; t < 100 && !contains(&p, "[stopped]"); t++) listen_ms(&p, 30, false);
+        assert_true(contains(&p, "[stopped]"));
+        assert_false(p.alt);
+        assert_true(p.cursor);
+        p.tail_bytes = 0;
+        wait_for(&p, i ? "kept kept" : "kept", 10000);
+        assert_true(p.alt);
+    }
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+}
+
+/* Half a picture is in the terminal when a signal ends the program: its string is ended, and all is put back. */
+static void test_signals_in_a_picture(void **state)
+{
+    (void)state;
+    static const int sent[] = { SIGTERM, SIGINT, SIGHUP, SIGSEGV, SIGABRT };
+    struct pty p;
+
+    for (size_t i = 0; i < sizeof sent / sizeof *sent; i++) {
+        start(&p, 120, 40, "\033[?62;4c", (char *[]){ "fake", "sixel", NULL });
+        wait_for(&p, "Describe", 10000);
+        keys(&p, "x\t\t\025300\r");
+        for (int t = 0; t < 400 && p.in_string != 1; t++) listen_some(&p);
+        assert_int_equal(p.in_string, 1);
+        kill(p.pid, sent[i]);
+        usleep(100 * 1000); /* nobody reads: it has to wait */
+        expect_clean_end(&p, 10000);
+        assert_int_equal(p.in_string, 0);
+        assert_true(WIFSIGNALED(p.status) && WTERMSIG(p.status) == sent[i]);
+        finish(&p);
+    }
+}
+
+/* 200 sizes in a row, faster than the studio can draw them, while a job runs. */
+static void test_resize_storm(void **state)
+{
+    (void)state;
+    struct pty p;
+    uint32_t s = 2463534242u;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 10000);
+    keys(&p, "kept\t\t\025900\r");
+    wait_for_step(&p, 1, 10000);
+    for (int i = 0; i <= 200; i++) {
+        struct winsize w = { .ws_row = 24, .ws_col = 80 };
+        s = s * 1664525u + 1013904223u;
+        if (i < 200) w = (struct winsize){ .ws_row = (unsigned short)(1 + (s >> 10) % 70), .ws_col = (unsigned short)(1 + (s >> 20) % 220) };
+        p.cols = w.ws_col;
+        p.rows = w.ws_row;
+        vterm_set_size(p.vt, p.rows, p.cols);
+        ioctl(p.fd, TIOCSWINSZ, &w);
+        kill(p.pid, SIGWINCH);
+        listen_ms(&p, i % 10 == 9 ? 40 : 1, true);
+        assert_false(p.ended);
+    }
+    wait_for(&p, "kept", 10000);
+    wait_for(&p, "transformer", 10000);
+    keys(&p, "\033");
+    wait_for(&p, "Cancelled", 10000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+}
+
+static void write_script(char path[96], const char *name, const char *lines)
+{
+    FILE *f;
+
+    snprintf(path, 96, "%s/%s", out_dir, name);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "#!/bin/sh\n%s\n", lines);
+    fchmod(fileno(f), 0700);
+    fclose(f);
+}
+
+/* The prompt in the user's own editor, which may fail, stop, be missing, or still be there when the end comes. */
+static void test_own_editor(void **state)
+{
+    (void)state;
+    static const struct { const char *lines, *shows; } cases[] = {
+        { "printf 'second\\nthird\\n' >> \"$1\"", "│ third" },
+        { "test \"$(stat -c %a \"$1\")\" = 600 && test \"$(cat \"$1\")\" = draft && echo private > \"$1\"", "│ private" },
+        { "printf '\\033]0;x\\007\\342\\200\\256\\000y' > \"$1\"", "│ ]0;x y" },
+        { "kill -STOP $$; echo again > \"$1\"", "│ again" },
+        { "exit 3", "ended with status 3" },
+        { "rm \"$1\"", "No such file" },
+        { "kill -KILL $$", "signal 9" },
+    };
+    char path[96], left[96];
+    struct pty p;
+    glob_t files;
+
+    setenv("XDG_RUNTIME_DIR", out_dir, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_script(path, "editor", cases[i].lines);
+        setenv("VISUAL", path, 1);
+        start_fake(&p, 80, 24);
+        wait_for(&p, "Describe", 10000);
+        keys(&p, "draft\033e");
+        wait_for(&p, cases[i].shows, 10000);
+        if (i > 3) assert_true(on_screen(&p, "│ draft"));
+        assert_true(p.alt);
+        keys(&p, "\021");
+        expect_clean_end(&p, 10000);
+        finish(&p);
+    }
+    setenv("VISUAL", "/nonexistent/editor -x", 1);
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 10000);
+    keys(&p, "\033e");
+    wait_for(&p, "no such editor", 10000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+    /* the terminal is the editor's; a signal ends both */
+    write_script(path, "editor", "echo here; exec sleep 60");
+    setenv("VISUAL", path, 1);
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 10000);
+    keys(&p, "\033e");
+    wait_for(&p, "here", 10000);
+    assert_false(p.alt);
+    kill(p.pid, SIGTERM);
+    expect_clean_end(&p, 10000);
+    assert_true(WIFSIGNALED(p.status) && WTERMSIG(p.status) == SIGTERM);
+    finish(&p);
+    unsetenv("VISUAL");
+    unsetenv("XDG_RUNTIME_DIR");
+    unlink(path);
+    snprintf(left, sizeof left, "%s/sluice-*.txt", out_dir);
+    assert_int_equal(glob(left, 0, NULL, &files), GLOB_NOMATCH);
+}
+
+/* What was generated in one session can be found in the next. */
+static void test_prompts_of_before(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 10000);
+    keys(&p, "a quince\r");
+    wait_for(&p, "Saved", 10000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+    same_state = true;
+    start_fake(&p, 80, 24);
+    same_state = false;
+    wait_for(&p, "Describe", 10000);
+    for (int i = 0; i < 20 && !on_screen(&p, "» a quince"); i++) { /* it takes a moment until they have been read */
+        keys(&p, "\022");
+        listen_ms(&p, 200, true);
+    }
+    wait_for(&p, "» a quince", 2000);
+    keys(&p, "\r");
+    wait_for(&p, "│ a quince ", 2000);
     keys(&p, "\021");
     expect_clean_end(&p, 10000);
     finish(&p);
@@ -976,6 +1191,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_crash_leaves_a_clean_terminal),
         cmocka_unit_test(test_signals_end_it_cleanly),
         cmocka_unit_test(test_suspend_and_back),
+        cmocka_unit_test(test_stopped_and_continued),
+        cmocka_unit_test(test_signals_in_a_picture),
+        cmocka_unit_test(test_resize_storm),
+        cmocka_unit_test(test_own_editor),
+        cmocka_unit_test(test_prompts_of_before),
         cmocka_unit_test(test_late_answers_are_not_typed),
         cmocka_unit_test(test_sixel_only_where_it_is_said),
         cmocka_unit_test(test_pictures_wait_for_the_terminal),
@@ -1001,6 +1221,5 @@ int main(int argc, char **argv)
     }
     setenv("LC_ALL", "C.UTF-8", 1);
     setlocale(LC_ALL, "C.UTF-8");
-    if (getenv("ONLY")) cmocka_set_test_filter(getenv("ONLY"));
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

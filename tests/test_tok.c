@@ -4,6 +4,7 @@
 #include "engine/file.h"
 #include "engine/tok_clip.h"
 #include "engine/tok_t5.h"
+#include "engine/tok_text.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -164,6 +165,115 @@ static void golden_t5_json(void **state) { (void)state; check_golden("t5_json", 
 static void golden_t5_bytes(void **state) { (void)state; check_golden("t5_bytes", false); }
 static void golden_t5_identity(void **state) { (void)state; check_golden("t5_identity", false); }
 static void golden_t5_first(void **state) { (void)state; check_golden("t5_first", false); }
+
+/* --- how much of a text fits ------------------------------------------------------------------------ */
+
+static void fit(const struct tok *t, const char *text, size_t bytes, int most, int *tokens, size_t *fits)
+{
+    struct err e = { 0 };
+    *fits = SIZE_MAX;
+    if (!(t->clip ? tok_clip_fit(t->clip, text, bytes, most, tokens, fits, &e)
+                  : tok_t5_fit(t->t5, text, bytes, most, tokens, fits, &e)))
+        fail_msg("%s", e.text);
+    assert_true(*fits <= bytes);
+}
+
+static bool white(const char *text, size_t at)
+{
+    return text[at] == ' ' || text[at] == '\n' || text[at] == '\t';
+}
+
+/* What is kept ends where fit says: with the rest of that word it gives the ids of the whole
+ * text, without that word's beginning it has room. False: not so. */
+static bool fits_hold(const struct tok *t, const char *text, size_t bytes)
+{
+    int tokens, again, used, used_part;
+    size_t fits, before = 0;
+    int32_t ids[MOST], part[MOST];
+    bool truncated;
+    struct err e = { 0 };
+    fit(t, text, bytes, MOST, &tokens, &fits);
+    assert_true(encode(t, text, bytes, ids, MOST, &used, &truncated, &e));
+    if (truncated ? tokens <= MOST || fits == bytes : tokens != used || fits != bytes)
+        return false;
+    for (int most = 4; most < tokens && most < 40; most += 5) {
+        fit(t, text, bytes, most, &again, &fits);
+        if (again != tokens || fits < before || (fits < bytes && ((unsigned char)text[fits] & 0xC0) == 0x80))
+            return false;
+        before = fits;
+        size_t end = fits, start = fits;
+        while (end < bytes && !white(text, end))
+            end++;
+        while (start && !white(text, start - 1))
+            start--;
+        if (!encode(t, text, bytes, ids, most, &used, &truncated, &e) ||
+            !encode(t, text, end, part, most, &used_part, &truncated, &e))
+            fail_msg("%s", e.text);
+        if (used != used_part || memcmp(ids, part, (size_t)used * sizeof *ids))
+            return false;
+        fit(t, text, start, most, &again, &fits);
+        if (again > most)
+            return false;
+    }
+    return true;
+}
+
+static void fits_everywhere(void **state)
+{
+    (void)state;
+    static const char *const set[] = { "clip_files", "clip_json", "t5_spiece", "t5_json", "t5_bytes", "t5_identity", "t5_first" };
+    size_t bytes;
+    char *strings = slurp(GOLDEN "strings.txt", &bytes), *copy = malloc(bytes);
+    for (int i = 0; i < 7; i++) {
+        char path[256];
+        struct err e = { 0 };
+        struct tok t;
+        int wrong = 0, line = 0;
+        snprintf(path, sizeof path, GOLDEN "%s", set[i]);
+        if (!open_tok(&t, path, i < 2, &e))
+            fail_msg("%s", e.text);
+        memcpy(copy, strings, bytes);
+        for (char *s = copy, *end; s < copy + bytes; s = end + 1, line++) {
+            end = memchr(s, '\n', (size_t)(copy + bytes - s));
+            size_t n = unescape(s, (size_t)(end - s));
+            if (tok_text_valid(s, n) && !fits_hold(&t, s, n) && wrong++ < 10) {
+                printf("%s, string %d: ", set[i], line);
+                print_text(s, n);
+            }
+        }
+        assert_int_equal(wrong, 0);
+        close_tok(&t);
+    }
+    free(strings);
+    free(copy);
+}
+
+/* A word of many tokens: it is cut inside, and marks that were composed with letters are with them. */
+static void fits_inside_a_word(void **state)
+{
+    (void)state;
+    struct tok t;
+    struct err e = { 0 };
+    int tokens;
+    size_t fits;
+    assert_true(open_tok(&t, GOLDEN "clip_files", true, &e));
+    fit(&t, "aaaaaaaaaa", 10, 5, &tokens, &fits);
+    assert_int_equal(tokens, 12);
+    assert_int_equal(fits, 3);
+    fit(&t, "  A  Aaaaaaaaa", 14, 5, &tokens, &fits);
+    assert_int_equal(fits, 7);
+    fit(&t, "", 0, 5, &tokens, &fits);
+    assert_int_equal(tokens, 2);
+    assert_int_equal(fits, 0);
+    close_tok(&t);
+    assert_true(open_tok(&t, GOLDEN "t5_spiece", false, &e));
+    fit(&t, "aaaaaaaaaa", 10, 5, &tokens, &fits);
+    assert_int_equal(tokens, 11);
+    assert_int_equal(fits, 4);
+    fit(&t, "a aaa", 5, 1, &tokens, &fits);
+    assert_int_equal(fits, 0);
+    close_tok(&t);
+}
 
 /* --- long input ------------------------------------------------------------------------------------ */
 
@@ -379,7 +489,8 @@ int main(void)
         cmocka_unit_test(golden_clip_files), cmocka_unit_test(golden_clip_json),
         cmocka_unit_test(golden_t5_spiece),  cmocka_unit_test(golden_t5_json),
         cmocka_unit_test(golden_t5_bytes),   cmocka_unit_test(golden_t5_identity),
-        cmocka_unit_test(golden_t5_first),   cmocka_unit_test(long_prompts),
+        cmocka_unit_test(golden_t5_first),   cmocka_unit_test(fits_everywhere),
+        cmocka_unit_test(fits_inside_a_word), cmocka_unit_test(long_prompts),
         cmocka_unit_test(errors_name_the_fault), cmocka_unit_test(changed_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -302,6 +302,47 @@ static void test_paste_never_submits(void **state)
     view_free(v);
 }
 
+static int count_colour(const struct grid *g, int y, enum colour c)
+{
+    int n = 0;
+
+    for (int x = 2; x < g->cols - 2; x++) n += g->cells[y * g->cols + x].text[0] && g->cells[y * g->cols + x].colour == c;
+    return n;
+}
+
+/* How many tokens, and what of the text the encoders do not see. */
+static void test_tokens(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct grid g = { 0 };
+
+    has_not(v, "T5 0");
+    type(v, "a red apple\xe7\x8c\xab on a table");
+    ctrl(v, 'u');
+    paste(v, "a red apple \xe7\x8c\xab on a table", 26);
+    view_tokens(v, 0, &(struct view_tokens){ .clip = 9, .clip_most = 77, .t5 = 10, .t5_most = 512, .clip_fits = 26, .t5_fits = 26 });
+    has(v, " CLIP 9/77  T5 10/512 ─┘");
+    assert_non_null(strstr(screen(v, 40, 10), "CLIP 9/77  T5 10/512"));
+    view_tokens(v, 0, &(struct view_tokens){ .clip = 90, .clip_most = 77, .t5 = 520, .t5_most = 512, .clip_fits = 5, .t5_fits = 11 });
+    has(v, " CLIP 90/77  T5 520/512 ─┘");
+    has(v, "│ a red apple 猫 on a table");
+    assert_true(view_draw(v, &g, NULL));
+    assert_int_equal(count_colour(&g, 2, COLOUR_TEXT), 5);
+    assert_int_equal(count_colour(&g, 2, COLOUR_DIM), 6);
+    assert_int_equal(count_colour(&g, 2, COLOUR_WARN), 13);
+    /* an answer about another text: no character is cut in two */
+    view_tokens(v, 0, &(struct view_tokens){ .clip = 90, .clip_most = 77, .t5 = 520, .t5_most = 512, .clip_fits = 13, .t5_fits = 14 });
+    has(v, "│ a red apple 猫 on a table");
+    alt(v, 'n');
+    type(v, "bad");
+    view_tokens(v, 1, &(struct view_tokens){ .clip = 3, .clip_most = 77, .t5 = 4, .t5_most = 512, .clip_fits = 3, .t5_fits = 3 });
+    has(v, " CLIP 3/77  T5 4/512 ─┘");
+    has(v, " CLIP 90/77  T5 520/512 ─┤");
+    grid_free(&g);
+    view_free(v);
+}
+
 /* Walked through and searched, as in a shell; what was being written is not lost. */
 static void test_prompts_used_before(void **state)
 {
@@ -1026,6 +1067,7 @@ static void test_help(void **state)
 
     press(v, K_F1);
     has(v, "generate; while one runs, queue another");
+    for (int i = 0; i < 4; i++) press(v, K_DOWN);
     has(v, "quit; finished pictures");
     for (int i = 0; i < 60; i++) press(v, K_DOWN);
     press(v, K_PAGEUP);
@@ -1092,7 +1134,46 @@ static void test_pixels_are_offered(void **state)
     view_free(v);
 }
 
-/* Any keys and news at any size: nothing is lost, every cell is in order. */
+/* What services answer, or have to say, at any moment. */
+static void random_service(struct view *v, uint32_t r)
+{
+    struct store_queue q = { .count = (int)(r % 5), .at = calloc(5, sizeof *q.at) };
+    struct job j = { 0 };
+    struct wish w = view_needs(v);
+
+    for (int i = 0; i < q.count; i++)
+        q.at[i] = (struct store_job){
+            .id = i + 1, .state = (enum store_state)((r >> i) % STORE_STATE_COUNT_), .foreign = r >> 7 & 1, .text = strdup(""),
+            .model = strdup("m"), .preset = strdup(""), .prompt = strdup(i & 1 ? "\xe7\x8c\xab\xff a cat" : ""), .error = strdup("why"),
+            .pictures = 1 + (int)(r >> 3) % 3, .step = (int)(r >> 5) % 20, .steps = 20,
+        };
+    view_queue(v, &q, r & 1 ? 2 : 0);
+    if (w.kind == WISH_HISTORY && w.history.what == HISTORY_LIST) {
+        struct store_page page = { .total = r % 200, .count = r % 200 > 60 ? 64 : (int)(r % 20), .at = calloc(64, sizeof *page.at) };
+        for (int i = 0; i < page.count; i++)
+            page.at[i] = (struct store_picture){
+                .id = i + 1, .path = strdup("/x.png"), .prompt = strdup("\033[2J \xe7\x8c\xab"), .negative = strdup(""),
+                .model = strdup("m"), .preset = strdup(""), .record = strdup("{}"), .width = 64, .height = 64, .mark = (int)(r % 6),
+            };
+        view_gallery_page(v, w.history.query.serial - (r & 2) / 2, w.history.query.offset, &page);
+    } else if (w.kind == WISH_HISTORY && w.history.what == HISTORY_THUMBS) {
+        view_gallery_thumb(v, w.history.ids[0], r & 4 ? fake_image(1 + (int)(r % 30), 9, r) : NULL);
+    }
+    assert_true(job_init(&j, fake_model(), NULL));
+    switch (r >> 9 & 63) {
+    case 0: view_ask_resume(v, 1, 2, 3, 20); break;
+    case 1: view_ask_many(v, 30); break;
+    case 2: view_trouble(v, 3, &j, (enum stage)(r % STAGE_COUNT), r & 8 ? "out of memory" : "not finite"); break;
+    case 3: view_sheet(v, 1 + (r & 3), &j, 1 + (int)(r % 40)); break;
+    case 4: view_gallery_record(v, "file\t/x.png\nprompt\t\xe7\x8c\xab\n"); break;
+    case 5: view_gallery_changed(v, (int)(r & 1)); break;
+    case 6: view_edit(v, r & 1, &j, "", NULL); break;
+    case 7: press(v, r & 1 ? K_F4 : K_F5); break;
+    default: break;
+    }
+    job_free(&j);
+}
+
 /* The title's device is the plan's: what Enter would use. */
 static void test_device(void **state)
 {
@@ -1123,6 +1204,7 @@ static void test_device(void **state)
     view_free(v);
 }
 
+/* Any keys and news at any size: nothing is lost, every cell is in order. */
 static void test_random_use(void **state)
 {
     (void)state;
@@ -1166,6 +1248,7 @@ static void test_random_use(void **state)
                 ev.image = fake_image(1 + (int)(r % 40), 1 + (int)(r >> 6) % 40, r);
             view_event(v, &ev);
         }
+        random_service(v, r);
         if (i % 7 == 0)
             view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 130), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0, (seed & 64) != 0 });
         assert_true(view_draw(v, &g, NULL));
@@ -1600,6 +1683,7 @@ int main(void)
         cmocka_unit_test(test_wide_and_hostile_text),
         cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_paste_never_submits),
+        cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_prompts_used_before),
         cmocka_unit_test(test_long_prompts),
         cmocka_unit_test(test_wrapping_property),

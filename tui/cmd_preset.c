@@ -216,7 +216,8 @@ static void print_row(const char *name, const char *value, const char *from, con
 {
     int column = printf("  %-12s ", name);
     char line[1024];
-    snprintf(line, sizeof line, "%.500s%s%s%s%s", value, from ? "  <- " : "", from ? from : "", why ? "; " : "", why ? why : "");
+    snprintf(line, sizeof line, "%.500s%s%s%s%s", value, from ? "  <- " : "", from ? from : "", why ? "; " : "",
+             why ? why : "");
     cmd_words(column, 15, line);
 }
 
@@ -239,7 +240,8 @@ static int import(const char *file, const char *as)
         puts("\nCould not be taken:");
     for (int i = 0; ok && i < im.left_count; i++) {
         char line[1024];
-        snprintf(line, sizeof line, "%s%s%.160s: %s", im.left[i].key, *im.left[i].value ? " " : "", im.left[i].value, im.left[i].why);
+        snprintf(line, sizeof line, "%s%s%.160s: %s", im.left[i].key, *im.left[i].value ? " " : "", im.left[i].value,
+                 im.left[i].why);
         fputs("  ", stdout);
         cmd_words(2, 4, line);
     }
@@ -292,8 +294,8 @@ static int duplicate(const char *from, const char *to)
     struct preset p = { 0 };
     struct err e = { 0 };
     char folder[FILE_PATH_MAX];
-    bool ok = load(&p, from, &e) && shelf_own_copy(SHELF_PRESETS, from, to, &e) && shelf_folder(folder, SHELF_PRESETS, &e) &&
-              preset_profile_along(&p, folder, &e);
+    bool ok = load(&p, from, &e) && shelf_own_copy(SHELF_PRESETS, from, to, &e) &&
+              shelf_folder(folder, SHELF_PRESETS, &e) && preset_profile_along(&p, folder, &e);
     preset_free(&p);
     return ok ? 0 : cmd_fail(&e);
 }
@@ -325,8 +327,8 @@ static int restore(const char *name)
 
 /* --- the command ---------------------------------------------------------------------- */
 
-const char *const cmd_preset_verbs[] = { "list", "show", "diff", "check", "verify", "import", "export", "duplicate", "rename",
-                                         "delete", "restore", NULL };
+const char *const cmd_preset_verbs[] = { "list", "show", "diff", "check", "verify", "import", "export", "duplicate",
+                                         "rename", "delete", "restore", NULL };
 
 /* What the verbs take: words, how many, and options with a value. */
 struct given {
@@ -338,7 +340,9 @@ struct given {
 static int read_given(struct given *g, const char *verb, const char *letters, int argc, char **argv)
 {
     for (int i = 2; i < argc; i++) {
-        const char **to = !strcmp(argv[i], "--as") ? &g->as : !strcmp(argv[i], "-o") ? &g->out : !strcmp(argv[i], "-m") ? &g->model : NULL;
+        const char **to = !strcmp(argv[i], "--as") ? &g->as :
+                          !strcmp(argv[i], "-o")   ? &g->out :
+                          !strcmp(argv[i], "-m")   ? &g->model : NULL;
         if (to && strchr(letters, argv[i][strlen(argv[i]) - 1])) {
             if (i + 1 == argc)
                 return cmd_usage("preset", "%s needs a value", argv[i]);
@@ -365,11 +369,14 @@ static int change(const char *verb, int argc, char **argv)
     if (imports)
         return g.words == 1 ? import(g.word[0], g.as) : cmd_usage("preset", "import takes one file");
     if (exports)
-        return g.words == 1 ? export(g.word[0], g.out, g.model) : cmd_usage("preset", "export takes one preset: its name or its file");
+        return g.words == 1 ? export(g.word[0], g.out, g.model)
+                            : cmd_usage("preset", "export takes one preset: its name or its file");
     if (!strcmp(verb, "duplicate"))
-        return g.words == 2 ? duplicate(g.word[0], g.word[1]) : cmd_usage("preset", "duplicate takes a preset and a new name");
+        return g.words == 2 ? duplicate(g.word[0], g.word[1])
+                            : cmd_usage("preset", "duplicate takes a preset and a new name");
     if (!strcmp(verb, "rename"))
-        return g.words == 2 ? rename_one(g.word[0], g.word[1]) : cmd_usage("preset", "rename takes a preset and its new name");
+        return g.words == 2 ? rename_one(g.word[0], g.word[1])
+                            : cmd_usage("preset", "rename takes a preset and its new name");
     if (!strcmp(verb, "delete"))
         return g.words ? delete_some(argv + 2) : cmd_usage("preset", "delete takes one preset, or several");
     return g.words < 2 ? restore(g.word[0]) : cmd_usage("preset", "restore takes one name, or none");

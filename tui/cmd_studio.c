@@ -9,10 +9,12 @@
 #include "tui/cmd_options.h"
 #include "tui/config.h"
 #include "tui/service_doctor.h"
+#include "tui/service_editor.h"
 #include "tui/service_plan.h"
 #include "tui/service_profile.h"
 #include "tui/service_store.h"
 #include "tui/service_preset.h"
+#include "tui/service_tokens.h"
 #include "tui/studio.h"
 #include "tui/term.h"
 #include "tui/view.h"
@@ -30,7 +32,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, FRAME_MS = 33, TICK_MS = 250 };
+enum { PATH_BYTES = 4096, FRAME_MS = 33, TICK_MS = 250, EDITOR_MS = 50 };
+enum { WORK_TOKENS = 1 }; /* kinds of the worker's jobs */
 
 /* --- signals ---------------------------------------------------------------------- */
 
@@ -80,7 +83,9 @@ struct studio {
     struct service_store *store;
     struct service_plan plans;
     struct service_profile profiles;
+    struct service_tokens *tokens;
     bool dirty, quit, gone;
+    bool away; /* the terminal is another program's */
     int signal; /* that ended the loop, or 0 */
     int64_t painted_ms;
 };
@@ -169,20 +174,69 @@ static void take_work(struct studio *s)
 
 /* --- what the view wishes ------------------------------------------------------------- */
 
-static void suspend(struct studio *s)
+static void take_size(struct studio *s)
+{
+    struct term_size z = term_size(s->term);
+
+    view_resize(s->view, (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h, z.pixels });
+}
+
+/* The terminal to another program, and back; meanwhile this one can be stopped. */
+static void hand_over(struct studio *s)
 {
     sigset_t set;
 
+    s->away = true;
     term_suspend(s->term);
     signal(SIGTSTP, SIG_DFL);
     sigemptyset(&set);
     sigaddset(&set, SIGTSTP);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    raise(SIGTSTP);
-    /* Here again after SIGCONT. */
+}
+
+static void take_back(struct studio *s)
+{
     sigaction(SIGTSTP, &(struct sigaction){ .sa_handler = on_signal, .sa_flags = SA_RESTART }, NULL);
     term_resume(s->term);
+    s->away = false;
     s->dirty = true;
+}
+
+static void suspend(struct studio *s)
+{
+    hand_over(s);
+    raise(SIGTSTP);
+    take_back(s); /* here again after SIGCONT */
+}
+
+static void take_signals(struct studio *s);
+static void take_news(struct studio *s);
+
+/* Jobs go on meanwhile, and signals that end the program end the editor. */
+static void use_editor(struct studio *s, int which)
+{
+    struct editor ed;
+    struct err e = { 0 };
+    char *text = NULL;
+
+    hand_over(s);
+    signal(SIGQUIT, SIG_IGN);
+    if (editor_start(&ed, view_prompt(s->view, which), &e)) {
+        for (bool told = false; !editor_ended(&ed);) {
+            poll(&(struct pollfd){ .fd = signal_pipe[0], .events = POLLIN }, 1, EDITOR_MS);
+            take_signals(s);
+            take_news(s);
+            if (s->quit && !told) editor_hang_up(&ed);
+            told = s->quit;
+        }
+        text = editor_finish(&ed, &e);
+    }
+    signal(SIGQUIT, SIG_DFL);
+    take_back(s);
+    take_size(s);
+    if (text) view_written(s->view, which, text);
+    else view_refused(s->view, e.text);
+    free(text);
 }
 
 static void look_at_terminal(struct studio *s)
@@ -203,6 +257,7 @@ static void grant(struct studio *s, struct wish w)
     case WISH_SUSPEND: suspend(s); break;
     case WISH_REDRAW: term_redraw(s->term); break;
     case WISH_MOUSE: term_mouse(s->term, w.on); break;
+    case WISH_EDITOR: use_editor(s, w.number); break;
     case WISH_QUIT: s->quit = true; break;
     case WISH_PROFILE_SAVE: service_profile_save(&s->profiles, w.profile.name, w.profile.text, w.profile.replace); break;
     case WISH_PROFILE_DELETE: service_profile_delete(&s->profiles, w.profile.name); break;
@@ -215,24 +270,23 @@ static void grant(struct studio *s, struct wish w)
 
 /* --- the loop ---------------------------------------------------------------------------- */
 
-static void take_size(struct studio *s)
-{
-    struct term_size z = term_size(s->term);
-
-    view_resize(s->view, (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h, z.pixels });
-}
-
 static void take_signals(struct studio *s)
 {
     unsigned char c;
 
     while (read(signal_pipe[0], &c, 1) == 1) switch (c) {
         case SIGWINCH:
+            if (s->away) break; /* it is asked for when it is back */
             term_resized(s->term);
             take_size(s);
             break;
         case SIGTSTP: suspend(s); break;
-        case SIGCONT: term_resume(s->term); break; /* stopped by SIGSTOP: the shell has been at the screen */
+        case SIGCONT: if (!s->away) term_resume(s->term); break; /* stopped by SIGSTOP: the shell has been at the screen */
+        case SIGINT:
+            if (s->away) break; /* the editor's */
+            s->quit = true;
+            s->signal = c;
+            break;
         case SIGHUP: s->gone = true; /* fall through */
         default: s->quit = true; s->signal = c; break;
         }
@@ -265,6 +319,14 @@ static void take_events(struct studio *s)
         view_event(s->view, &ev);
         s->dirty = true;
     }
+}
+
+/* Of the engine and of all that works beside the loop. */
+static void take_news(struct studio *s)
+{
+    take_events(s);
+    take_work(s);
+    if (service_store_work(s->store)) s->dirty = true;
 }
 
 static void paint(struct studio *s)
@@ -306,6 +368,7 @@ static void loop(struct studio *s)
 
         service_plan_pump(&s->plans);
         service_profile_pump(&s->profiles);
+        service_tokens_update(s->tokens);
         if (clear && s->dirty && term_now_ms() - s->painted_ms >= FRAME_MS) paint(s);
         p[0] = (struct pollfd){ .fd = term_fd(s->term), .events = term_poll_events(s->term) };
         p[1] = (struct pollfd){ .fd = s->calls->fd(s->engine), .events = POLLIN };
@@ -317,9 +380,7 @@ static void loop(struct studio *s)
         if (poll(p, 4 + SERVICE_STORE_FDS, wait) == 0 && view_busy(s->view)) s->dirty = true;
         if (p[2].revents & POLLIN) take_signals(s);
         take_keys(s);
-        if (p[1].revents & POLLIN) take_events(s);
-        take_work(s);
-        if (service_store_work(s->store)) s->dirty = true;
+        take_news(s);
         if (term_gone(s->term)) s->quit = s->gone = true;
     }
 }
@@ -369,9 +430,11 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     else default_folder(s.out_dir);
     if (!view_new(&s.view, calls->model(g), &vo, &e)) goto done;
     if (!worker_start(&s.worker, &e)) goto done;
-    if (!service_store_start(&s.store, &(struct service_store_options){ s.view, g, calls, s.out_dir, NULL }, &e)) goto done;
+    struct service_store_options so = { .view = s.view, .engine = g, .calls = calls, .out_dir = s.out_dir };
+    if (!service_store_start(&s.store, &so, &e)) goto done;
     s.plans = (struct service_plan){ .view = s.view, .worker = s.worker, .engine = g, .calls = calls };
     s.profiles = (struct service_profile){ .view = s.view, .worker = s.worker };
+    if (!service_tokens_start(&s.tokens, calls->model(g), s.worker, WORK_TOKENS, s.view, &e)) goto done;
     if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
     term_mouse(s.term, o->mouse);
     take_size(&s);
@@ -389,6 +452,7 @@ done:
         take_work(&s);
         worker_free(s.worker);
     }
+    service_tokens_free(s.tokens);
     view_free(s.view);
     grid_free(&s.grid);
     if (e.kind) return cmd_fail(&e);
@@ -470,8 +534,10 @@ static const char *profile_name(const struct profile *p, char buf[FILE_PATH_MAX]
 int cmd_studio(int argc, char **argv)
 {
     static const struct studio_engine calls = {
-        .stop = engine_stop, .model = engine_model, .submit = engine_submit, .cancel = engine_cancel, .pause = engine_pause,
-        .resume = engine_resume, .poll = engine_poll, .fd = engine_fd, .foresee = engine_foresee, .foresee_speed = engine_foresee_speed,
+        .stop = engine_stop,     .model = engine_model,   .submit = engine_submit,
+        .cancel = engine_cancel, .pause = engine_pause,   .resume = engine_resume,
+        .poll = engine_poll,     .fd = engine_fd,         .foresee = engine_foresee,
+        .foresee_speed = engine_foresee_speed,
     };
     struct studio_command c = { .o.mouse = true };
     struct cmd_options options;

@@ -114,6 +114,7 @@ size_t edit_prev(const char *text, size_t n, size_t at)
     int32_t a, b;
 
     if (at == 0) return 0;
+    while (at < n && ((unsigned char)text[at] & 0xc0) == 0x80) at++; /* inside a character: from its end */
     from = code_point_before(text, at, &b);
     while (from > 0) {
         size_t before = code_point_before(text, from, &a);

@@ -77,7 +77,8 @@ bool edit_move_row(struct edit *e, int width, int by);
 /* The cursor to what is shown there; past the last row: to the end. */
 void edit_place(struct edit *e, int width, int row, int col);
 
-/* Columns of n bytes of UTF-8; and the grapheme after/before an offset. */
+/* Columns of n bytes of UTF-8; and the grapheme after/before an offset (of any byte: that of the
+ * grapheme's start that comes next, or was last). */
 int edit_width(const char *text, size_t n);
 size_t edit_next(const char *text, size_t n, size_t at);
 size_t edit_prev(const char *text, size_t n, size_t at);

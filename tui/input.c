@@ -351,5 +351,6 @@ enum input_got input_pause(struct input *in, struct key *k)
     if (state == ESCAPE) return key_of(k, K_ESC, 0, 0);
     if (state == CSI && in->pending_bytes == 0) return key_of(k, K_CHAR, '[', K_ALT);
     if (state == SS3 && in->pending_bytes == 0) return key_of(k, K_CHAR, 'O', K_ALT);
+    if (state == STRING && in->pending_bytes == 0) return key_of(k, K_CHAR, (uint32_t)in->kind, K_ALT);
     return state == UTF8 ? key_of(k, K_CHAR, 0xfffd, 0) : INPUT_NONE;
 }

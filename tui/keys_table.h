@@ -9,7 +9,7 @@
 ACTION(GENERATE, "generate", KEYS_MAIN, "enter", NULL, "Generate", "generate; while one runs, queue another")
 ACTION(PUSH, "push", KEYS_BUTTON, "space", NULL, NULL, NULL)
 ACTION(CANCEL, "cancel", KEYS_MAIN, "esc", "alt-x", "Cancel", "cancel; once more: give up the partial picture")
-ACTION(TROUBLE, "trouble", KEYS_SCREENS, "f8 alt-u", NULL, "What to do", "what can be done about the last failure")
+ACTION(TROUBLE, "trouble", KEYS_SCREENS, "f8 alt-t", NULL, "What to do", "what can be done about the last failure")
 ACTION(LEAVE, "prompt.leave", KEYS_PROMPT, "", "esc", NULL, "from the prompt to the button")
 ACTION(ENTER, "prompt.enter", KEYS_FIELD | KEYS_BUTTON, "", "i", NULL, "to the prompt")
 
@@ -30,6 +30,7 @@ ACTION(HISTORY_SEARCH, "history.search", KEYS_PROMPT | KEYS_SEARCH, "ctrl-r", NU
 ACTION(SEARCH_NEWER, "history.search-newer", KEYS_SEARCH, "ctrl-s", NULL, "Newer", "while searching: newer")
 ACTION(HISTORY_OLDER, "history.older", KEYS_PROMPT, "alt-p ctrl-p", NULL, NULL, "the prompt used before this one")
 ACTION(HISTORY_NEWER, "history.newer", KEYS_PROMPT, "ctrl-n", NULL, NULL, "the one used after it")
+ACTION(EDITOR, "editor", KEYS_PROMPT, "alt-e", NULL, NULL, "write it in $VISUAL or $EDITOR")
 
 /* a field of the form */
 ACTION(MORE, "field.more", KEYS_FIELD, "right page-up", "right page-up l", NULL, "turn the field up")
@@ -51,8 +52,8 @@ ACTION(ABORT, "abort", KEYS_DIALOG | KEYS_SEARCH | KEYS_ASK, "esc ctrl-g ctrl-c"
 /* presets */
 ACTION(PRESETS, "presets", KEYS_SCREENS, "f2 alt-o", NULL, NULL, "the presets: what a picture is")
 ACTION(PRESET_SEARCH, "preset.search", KEYS_PRESETS, "/", NULL, "Search", "search as you type")
-ACTION(PRESET_IMPORT, "preset.import", KEYS_PRESETS, "i", NULL, "Import", "from a picture or a file; its path can be dropped, too")
-ACTION(PRESET_SAVE, "preset.save", KEYS_PRESETS, "s", NULL, "Save as", "save the form, or what was looked at, as a preset")
+ACTION(PRESET_IMPORT, "preset.import", KEYS_PRESETS, "i", NULL, "Import", "from a file; its path can be dropped, too")
+ACTION(PRESET_SAVE, "preset.save", KEYS_PRESETS, "s", NULL, "Save as", "the form, or what was looked at, as a preset")
 ACTION(PRESET_COPY, "preset.duplicate", KEYS_PRESETS, "c", NULL, "Duplicate", "duplicate it")
 ACTION(PRESET_RENAME, "preset.rename", KEYS_PRESETS, "r", NULL, "Rename", "rename one of yours")
 ACTION(PRESET_DELETE, "preset.delete", KEYS_PRESETS, "d delete", NULL, "Delete", "delete one of yours, to the trash")

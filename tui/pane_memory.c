@@ -77,8 +77,9 @@ const char *plan_peak_text(const struct plan_summary *p, char buf[64])
 {
     char size[40];
 
-    snprintf(buf, 64, "peaks at %s in %s", p->budget ? size_of(p->arena, p->budget, size) : zero_or_size(p->arena, size),
-             stage_name(phase_stage(p->top)));
+    if (p->budget) size_of(p->arena, p->budget, size);
+    else zero_or_size(p->arena, size);
+    snprintf(buf, 64, "peaks at %s in %s", size, stage_name(phase_stage(p->top)));
     return buf;
 }
 
@@ -190,8 +191,10 @@ static void collect(const struct pane_memory *m, const struct plan_summary *p, b
         if (p->seconds > 0 && !time_said) figure(f, "time", "about %s", plan_time_text(p->seconds, a));
     }
     if (now) figure(f, "RSS", "%s", draw_size(now->rss, a));
-    if (now && now->rss) figure(f, "  own, mapped", "%s, %s", draw_size(now->rss_anonymous, a), draw_size(now->rss_file, b));
-    if (p && !m->running && p->disk_seconds > 0.5) figure(f, "from disk", "%s more, once", plan_time_text(p->disk_seconds, a));
+    if (now && now->rss)
+        figure(f, "  own, mapped", "%s, %s", draw_size(now->rss_anonymous, a), draw_size(now->rss_file, b));
+    if (p && !m->running && p->disk_seconds > 0.5)
+        figure(f, "from disk", "%s more, once", plan_time_text(p->disk_seconds, a));
 }
 
 /* Those from `i` on, as many as go into one row. Returns the first that does not. */
@@ -213,7 +216,8 @@ static void draw_spark(struct grid *g, struct rect r, int y, const struct pane_m
 {
     static const char *const level[] = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" };
     const struct memory_history *h = m->history;
-    int x = r.x + draw_text(g, r, r.x, y, COLOUR_DIM, 0, "60 s") + 1, room = r.x + r.w - x, n = h->count < room ? h->count : room;
+    int x = r.x + draw_text(g, r, r.x, y, COLOUR_DIM, 0, "60 s") + 1, room = r.x + r.w - x;
+    int n = h->count < room ? h->count : room;
     size_t most = m->now ? m->now->arena_bytes : 0;
 
     for (int i = 0; i < h->count; i++) most = larger(most, h->used[i]);
@@ -250,7 +254,8 @@ static bool draw_headline(struct grid *g, struct rect r, const struct plan_summa
     return true;
 }
 
-static void draw_figures(struct grid *g, struct rect r, const struct pane_memory *m, const struct plan_summary *p, bool time_said)
+static void draw_figures(struct grid *g, struct rect r, const struct pane_memory *m, const struct plan_summary *p,
+                         bool time_said)
 {
     bool spark = m->history && m->history->count > 1;
     struct figures f = { 0 };
@@ -286,7 +291,8 @@ void pane_memory_draw(struct grid *g, struct rect r, const struct pane_memory *m
         p = &from_job;
     }
     if (!p) {
-        draw_fit(g, r, r.x, y++, r.w, COLOUR_DIM, 0, m->unreadable ? "no plan: a setting cannot be read" : "no plan yet", false);
+        draw_fit(g, r, r.x, y++, r.w, COLOUR_DIM, 0,
+                 m->unreadable ? "no plan: a setting cannot be read" : "no plan yet", false);
     } else {
         time_said = draw_headline(g, r, p);
         y++;

@@ -23,7 +23,8 @@ struct ask_state {
 static bool ask_init(struct view *v, struct err *e)
 {
     v->ask = calloc(1, sizeof *v->ask);
-    return (v->ask && edit_init(&v->ask->line, VIEW_PATH_BYTES - 1)) || err_set(e, ERR_MEMORY, "no memory for the studio's screen");
+    return (v->ask && edit_init(&v->ask->line, VIEW_PATH_BYTES - 1)) ||
+           err_set(e, ERR_MEMORY, "no memory for the studio's screen");
 }
 
 static void ask_free(struct view *v)
@@ -32,7 +33,8 @@ static void ask_free(struct view *v)
     free(v->ask);
 }
 
-bool view_ask_line(struct view *v, const char *label, const char *text, struct wish (*then)(struct view *v, const char *text))
+bool view_ask_line(struct view *v, const char *label, const char *text,
+                   struct wish (*then)(struct view *v, const char *text))
 {
     struct ask_state *a = v->ask;
 
@@ -121,7 +123,8 @@ static void draw_line(struct view *v, struct grid *g)
 
     draw_fill(g, (struct rect){ 0, r.y, v->cols, 1 }, " ", COLOUR_TEXT, 0);
     w = draw_fit(g, r, r.x, r.y, r.w / 2, COLOUR_ACCENT, CELL_BOLD, v->ask->title, false) + 1;
-    view_draw_line(g, (struct rect){ r.x + w, r.y, r.w - w, 1 }, &v->ask->line, COLOUR_TEXT, 0, view_top(v, &screen_ask));
+    r = (struct rect){ r.x + w, r.y, r.w - w, 1 };
+    view_draw_line(g, r, &v->ask->line, COLOUR_TEXT, 0, view_top(v, &screen_ask));
 }
 
 static void draw_question(struct view *v, struct grid *g)

@@ -91,7 +91,8 @@ static void contact_event(struct view *v, const struct event *ev)
         s->at[ev->index].thumb = scale_image(v->image, w, h, NULL);
         s->made++;
     }
-    if (ev->kind == EVENT_CANCELLED || ev->kind == EVENT_FAILED || (ev->kind == EVENT_DONE && ev->index + 1 >= ev->count)) s->id = 0;
+    if (ev->kind == EVENT_CANCELLED || ev->kind == EVENT_FAILED) s->id = 0;
+    if (ev->kind == EVENT_DONE && ev->index + 1 >= ev->count) s->id = 0;
 }
 
 /* --- keys ------------------------------------------------------------------------------ */
@@ -101,7 +102,8 @@ static struct wish begin(struct view *v, const char *text)
     char *end;
     long n = strtol(text, &end, 10);
 
-    if (end != text && !*end && n >= 1 && n <= JOB_COUNT_MAX) return (struct wish){ .kind = WISH_SHEET, .sheet = (int)n };
+    if (end != text && !*end && n >= 1 && n <= JOB_COUNT_MAX)
+        return (struct wish){ .kind = WISH_SHEET, .sheet = (int)n };
     view_say(v, VIEW_BAD, "How many seeds: a number from 1 to 1000");
     return view_wish(WISH_NONE);
 }

@@ -18,7 +18,7 @@
 enum { PAGE_ROWS = 64, PAGES_MAX = 8, THUMBS_MAX = 384, ASKED_MAX = 256, UNDO_MAX = 64, SEARCH_BYTES = 256 };
 
 struct gallery_page { struct store_page rows; int offset; uint64_t serial, used; }; /* serial 0: empty */
-struct gallery_thumb { int64_t id; struct image *im; uint64_t used; };              /* id 0: empty; im NULL: it has none */
+struct gallery_thumb { int64_t id; struct image *im; uint64_t used; }; /* id 0: empty; im NULL: it has none */
 
 struct gallery_state {
     struct edit search;
@@ -160,7 +160,9 @@ static struct wish need_page(struct view *v)
     struct wish w = { .kind = WISH_HISTORY, .history = { .what = HISTORY_LIST } };
     int last = s->shown > 0 ? s->first + s->shown - 1 : s->first;
 
-    for (int at = s->first - s->first % PAGE_ROWS; at <= last && (at < s->total || at == 0 || s->answered != s->serial); at += PAGE_ROWS) {
+    if (s->answered == s->serial && last >= s->total) last = s->total - 1; /* else it is not known where they end */
+    if (last < 0 && s->answered != s->serial) last = 0;
+    for (int at = s->first - s->first % PAGE_ROWS; at <= last; at += PAGE_ROWS) {
         const struct gallery_page *p = page_of(s, at);
         if ((p && p->serial == s->serial) || (s->asked_serial == s->serial && s->asked_offset == at)) continue;
         s->asked_serial = s->serial;
@@ -237,10 +239,12 @@ static struct wish with_folder(struct view *v, enum history_wish what, int64_t i
     struct gallery_state *s = v->gallery;
     struct wish w = history_wish(what, id);
 
+    bool home;
+
     while (*text == ' ') text++;
     if (!*text) return view_wish(WISH_NONE);
-    if (text[0] == '~' && (text[1] == '/' || !text[1]) && v->home[0]) snprintf(s->folder, sizeof s->folder, "%s%s", v->home, text + 1);
-    else snprintf(s->folder, sizeof s->folder, "%s", text);
+    home = text[0] == '~' && (text[1] == '/' || !text[1]) && v->home[0];
+    snprintf(s->folder, sizeof s->folder, "%s%s", home ? v->home : "", text + home);
     w.history.text = s->folder;
     return w;
 }
@@ -284,7 +288,8 @@ static struct wish to_trash(struct view *v, const struct store_picture *p)
     }
     if (s->undo_count == UNDO_MAX) memmove(s->undo, s->undo + 1, (size_t)--s->undo_count * sizeof *s->undo);
     s->undo[s->undo_count++] = p->id;
-    snprintf(text, sizeof text, "In the trash; %s brings it back", keys_name(&v->keys, ACTION_GALLERY_UNDO, KEYS_GALLERY, key));
+    keys_name(&v->keys, ACTION_GALLERY_UNDO, KEYS_GALLERY, key);
+    snprintf(text, sizeof text, "In the trash; %s brings it back", key);
     view_say(v, VIEW_INFO, text);
     return history_wish(HISTORY_TRASH, p->id);
 }
@@ -325,7 +330,9 @@ static struct wish on_picture(struct view *v, struct store_picture *p, enum acti
         break;
     case ACTION_GALLERY_RECORD: return history_wish(HISTORY_RECORD, p->id);
     case ACTION_GALLERY_TRASH: return to_trash(v, p);
-    case ACTION_GALLERY_EXPORT: view_ask_line(v, "Copy it to the folder:", s->folder[0] ? s->folder : v->out_dir, export_to); break;
+    case ACTION_GALLERY_EXPORT:
+        view_ask_line(v, "Copy it to the folder:", s->folder[0] ? s->folder : v->out_dir, export_to);
+        break;
     default: break;
     }
     return view_wish(WISH_NONE);
@@ -411,8 +418,9 @@ static struct wish gallery_type(struct view *v, const struct key *k)
     struct gallery_state *s = v->gallery;
     struct store_picture *p = row_at(s, s->chosen);
     size_t bytes = s->search.bytes;
+    bool digit = k->kind == K_CHAR && !k->mods && k->ch >= '0' && k->ch <= '5';
 
-    if (!s->searching) return p && k->kind == K_CHAR && !k->mods && k->ch >= '0' && k->ch <= '5' ? rate(p, (int)k->ch - '0') : view_wish(WISH_NONE);
+    if (!s->searching) return p && digit && !s->record ? rate(p, (int)k->ch - '0') : view_wish(WISH_NONE);
     if (k->kind == K_UP || k->kind == K_DOWN) choose(s, s->chosen + (k->kind == K_UP ? -1 : 1));
     else if (edit_key(&s->search, k) && (k->kind == K_CHAR || k->kind == K_PASTE || s->search.bytes != bytes)) {
         s->chosen = 0;
@@ -455,7 +463,10 @@ static const char *gallery_hint(const struct view *v, enum action a)
     case ACTION_OK: return s->total ? "Open" : NULL;
     case ACTION_GALLERY_UNDO: return s->trash ? "Restore" : s->undo_count ? label : NULL;
     case ACTION_GALLERY_TRASH: return !s->total ? NULL : s->trash ? "Delete" : label;
-    case ACTION_MARK: case ACTION_GALLERY_SETTINGS: case ACTION_GALLERY_RECORD: case ACTION_GALLERY_EXPORT: return s->total ? label : NULL;
+    case ACTION_MARK:
+    case ACTION_GALLERY_SETTINGS:
+    case ACTION_GALLERY_RECORD:
+    case ACTION_GALLERY_EXPORT: return s->total ? label : NULL;
     default: return NULL;
     }
 }
@@ -471,7 +482,8 @@ static const char *stars(int mark, char buf[8])
     return buf;
 }
 
-/* The day, in the user's time. The civil calendar from days: Howard Hinnant, "chrono-compatible low-level date algorithms". */
+/* The day, in the user's time. The civil calendar from days: Howard Hinnant, "chrono-compatible low-level date
+ * algorithms". */
 static const char *day(const struct view *v, int64_t seconds, char buf[64])
 {
     int64_t z = (seconds + v->utc_offset) / 86400 + 719468, era = z / 146097, doe = z - era * 146097;
@@ -480,6 +492,11 @@ static const char *day(const struct view *v, int64_t seconds, char buf[64])
 
     snprintf(buf, 64, "%04" PRId64 "-%02" PRId64 "-%02" PRId64, yoe + era * 400 + (m <= 2), m, d);
     return buf;
+}
+
+static const char *words(const struct store_picture *p)
+{
+    return *p->prompt ? p->prompt : "(no prompt)";
 }
 
 static bool draw_tiles(struct view *v, struct grid *g, struct rect r, struct err *e)
@@ -495,9 +512,10 @@ static bool draw_tiles(struct view *v, struct grid *g, struct rect r, struct err
     for (int i = 0; ok && i < s->shown && s->first + i < s->total; i++) {
         const struct store_picture *p = row_at(s, s->first + i);
         const struct gallery_thumb *t = p && v->pictures ? thumb_of(s, p->id) : NULL;
-        if (p) snprintf(text, sizeof text, "%s%s%.200s", stars(p->mark, mark), p->mark ? " " : "", *p->prompt ? p->prompt : "(no prompt)");
-        ok = tiles_draw(&s->tiles, g, i, t ? t->im : NULL, v->cell_w, v->cell_h, p ? text : "", p && p->mark ? COLOUR_GOOD : COLOUR_DIM,
-                        s->first + i == s->chosen, e);
+        text[0] = 0;
+        if (p) snprintf(text, sizeof text, "%s%s%.200s", stars(p->mark, mark), p->mark ? " " : "", words(p));
+        ok = tiles_draw(&s->tiles, g, i, t ? t->im : NULL, v->cell_w, v->cell_h, text,
+                        p && p->mark ? COLOUR_GOOD : COLOUR_DIM, s->first + i == s->chosen, e);
     }
     return ok;
 }
@@ -518,7 +536,8 @@ static bool draw_details(struct view *v, struct grid *g, struct rect r, const st
     char text[64], path[VIEW_PATH_BYTES], date[64], mark[8];
 
     if (picture && t && t->im) {
-        struct rect at = layout_picture((struct rect){ r.x, r.y, r.w, picture - 1 }, t->im->width, t->im->height, v->cell_w, v->cell_h);
+        struct rect at = { r.x, r.y, r.w, picture - 1 };
+        at = layout_picture(at, t->im->width, t->im->height, v->cell_w, v->cell_h);
         if (!draw_picture(g, at, t->im, e)) return false;
     }
     y += picture;
@@ -560,7 +579,7 @@ static bool draw_list(struct view *v, struct grid *g, struct rect r, struct err 
         snprintf(text, sizeof text, "%s  %-5s", day(v, at->time, date), stars(at->mark, mark));
         draw_text(g, s->rows, r.x + 2, r.y + i, COLOUR_DIM, 0, text);
         draw_fit(g, s->rows, r.x + 20, r.y + i, s->rows.w - 21, on ? COLOUR_TEXT : COLOUR_DIM, on ? CELL_BOLD : 0,
-                 *at->prompt ? at->prompt : "(no prompt)", false);
+                 words(at), false);
     }
     if (!side || !p) return true;
     for (int y = r.y; y < r.y + r.h; y++) draw_text(g, r, r.x + r.w - side, y, COLOUR_BORDER, 0, "│");
@@ -610,27 +629,30 @@ static void draw_record(struct view *v, struct grid *g)
 static bool gallery_draw(struct view *v, struct grid *g, struct err *e)
 {
     struct gallery_state *s = v->gallery;
+    const char *name = s->trash ? "Trash" : "Gallery";
     char text[160], key[KEYS_NAME_MAX];
     bool ok = true;
     struct rect r;
 
-    if (s->answered) snprintf(text, sizeof text, "%s: %d picture%s", s->trash ? "Trash" : "Gallery", s->total, s->total == 1 ? "" : "s");
-    else snprintf(text, sizeof text, "Gallery");
-    if (s->total > 1) snprintf(text + strlen(text), sizeof text - strlen(text), ", at %d", s->chosen + 1);
+    if (!s->answered) snprintf(text, sizeof text, "%s", name);
+    else if (s->total > 1) snprintf(text, sizeof text, "%s: %d pictures, at %d", name, s->total, s->chosen + 1);
+    else snprintf(text, sizeof text, "%s: %s", name, s->total ? "1 picture" : "no pictures");
     r = view_draw_frame(v, g, text);
     r.x++;
     r.w -= 2;
     g->cursor_shown = false;
     if (s->searching || s->search.bytes) {
         int w = draw_text(g, r, r.x, r.y, COLOUR_ACCENT, CELL_BOLD, "Search: ");
-        view_draw_line(g, (struct rect){ r.x + w, r.y, r.w - w, 1 }, &s->search, COLOUR_TEXT, 0, s->searching && view_top(v, &screen_gallery));
+        struct rect line = { r.x + w, r.y, r.w - w, 1 };
+        view_draw_line(g, line, &s->search, COLOUR_TEXT, 0, s->searching && view_top(v, &screen_gallery));
         r.y++;
         r.h--;
     }
     if (!s->total && s->answered) {
         if (s->search.bytes) snprintf(text, sizeof text, "No picture has all these words");
         else if (s->trash) snprintf(text, sizeof text, "The trash is empty");
-        else snprintf(text, sizeof text, "No pictures yet. %s takes in those of a folder.", keys_name(&v->keys, ACTION_GALLERY_SCAN, KEYS_GALLERY, key));
+        else snprintf(text, sizeof text, "No pictures yet. %s takes in those of a folder.",
+                      keys_name(&v->keys, ACTION_GALLERY_SCAN, KEYS_GALLERY, key));
         draw_wrapped(g, r, r.y + r.h / 3, 3, COLOUR_DIM, 0, text);
     }
     if (s->list) ok = draw_list(v, g, r, e);

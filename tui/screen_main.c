@@ -202,6 +202,20 @@ bool main_job(const struct view *v, struct job *out, struct err *e)
     return ok;
 }
 
+const char *view_prompt(const struct view *v, int which)
+{
+    return which ? v->main->negative.text : v->main->prompt.text;
+}
+
+void view_written(struct view *v, int which, const char *text)
+{
+    struct edit *e = which ? &v->main->negative : &v->main->prompt;
+
+    edit_set(e, text);
+    v->changes++;
+    view_say(v, e->full ? VIEW_WARN : VIEW_INFO, e->full ? "The prompt is full; the rest was left out" : "");
+}
+
 void main_show(struct view *v, const struct setting *s)
 {
     for (int i = 0; i < FIELDS; i++)
@@ -464,6 +478,7 @@ static struct wish main_act(struct view *v, enum action a)
         if (v->main->focus == FOCUS_PROMPT) view_open(v, &screen_search);
         break;
     case ACTION_HISTORY_OLDER: walk(v, 1); break;
+    case ACTION_EDITOR: return (struct wish){ .kind = WISH_EDITOR, .number = v->main->focus == FOCUS_NEGATIVE };
     case ACTION_HISTORY_NEWER: walk(v, -1); break;
     case ACTION_MORE:
     case ACTION_LESS:
@@ -553,6 +568,9 @@ static const char *main_hint(const struct view *v, enum action a)
     case ACTION_SEED: return unsaved || view_busy(v) ? NULL : label;
     case ACTION_SAVE: return unsaved ? "Save elsewhere" : v->shown >= SHOWN_PARTIAL ? label : NULL;
     case ACTION_PICTURE: return v->image && !unsaved && !view_busy(v) ? label : NULL;
+    case ACTION_PRESETS: return unsaved ? NULL : "Presets";
+    case ACTION_QUEUE: return unsaved ? NULL : "Queue";
+    case ACTION_GALLERY: return unsaved ? NULL : "Gallery";
     case ACTION_RESET: return field >= 0 && field_edited(v, field) ? label : NULL;
     default: return label;
     }
@@ -583,10 +601,45 @@ static void draw_title(const struct view *v, struct grid *g, struct rect r)
     draw_right(g, r, r.y, COLOUR_DIM, 0, right);
 }
 
-/* A text in its rows; also finds where the cursor is, and scrolls to it. */
-static void draw_text_rows(struct view *v, struct grid *g, struct rect r, const struct edit *e, int *scroll,
-                           bool focused, const char *when_empty, char note[64])
+/* A part of a row: dim what CLIP does not see, in the colour of warnings what T5 does not either. */
+static void draw_seen(struct grid *g, struct rect r, int y, const struct edit *e, const struct edit_row *row,
+                      const struct view_tokens *t)
 {
+    const size_t end[3] = { t->clip_most ? t->clip_fits : row->end, t->t5_most ? t->t5_fits : row->end, row->end };
+    size_t at = row->from, beyond = 0;
+    int x = r.x;
+
+    for (int i = 0; i < 3; i++) { /* T5 sees more of any text than CLIP; should it not, the warning goes first */
+        beyond = i == 2 || end[i] > row->end ? row->end : i == 0 && end[0] > end[1] ? end[1] : end[i];
+        if (beyond <= at) continue;
+        if (beyond < row->end) beyond = edit_prev(e->text, e->bytes, beyond + 1); /* what was counted may be another text by now */
+        x += draw_bytes(g, r, x, y, i == 0 ? COLOUR_TEXT : i == 1 ? COLOUR_DIM : COLOUR_WARN, 0, e->text + at, beyond - at);
+        at = beyond;
+    }
+}
+
+/* "CLIP 34/77  T5 41/512", ending at the end of r. */
+static void draw_tokens(struct grid *g, struct rect r, int y, const struct edit *e, const struct view_tokens *t)
+{
+    char clip[48], t5[48];
+    int wide;
+
+    r = (struct rect){ r.x, y, r.w, 1 };
+    if (!t->clip_most || !e->bytes) return;
+    snprintf(clip, sizeof clip, " CLIP %d/%d", t->clip, t->clip_most);
+    wide = snprintf(t5, sizeof t5, "  T5 %d/%d ", t->t5, t->t5_most) + (int)strlen(clip);
+    if (wide > r.w) return;
+    draw_text(g, r, r.x + r.w - wide, y, t->clip > t->clip_most ? COLOUR_TEXT : COLOUR_DIM, 0, clip);
+    draw_right(g, r, y, t->t5 > t->t5_most ? COLOUR_WARN : COLOUR_DIM, 0, t5);
+}
+
+/* A text in its rows; also finds where the cursor is, and scrolls to it. */
+static void draw_text_rows(struct view *v, struct grid *g, struct rect r, int which, bool focused, const char *when_empty,
+                           char note[64])
+{
+    struct main_state *m = v->main;
+    const struct edit *e = which ? &m->negative : &m->prompt;
+    int *scroll = which ? &m->negative_scroll : &m->prompt_scroll;
     int width = layout_prompt_width(v->cols, v->rows), row = 0, col = 0, total = edit_rows(e, width, &row, &col), y = 0;
     struct edit_row at = { 0 };
 
@@ -597,7 +650,7 @@ static void draw_text_rows(struct view *v, struct grid *g, struct rect r, const 
     if (total > r.h) snprintf(note, 64, "row %d of %d", row + 1, total);
     for (; !at.last && y < *scroll + r.h; y++) {
         edit_row(e, at.to, width, &at);
-        if (y >= *scroll) draw_bytes(g, r, r.x, r.y + y - *scroll, COLOUR_TEXT, 0, e->text + at.from, at.end - at.from);
+        if (y >= *scroll) draw_seen(g, r, r.y + y - *scroll, e, &at, &v->tokens[which]);
     }
     if (e->bytes == 0) draw_fit(g, r, r.x, r.y, r.w, COLOUR_DIM, 0, when_empty, false);
     if (!focused) return;
@@ -621,25 +674,26 @@ static void draw_prompts(struct view *v, struct grid *g, const struct layout *l)
         bool negative = m->focus == FOCUS_NEGATIVE;
         draw_text(g, l->prompt_box, 0, l->prompt.y, here || there ? COLOUR_ACCENT : COLOUR_BORDER, CELL_BOLD,
                   negative ? "-" : "»");
-        if (negative) draw_text_rows(v, g, l->prompt, &m->negative, &m->negative_scroll, there, nothing, note);
-        else draw_text_rows(v, g, l->prompt, &m->prompt, &m->prompt_scroll, here, invite, note);
+        draw_text_rows(v, g, l->prompt, negative, here || there, negative ? nothing : invite, note);
         m->at[negative ? FOCUS_NEGATIVE : FOCUS_PROMPT] = l->prompt;
         return;
     }
     m->at[FOCUS_PROMPT] = l->prompt;
-    draw_text_rows(v, g, l->prompt, &m->prompt, &m->prompt_scroll, here, invite, note);
+    draw_text_rows(v, g, l->prompt, 0, here, invite, note);
     if (l->negative.h) {
         struct rect both = l->prompt_box, lower = l->negative_box;
         both.h += lower.h;
         lower.y--;
         lower.h++;
-        draw_text_rows(v, g, l->negative, &m->negative, &m->negative_scroll, there, nothing, note2);
+        draw_text_rows(v, g, l->negative, 1, there, nothing, note2);
         if (m->negative.bytes && !negative_counts(v)) snprintf(note2, sizeof note2, "no effect while CFG is 1");
         draw_box(g, both, "Prompt", note, here);
         draw_box(g, lower, "Negative", note2, there);
         draw_text(g, lower, lower.x, lower.y, there ? COLOUR_ACCENT : COLOUR_BORDER, 0, "├");
         draw_text(g, lower, lower.x + lower.w - 1, lower.y, there ? COLOUR_ACCENT : COLOUR_BORDER, 0, "┤");
         m->at[FOCUS_NEGATIVE] = l->negative;
+        draw_tokens(g, l->prompt, lower.y, &m->prompt, &v->tokens[0]);
+        draw_tokens(g, l->negative, lower.y + lower.h - 1, &m->negative, &v->tokens[1]);
         return;
     }
     draw_box(g, l->prompt_box, "Prompt", note, here);
@@ -648,6 +702,7 @@ static void draw_prompts(struct view *v, struct grid *g, const struct layout *l)
     m->at[FOCUS_NEGATIVE] = (struct rect){ l->prompt_box.x + 2, l->prompt_box.y + l->prompt_box.h - 1,
                                            edit_width(edge, strlen(edge)), 1 };
     draw_text(g, l->prompt_box, m->at[FOCUS_NEGATIVE].x, m->at[FOCUS_NEGATIVE].y, COLOUR_DIM, 0, edge);
+    draw_tokens(g, l->prompt, m->at[FOCUS_NEGATIVE].y, &m->prompt, &v->tokens[0]);
 }
 
 /* One field: a mark if it is edited, its label, its value in w columns. */
@@ -739,19 +794,22 @@ static void draw_memory(const struct view *v, struct grid *g, const struct layou
 {
     char key[KEYS_NAME_MAX], remedy[96] = "";
     struct pane_memory m = {
-        .plan = v->plan_known ? &v->plan : NULL, .unreadable = v->plan_unreadable, .now = v->memory_known ? &v->memory : NULL,
-        .history = &v->history, .running = v->running, .stage = v->stage, .seen = v->stage_seen, .remedy = remedy,
+        .plan = v->plan_known ? &v->plan : NULL, .unreadable = v->plan_unreadable,
+        .now = v->memory_known ? &v->memory : NULL, .history = &v->history,
+        .running = v->running, .stage = v->stage, .seen = v->stage_seen, .remedy = remedy,
     };
     bool other = v->running && m.plan && m.now && !pane_memory_same(&m);
 
     if (l->memory.h < 1) return;
-    if (*keys_name(&v->keys, ACTION_PROFILES, KEYS_MAIN, key)) snprintf(remedy, sizeof remedy, "%s: other profiles, and what each switch saves", key);
+    if (*keys_name(&v->keys, ACTION_PROFILES, KEYS_MAIN, key))
+        snprintf(remedy, sizeof remedy, "%s: other profiles, and what each switch saves", key);
     if (l->shape == LAYOUT_COMPACT) {
         struct rect r = l->memory;
         pane_memory_line(g, (struct rect){ r.x + 1, r.y, r.w - 1, r.h }, &m);
         return;
     }
-    draw_box(g, l->memory_box, other ? "Memory of the next" : "Memory", l->memory.w >= 34 ? "weights █ work ▒" : NULL, false);
+    draw_box(g, l->memory_box, other ? "Memory of the next" : "Memory", l->memory.w >= 34 ? "weights █ work ▒" : NULL,
+             false);
     pane_memory_draw(g, l->memory, &m);
 }
 
@@ -865,7 +923,8 @@ static void draw_queue(const struct view *v, struct grid *g, struct rect r)
     x += draw_text(g, r, x, r.y, COLOUR_DIM, 0, "Queue:") + 1;
     for (const struct request *q = v->requests; q && end - x >= 16; q = q->next)
         x += draw_queued(g, r, x, end - x, ++n, v->running && q->id == v->running_id, q->job.prompt);
-    for (int i = 0; end - x >= 16 && (job = queue_waiting(v, i)); i++) x += draw_queued(g, r, x, end - x, ++n, false, job->prompt);
+    for (int i = 0; end - x >= 16 && (job = queue_waiting(v, i)); i++)
+        x += draw_queued(g, r, x, end - x, ++n, false, job->prompt);
     if (n < total) {
         snprintf(text, sizeof text, "+%d", total - n);
         draw_right(g, r, r.y, COLOUR_DIM, 0, text);
@@ -895,7 +954,8 @@ static void draw_progress(const struct view *v, struct grid *g, struct rect r)
     part[0] = 0;
     if (v->stage == STAGE_FLUX && v->step > 0) snprintf(part, sizeof part, "  step %d/%d", v->step, v->steps);
     else if (v->blocks > 0) snprintf(part, sizeof part, "  block %d/%d", v->block, v->blocks);
-    snprintf(left, sizeof left, "%s%s", v->cancelling ? "cancelling" : v->paused ? "paused" : stage_name(v->stage), part);
+    snprintf(left, sizeof left, "%s%s", v->cancelling ? "cancelling" : v->paused ? "paused" : stage_name(v->stage),
+             part);
     if (r.w >= 64 && v->count > 1) {
         size_t n = strlen(left);
         snprintf(left + n, sizeof left - n, "  picture %d/%d", v->index + 1, v->count);
@@ -911,14 +971,19 @@ static void draw_progress(const struct view *v, struct grid *g, struct rect r)
     draw_right(g, r, r.y, COLOUR_TEXT, 0, right);
 }
 
-/* About the field with the focus, when there is nothing else to be said. */
+/* About what has the focus, when there is nothing else to be said. */
 static void draw_says(const struct view *v, struct grid *g, const struct layout *l)
 {
-    int focus = field_of(v->main->focus);
+    const struct main_state *m = v->main;
+    int focus = field_of(m->focus);
 
     view_draw_message(v, g, l->message, !view_busy(v));
     if (!v->message[0] && focus >= 0 && (l->settings_pairs || l->shape == LAYOUT_COMPACT))
         draw_fit(g, l->message, l->message.x, l->message.y, l->message.w, COLOUR_DIM, 0, form[focus].hint, false);
+    if (!v->message[0] && l->shape == LAYOUT_COMPACT && m->focus == FOCUS_PROMPT)
+        draw_tokens(g, l->message, l->message.y, &m->prompt, &v->tokens[0]);
+    if (!v->message[0] && l->shape == LAYOUT_COMPACT && m->focus == FOCUS_NEGATIVE)
+        draw_tokens(g, l->message, l->message.y, &m->negative, &v->tokens[1]);
 }
 
 static bool main_draw(struct view *v, struct grid *g, struct err *e)

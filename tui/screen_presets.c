@@ -273,7 +273,8 @@ static bool dropped_path(const struct view *v, const struct key *k, char path[VI
     for (; s < end && n < sizeof text - 1; s++) {
         if (*s == '\n' || *s == '\r' || *s == 0) return false; /* several of them, or a text */
         if (*s == '\\' && !quote && s + 1 < end) text[n++] = *++s;
-        else if (url && *s == '%' && end - s > 2 && hex_of(s[1]) >= 0 && hex_of(s[2]) >= 0) text[n++] = (char)(hex_of(s[1]) * 16 + hex_of(s[2])), s += 2;
+        else if (url && *s == '%' && end - s > 2 && hex_of(s[1]) >= 0 && hex_of(s[2]) >= 0)
+            text[n++] = (char)(hex_of(s[1]) * 16 + hex_of(s[2])), s += 2;
         else text[n++] = *s;
     }
     text[n] = 0;
@@ -438,7 +439,8 @@ static struct wish load_chosen(struct view *v)
 /* Those that are not the user's own stay as they are. */
 static bool may_change(struct view *v, const struct presets_item *i)
 {
-    if (i && !i->own) view_say_two(v, VIEW_WARN, i->name, " came with the program and stays as it is: duplicate it first");
+    if (i && !i->own)
+        view_say_two(v, VIEW_WARN, i->name, " came with the program and stays as it is: duplicate it first");
     return i && i->own;
 }
 
@@ -566,7 +568,8 @@ static struct wish presets_mouse(struct view *v, const struct key *k)
         else if (s->mode != MODE_LINE) step(s, k->ch == MOUSE_UP ? -1 : 1);
         return view_wish(WISH_NONE);
     }
-    if (k->ch != MOUSE_LEFT || s->mode == MODE_LOOK || s->mode == MODE_LINE || !rect_has(s->rows, k->x, k->y)) return view_wish(WISH_NONE);
+    if (k->ch != MOUSE_LEFT || s->mode == MODE_LOOK || s->mode == MODE_LINE || !rect_has(s->rows, k->x, k->y))
+        return view_wish(WISH_NONE);
     n = visible(s, places, &at);
     if (s->scroll + k->y - s->rows.y >= n) return view_wish(WISH_NONE);
     if (s->scroll + k->y - s->rows.y == at) return load_chosen(v); /* the second click */
@@ -631,9 +634,9 @@ static void take_list(struct presets_state *s, struct presets_answer *a)
 static void take_look(struct view *v, struct presets_answer *a)
 {
     struct presets_state *s = v->presets;
-    bool told = !strcmp(a->path, s->looking) && (s->mode == MODE_LIST || (s->mode == MODE_LINE && s->doing == PRESETS_LOOK));
+    bool here = s->mode == MODE_LIST || (s->mode == MODE_LINE && s->doing == PRESETS_LOOK);
 
-    if (!told) return; /* it is not wanted any more */
+    if (!here || strcmp(a->path, s->looking)) return; /* it is not wanted any more */
     s->looking[0] = 0;
     if (!a->ok) {
         view_say(v, VIEW_BAD, a->text);
@@ -685,7 +688,8 @@ static void take_change(struct view *v, const struct presets_answer *a)
         if (!strcmp(s->at, a->name)) step(s, 1); /* the next takes its place, or the one before */
         if (!strcmp(s->at, a->name)) step(s, -1);
         snprintf(s->deleted, sizeof s->deleted, "%s", a->name);
-        snprintf(text, sizeof text, "%s is in the trash; %s brings it back", a->name, keys_name(&v->keys, ACTION_PRESET_UNDO, KEYS_PRESETS, buf));
+        snprintf(text, sizeof text, "%s is in the trash; %s brings it back", a->name,
+                 keys_name(&v->keys, ACTION_PRESET_UNDO, KEYS_PRESETS, buf));
         view_say(v, VIEW_INFO, text);
         return;
     case PRESETS_RESTORE:
@@ -856,7 +860,8 @@ static void draw_detail(const struct view *v, struct grid *g, struct rect r, con
 }
 
 /* The thumbnail at the top right of the details; what is left for them. */
-static bool draw_thumbnail(const struct view *v, struct grid *g, struct rect *r, const struct presets_item *i, struct err *e)
+static bool draw_thumbnail(const struct view *v, struct grid *g, struct rect *r, const struct presets_item *i,
+                           struct err *e)
 {
     const struct image *im = v->presets->picture;
     struct rect room = { r->x, r->y, r->w, r->h / 2 < 16 ? r->h / 2 : 16 };
@@ -877,7 +882,8 @@ static void draw_row(struct grid *g, struct rect r, int y, const struct presets_
     int w = r.w - (int)strlen(mark) - 3;
 
     if (on) draw_fill(g, row, " ", COLOUR_ACCENT, CELL_REVERSE);
-    draw_fit(g, row, r.x + 1, y, w, i->faults ? COLOUR_BAD : on ? COLOUR_ACCENT : COLOUR_TEXT, on ? CELL_REVERSE : 0, i->name, false);
+    draw_fit(g, row, r.x + 1, y, w, i->faults ? COLOUR_BAD : on ? COLOUR_ACCENT : COLOUR_TEXT, on ? CELL_REVERSE : 0,
+             i->name, false);
     row.w--;
     draw_right(g, row, y, i->faults ? COLOUR_BAD : on ? COLOUR_ACCENT : COLOUR_DIM, on ? CELL_REVERSE : 0, mark);
 }
@@ -906,7 +912,8 @@ static void draw_list(struct view *v, struct grid *g, struct rect r)
     for (int i = s->scroll; i < n && i < s->scroll + s->rows.h; i++)
         draw_row(g, s->rows, s->rows.y + i - s->scroll, &s->item[places[i]], i == at);
     if (!n && s->known)
-        draw_fit(g, s->rows, s->rows.x + 1, s->rows.y, s->rows.w - 1, COLOUR_DIM, 0, s->count ? "none like that" : "there are none", false);
+        draw_fit(g, s->rows, s->rows.x + 1, s->rows.y, s->rows.w - 1, COLOUR_DIM, 0,
+                 s->count ? "none like that" : "there are none", false);
 }
 
 /* What a file is, what it would change, what it cannot. */
@@ -922,11 +929,12 @@ static void look_lines(const struct view *v, struct lines *l)
     put(l, 0, l->r.w, COLOUR_TEXT, CELL_BOLD, text);
     wants(v, &im->preset, l);
     if (h->different + h->missing) {
-        snprintf(text, sizeof text, "%d of the model's %d files that it names are others here, or missing: %s", h->different + h->missing,
-                 im->preset.hash_count, h->first);
+        snprintf(text, sizeof text, "%d of the model's %d files that it names are others here, or missing: %s",
+                 h->different + h->missing, im->preset.hash_count, h->first);
         put(l, 0, l->r.w, COLOUR_WARN, 0, text);
     } else if (h->unread) {
-        snprintf(text, sizeof text, "%d files of the model are too large to be compared in passing: sluice preset verify does.", h->unread);
+        snprintf(text, sizeof text,
+                 "%d files of the model are too large to be compared in passing: sluice preset verify does.", h->unread);
         put(l, 0, l->r.w, COLOUR_DIM, 0, text);
     } else if (h->same) {
         put(l, 0, l->r.w, COLOUR_GOOD, 0, "The model's files are those that it was made with.");
@@ -973,7 +981,8 @@ static void draw_line(struct view *v, struct grid *g)
 
     draw_fill(g, (struct rect){ 0, r.y, v->cols, 1 }, " ", COLOUR_TEXT, 0);
     w = draw_text(g, r, r.x, r.y, COLOUR_ACCENT, CELL_BOLD, prompt_of(s->doing));
-    view_draw_line(g, (struct rect){ r.x + w, r.y, r.w - w, 1 }, &s->line, COLOUR_TEXT, 0, view_top(v, &screen_presets));
+    view_draw_line(g, (struct rect){ r.x + w, r.y, r.w - w, 1 }, &s->line, COLOUR_TEXT, 0,
+                   view_top(v, &screen_presets));
 }
 
 static bool presets_draw(struct view *v, struct grid *g, struct err *e)

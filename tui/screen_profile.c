@@ -60,6 +60,11 @@ static const struct setting *switch_of(const struct view *v)
     return v->profiles->of[v->profiles->turn];
 }
 
+static const char *title_of(const struct item *it)
+{
+    return it->file.name[0] ? it->file.name : "no profile";
+}
+
 /* --- values --------------------------------------------------------------------------- */
 
 /* What a switch steps through; those that are not here, through their own names. */
@@ -102,8 +107,8 @@ static double number_of(const struct job *j, const struct setting *s)
 {
     const void *at = (const char *)j + s->offset;
 
-    return s->kind == SETTING_BYTES ? (double)*(const size_t *)at : s->kind == SETTING_FLOAT ? (double)*(const float *)at
-                                                                                             : (double)*(const int *)at;
+    if (s->kind == SETTING_BYTES) return (double)*(const size_t *)at;
+    return s->kind == SETTING_FLOAT ? (double)*(const float *)at : *(const int *)at;
 }
 
 /* The step after (by 1) or before (by -1) the job's value, around the ends; one between two
@@ -171,7 +176,8 @@ static bool turned(const struct view *v, const struct item *it, const struct set
     a = profile_row(&it->file.profile, &size, s);
     b = profile_row(&it->draft, &size, s);
     if (!a || !b) return a || b;
-    return setting_set(&x, s, a->text, NULL) != SETTING_SET || setting_set(&y, s, b->text, NULL) != SETTING_SET || !setting_same(&x, &y, s);
+    return setting_set(&x, s, a->text, NULL) != SETTING_SET || setting_set(&y, s, b->text, NULL) != SETTING_SET ||
+           !setting_same(&x, &y, s);
 }
 
 static bool turned_any(const struct view *v, const struct item *it)
@@ -271,7 +277,7 @@ bool view_profiles_wanted(struct view *v)
     return wanted;
 }
 
-/* Takes the file over. A draft that there was stays, unless it has just been saved. */
+/* Takes the file over. What was turned stays so, unless it has just been saved. */
 static void add(struct view *v, struct item *to, struct view_profile *file)
 {
     struct profile_state *p = v->profiles;
@@ -279,7 +285,7 @@ static void add(struct view *v, struct item *to, struct view_profile *file)
 
     *to = (struct item){ .file = *file };
     for (int i = 0; i < p->count; i++)
-        if (!strcmp(p->item[i].file.name, file->name) && strcmp(p->name, file->name)) {
+        if (!strcmp(p->item[i].file.name, file->name) && strcmp(p->name, file->name) && turned_any(v, &p->item[i])) {
             to->draft = p->item[i].draft;
             p->item[i].draft = (struct profile){ 0 };
             return;
@@ -427,9 +433,8 @@ static void apply(struct view *v)
     } else if (!view_take_profile(v, it->file.name, &it->file.profile, &it->draft, &e)) {
         view_say(v, VIEW_BAD, e.text);
     } else {
-        snprintf(text, sizeof text, "The next picture is made with %s%s", it->file.name[0] ? it->file.name : "no profile",
+        snprintf(text, sizeof text, "The next picture is made with %s%s", title_of(it),
                  turned_any(v, it) ? ", as changed here" : "");
-        view_say(v, VIEW_GOOD, "");
         view_say(v, VIEW_INFO, text);
         renew(v);
     }
@@ -486,7 +491,8 @@ static struct wish save(struct view *v, bool replace)
         view_say(v, VIEW_BAD, e.text);
         return view_wish(WISH_NONE);
     }
-    if (!it->file.own && it->file.name[0] && p->asked == ASKED_SAVE) snprintf(written.about, sizeof written.about, "after %s", it->file.name);
+    if (!it->file.own && it->file.name[0] && p->asked == ASKED_SAVE)
+        snprintf(written.about, sizeof written.about, "after %s", it->file.name);
     p->text = profile_text(&written, &e);
     profile_free(&written);
     if (!p->text) {
@@ -686,8 +692,9 @@ static void draw_list(struct view *v, struct grid *g, struct rect box)
         int y = r.y + i, w = r.w - 3 - (it->file.own ? 6 : 0);
         if (on && here) draw_fill(g, (struct rect){ r.x, y, r.w, 1 }, " ", COLOUR_ACCENT, CELL_REVERSE);
         draw_text(g, r, r.x, y, COLOUR_GOOD, on && here ? CELL_REVERSE : 0, applied(v, it) ? "◆" : " ");
-        int x = r.x + 2 + draw_fit(g, r, r.x + 2, y, w, it->file.wrong[0] ? COLOUR_BAD : on ? COLOUR_ACCENT : COLOUR_TEXT,
-                                   (on ? CELL_BOLD : 0) | (on && here ? CELL_REVERSE : 0), it->file.name[0] ? it->file.name : "no profile", false);
+        enum colour c = it->file.wrong[0] ? COLOUR_BAD : on ? COLOUR_ACCENT : COLOUR_TEXT;
+        int attr = on && here ? CELL_BOLD | CELL_REVERSE : on ? CELL_BOLD : 0;
+        int x = r.x + 2 + draw_fit(g, r, r.x + 2, y, w, c, attr, title_of(it), false);
         if (marked) draw_text(g, r, x, y, COLOUR_WARN, CELL_BOLD, "*");
         if (it->file.own) draw_right(g, r, y, COLOUR_DIM, on && here ? CELL_REVERSE : 0, "yours");
     }
@@ -738,7 +745,8 @@ static struct columns columns_of(int w)
     return c;
 }
 
-static void draw_effect(const struct view *v, struct grid *g, struct rect r, int x, int y, const struct columns *c, int i)
+static void draw_effect(const struct view *v, struct grid *g, struct rect r, int x, int y, const struct columns *c,
+                        int i)
 {
     const struct effect *base = &v->profiles->effect[0], *e = &v->profiles->effect[1 + i];
     char text[24];
@@ -764,7 +772,8 @@ static void draw_effect(const struct view *v, struct grid *g, struct rect r, int
     if (c->link) draw_fit(g, r, x + c->peak + c->time, y, c->link, colour, 0, text, false);
 }
 
-static void draw_switch(struct view *v, struct grid *g, struct rect r, int y, const struct columns *c, int i, const struct job *j)
+static void draw_switch(struct view *v, struct grid *g, struct rect r, int y, const struct columns *c, int i,
+                        const struct job *j)
 {
     struct profile_state *p = v->profiles;
     const struct setting *s = p->of[i];
@@ -778,11 +787,13 @@ static void draw_switch(struct view *v, struct grid *g, struct rect r, int y, co
     x += c->name;
     if (on && p->mode == MODE_VALUE) { /* its complaint takes the other columns */
         int w = p->wrong[0] ? c->now : r.x + r.w - x;
-        view_draw_line(g, (struct rect){ x, y, w, 1 }, &p->line, p->wrong[0] ? COLOUR_BAD : COLOUR_TEXT, CELL_UNDERLINE, true);
+        view_draw_line(g, (struct rect){ x, y, w, 1 }, &p->line, p->wrong[0] ? COLOUR_BAD : COLOUR_TEXT, CELL_UNDERLINE,
+                       true);
         if (p->wrong[0]) draw_fit(g, r, x + w + 1, y, r.x + r.w - x - w - 1, COLOUR_BAD, 0, p->wrong, false);
         return;
     }
-    draw_fit(g, r, x, y, c->now - 1, on ? COLOUR_ACCENT : COLOUR_TEXT, on ? CELL_REVERSE : 0, value_text(j, s, value), false);
+    draw_fit(g, r, x, y, c->now - 1, on ? COLOUR_ACCENT : COLOUR_TEXT, on ? CELL_REVERSE : 0, value_text(j, s, value),
+             false);
     x += c->now;
     if (!step_value(j, s, 1, next) || setting_set(&then, s, next, NULL) != SETTING_SET) return;
     then.vae = strcmp(s->name, "vae") ? j->vae : then.vae;
@@ -840,7 +851,8 @@ static void draw_base(const struct view *v, struct grid *g, struct rect r)
         draw_fit(g, r, r.x, r.y, r.w, COLOUR_BAD, 0, base->plan.text, false);
     } else {
         int n = snprintf(text, sizeof text, "%s", plan_peak_text(&base->plan, peak));
-        if (base->plan.seconds > 0) snprintf(text + n, sizeof text - (size_t)n, ", about %s", plan_time_text(base->plan.seconds, time));
+        if (base->plan.seconds > 0)
+            snprintf(text + n, sizeof text - (size_t)n, ", about %s", plan_time_text(base->plan.seconds, time));
         draw_fit(g, r, r.x, r.y, r.w, COLOUR_TEXT, CELL_BOLD, text, false);
     }
 }
@@ -854,7 +866,7 @@ static void draw_switches(struct view *v, struct grid *g, struct rect box)
     struct job j = { 0 };
     int detail = r.h >= 12 ? 3 : r.h >= 8 ? 2 : 0, y = r.y, rows;
 
-    draw_box(g, box, it && it->file.name[0] ? it->file.name : "Switches", c.next ? "! another picture" : NULL, p->on_switches);
+    draw_box(g, box, it ? title_of(it) : "Switches", c.next ? "! another picture" : NULL, p->on_switches);
     if (!it) return;
     if (it->file.wrong[0] || !job_under(v, &it->draft, &j, NULL)) {
         draw_wrapped(g, r, r.y, r.h, COLOUR_BAD, 0, it->file.wrong);
@@ -877,7 +889,8 @@ static void draw_switches(struct view *v, struct grid *g, struct rect box)
     scroll_to(&p->scroll, p->turn, rows, p->switches);
     for (int i = 0; i < rows && p->scroll + i < p->switches; i++) draw_switch(v, g, r, y++, &c, p->scroll + i, &j);
     rows = r.y + r.h - detail - y - 2;
-    if (rows > PHASE_COUNT && p->effect[0].state == EFFECT_KNOWN && p->effect[0].plan.ok) { /* room for the plan's bars */
+    /* Room for the plan's bars. */
+    if (rows > PHASE_COUNT && p->effect[0].state == EFFECT_KNOWN && p->effect[0].plan.ok) {
         struct pane_memory m = { .plan = &p->effect[0].plan };
         pane_memory_draw(g, (struct rect){ r.x, y + 1, r.w < 72 ? r.w : 72, rows }, &m);
     }
@@ -896,14 +909,15 @@ static void draw_dialog(struct view *v, struct grid *g)
     if (p->mode != MODE_NAME && p->mode != MODE_ASK) return;
     draw_fill(g, (struct rect){ 0, r.y, v->cols, 1 }, " ", COLOUR_TEXT, 0);
     if (p->mode == MODE_ASK) {
-        snprintf(text, sizeof text, p->asked == ASKED_DELETE ? "Delete the profile %s?" : "There is a %s of yours: replace it?",
-                 p->asked == ASKED_DELETE ? chosen(v)->file.name : p->name);
+        if (p->asked == ASKED_DELETE) snprintf(text, sizeof text, "Delete the profile %s?", chosen(v)->file.name);
+        else snprintf(text, sizeof text, "There is a %s of yours: replace it?", p->name);
         draw_fit(g, r, r.x, r.y, r.w, COLOUR_WARN, CELL_BOLD, text, false);
         return;
     }
     w = draw_text(g, r, r.x, r.y, COLOUR_ACCENT, CELL_BOLD, p->asked == ASKED_COPY ? "Duplicate as: " : "Save as: ");
     int line = p->wrong[0] && r.w - w > 64 ? r.w - w - 44 : r.w - w;
-    view_draw_line(g, (struct rect){ r.x + w, r.y, line, 1 }, &p->line, p->wrong[0] ? COLOUR_BAD : COLOUR_TEXT, 0, view_top(v, &screen_profile));
+    view_draw_line(g, (struct rect){ r.x + w, r.y, line, 1 }, &p->line, p->wrong[0] ? COLOUR_BAD : COLOUR_TEXT, 0,
+                   view_top(v, &screen_profile));
     if (line < r.w - w) draw_fit(g, r, r.x + w + line + 1, r.y, r.w - w - line - 1, COLOUR_BAD, 0, p->wrong, false);
 }
 

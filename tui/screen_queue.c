@@ -48,9 +48,15 @@ static bool has_ended(const struct store_job *r)
     return r->state >= STORE_DONE;
 }
 
-static bool waits(const struct store_job *r)
+static bool can_retry(const struct store_job *r)
 {
-    return r->state == STORE_WAITING || r->state == STORE_INTERRUPTED;
+    return r->state == STORE_FAILED || r->state == STORE_CANCELLED;
+}
+
+/* It waits for its turn here. */
+static bool is_next(const struct queue_state *q, const struct store_job *r)
+{
+    return !r->foreign && (r->state == STORE_WAITING || r->state == STORE_INTERRUPTED) && r->id != q->at_work;
 }
 
 /* At work, to come, ended; of those that have ended the latest first. */
@@ -97,7 +103,7 @@ const struct store_job *queue_waiting(const struct view *v, int i)
 
     for (int k = 0; k < q->list.count; k++) {
         const struct store_job *r = row_at(q, k);
-        if (!r->foreign && waits(r) && r->id != q->at_work && i-- == 0) return r;
+        if (is_next(q, r) && i-- == 0) return r;
     }
     return NULL;
 }
@@ -107,7 +113,7 @@ int queue_count(const struct view *v)
     const struct queue_state *q = v->queue;
     int n = 0;
 
-    for (int i = 0; i < q->list.count; i++) n += !q->list.at[i].foreign && waits(&q->list.at[i]) && q->list.at[i].id != q->at_work;
+    for (int i = 0; i < q->list.count; i++) n += is_next(q, &q->list.at[i]);
     return n;
 }
 
@@ -137,18 +143,21 @@ static struct wish resume_answer(struct view *v, char answer)
 void view_ask_resume(struct view *v, int interrupted, int waiting, int step, int steps)
 {
     static const struct ask_answer answers[] = {
-        { 'y', "yes, go on where they stopped" }, { 'l', "later: they stay in the queue, paused" }, { 'n', "no, cancel them" },
+        { 'y', "yes, go on where they stopped" },
+        { 'l', "later: they stay in the queue, paused" },
+        { 'n', "no, cancel them" },
     };
-    char text[256], part[128] = "";
+    const char *were = interrupted == 1 ? "job was" : "jobs were";
+    char text[256], part[64] = "";
 
     if (interrupted && step > 0) snprintf(part, sizeof part, " (step %d of %d)", step, steps);
     if (interrupted && waiting)
-        snprintf(text, sizeof text, "%d %s interrupted%s and %d more %s. Go on?", interrupted, interrupted == 1 ? "job was" : "jobs were",
-                 part, waiting, waiting == 1 ? "waits" : "wait");
+        snprintf(text, sizeof text, "%d %s interrupted%s and %d more %s. Go on?", interrupted, were, part, waiting,
+                 waiting == 1 ? "waits" : "wait");
     else if (interrupted)
-        snprintf(text, sizeof text, "%d %s interrupted%s. Go on?", interrupted, interrupted == 1 ? "job was" : "jobs were", part);
+        snprintf(text, sizeof text, "%d %s interrupted%s. Go on?", interrupted, were, part);
     else
-        snprintf(text, sizeof text, "%d %s in the queue. Go on?", waiting, waiting == 1 ? "job is left" : "jobs are left");
+        snprintf(text, sizeof text, "%d %s left in the queue. Go on?", waiting, waiting == 1 ? "job is" : "jobs are");
     view_ask(v, "From the last time", text, answers, 3, resume_answer);
 }
 
@@ -177,7 +186,8 @@ bool view_edit(struct view *v, int64_t id, const struct job *j, const char *pres
     while (v->depth > 1) view_close(v);
     if (id)
         snprintf(text, sizeof text, "Job %" PRId64 ": %s puts it back as it is now; %s leaves it", id,
-                 keys_name(&v->keys, ACTION_GENERATE, KEYS_MAIN, key), keys_name(&v->keys, ACTION_CANCEL, KEYS_MAIN, cancel));
+                 keys_name(&v->keys, ACTION_GENERATE, KEYS_MAIN, key),
+                 keys_name(&v->keys, ACTION_CANCEL, KEYS_MAIN, cancel));
     else
         snprintf(text, sizeof text, "Its settings are in the form");
     view_say(v, VIEW_INFO, text);
@@ -240,7 +250,8 @@ static struct wish complain(struct view *v, const char *what, const struct store
 {
     char text[128];
 
-    snprintf(text, sizeof text, "%s: this job is %s", what, r->foreign ? "another sluice's" : store_state_name(r->state));
+    snprintf(text, sizeof text, "%s: this job is %s", what,
+             r->foreign ? "another sluice's" : store_state_name(r->state));
     view_say(v, VIEW_INFO, text);
     return view_wish(WISH_NONE);
 }
@@ -254,13 +265,14 @@ static struct wish on_row(struct view *v, const struct store_job *r, enum action
     switch (a) {
     case ACTION_QUEUE_EARLIER: return move(v, r, -1);
     case ACTION_QUEUE_LATER: return move(v, r, 1);
-    case ACTION_QUEUE_PAUSE: return has_ended(r) ? complain(v, "There is nothing to pause", r) : queue_wish(QUEUE_PAUSE, r->id);
-    case ACTION_QUEUE_CANCEL: return has_ended(r) ? complain(v, "There is nothing to cancel", r) : queue_wish(QUEUE_CANCEL, r->id);
+    case ACTION_QUEUE_PAUSE:
+        return has_ended(r) ? complain(v, "There is nothing to pause", r) : queue_wish(QUEUE_PAUSE, r->id);
+    case ACTION_QUEUE_CANCEL:
+        return has_ended(r) ? complain(v, "There is nothing to cancel", r) : queue_wish(QUEUE_CANCEL, r->id);
     case ACTION_QUEUE_EDIT:
         return working ? complain(v, "It has begun", r) : queue_wish(has_ended(r) ? QUEUE_LOAD : QUEUE_EDIT, r->id);
     case ACTION_QUEUE_RETRY:
-        return r->state == STORE_FAILED || r->state == STORE_CANCELLED ? queue_wish(QUEUE_RETRY, r->id)
-                                                                       : complain(v, "There is nothing to try again", r);
+        return can_retry(r) ? queue_wish(QUEUE_RETRY, r->id) : complain(v, "There is nothing to try again", r);
     case ACTION_QUEUE_REMOVE: return working ? complain(v, "Cancel it first", r) : queue_wish(QUEUE_REMOVE, r->id);
     case ACTION_QUEUE_REPEAT: view_ask_line(v, "Repeat with new seeds, how many times:", "1", repeat); break;
     default: break;
@@ -312,17 +324,19 @@ static const char *queue_hint(const struct view *v, enum action a)
 {
     const struct store_job *r = chosen(v);
     const char *label = keys_action(a)->label;
-    bool ended = r && has_ended(r), working = r && r->id == v->queue->at_work, failed = r && (r->state == STORE_FAILED || r->state == STORE_CANCELLED);
+    bool ended = r && has_ended(r), working = r && r->id == v->queue->at_work;
 
+    if (a == ACTION_HELP || a == ACTION_BACK || a == ACTION_TROUBLE) return label;
+    if (!r || (r->foreign && a != ACTION_QUEUE_REPEAT)) return NULL;
     switch (a) {
-    case ACTION_HELP: case ACTION_BACK: case ACTION_TROUBLE: return label;
-    case ACTION_QUEUE_PAUSE: return !r || ended || r->foreign ? NULL : r->state == STORE_PAUSED ? "Go on" : label;
-    case ACTION_QUEUE_CANCEL: return !r || ended || r->foreign ? NULL : label;
-    case ACTION_QUEUE_EDIT: return !r || working || r->foreign ? NULL : ended ? "Reuse" : label;
-    case ACTION_QUEUE_RETRY: return failed ? label : NULL;
-    case ACTION_QUEUE_REPEAT: return r ? label : NULL;
-    case ACTION_QUEUE_EARLIER: case ACTION_QUEUE_LATER: return !r || ended || working || r->foreign ? NULL : label;
-    case ACTION_QUEUE_REMOVE: return !r || working || r->foreign ? NULL : label;
+    case ACTION_QUEUE_PAUSE: return ended ? NULL : r->state == STORE_PAUSED ? "Go on" : label;
+    case ACTION_QUEUE_CANCEL: return ended ? NULL : label;
+    case ACTION_QUEUE_EDIT: return working ? NULL : ended ? "Reuse" : label;
+    case ACTION_QUEUE_RETRY: return can_retry(r) ? label : NULL;
+    case ACTION_QUEUE_REPEAT: return label;
+    case ACTION_QUEUE_EARLIER:
+    case ACTION_QUEUE_LATER: return ended || working ? NULL : label;
+    case ACTION_QUEUE_REMOVE: return working ? NULL : label;
     default: return NULL;
     }
 }
@@ -332,26 +346,31 @@ static const char *queue_hint(const struct view *v, enum action a)
 static const char *far(const struct view *v, const struct store_job *r, char buf[64])
 {
     bool working = r->id == v->queue->at_work && v->running;
-    int step = working ? v->step : r->step, n = 0;
+    int step = working ? v->step : r->step, at = r->made < r->pictures ? r->made + 1 : r->made, n = 0;
 
     buf[0] = 0;
-    if (r->pictures > 1 && !has_ended(r)) n = snprintf(buf, 64, "picture %d/%d", r->made < r->pictures ? r->made + 1 : r->made, r->pictures);
+    if (r->pictures > 1 && !has_ended(r)) n = snprintf(buf, 64, "picture %d/%d", at, r->pictures);
     else if (r->pictures > 1) n = snprintf(buf, 64, "%d pictures", r->made);
-    if (step > 0 && r->state != STORE_DONE) snprintf(buf + n, 64 - (size_t)n, "%sstep %d/%d", n ? ", " : "", step, r->steps);
+    if (step > 0 && r->state != STORE_DONE)
+        snprintf(buf + n, 64 - (size_t)n, "%sstep %d/%d", n ? ", " : "", step, r->steps);
     else if (!has_ended(r) && !n) snprintf(buf, 64, "%d steps", r->steps);
     return buf;
 }
 
 static void draw_row(const struct view *v, struct grid *g, struct rect r, const struct store_job *j, bool on)
 {
-    static const enum colour colours[STORE_STATE_COUNT_] = { COLOUR_TEXT, COLOUR_ACCENT, COLOUR_WARN, COLOUR_WARN, COLOUR_GOOD, COLOUR_BAD, COLOUR_DIM };
+    static const enum colour colours[STORE_STATE_COUNT_] = {
+        [STORE_RUNNING] = COLOUR_ACCENT, [STORE_PAUSED] = COLOUR_WARN, [STORE_INTERRUPTED] = COLOUR_WARN,
+        [STORE_DONE] = COLOUR_GOOD,      [STORE_FAILED] = COLOUR_BAD,  [STORE_CANCELLED] = COLOUR_DIM,
+    };
+    const char *name = j->foreign ? "elsewhere" : store_state_name(j->state), *prompt = *j->prompt ? j->prompt : "(no prompt)";
     enum colour c = j->foreign || has_ended(j) ? COLOUR_DIM : COLOUR_TEXT;
     char right[64];
     int w = (int)strlen(far(v, j, right)), attr = on ? CELL_BOLD : 0;
 
     draw_text(g, r, r.x, r.y, COLOUR_ACCENT, CELL_BOLD, on ? "»" : " ");
-    draw_fit(g, r, r.x + 2, r.y, 11, colours[j->state], attr, j->foreign ? "elsewhere" : store_state_name(j->state), false);
-    draw_fit(g, r, r.x + 15, r.y, r.w - 15 - (w ? w + 2 : 0), on ? COLOUR_TEXT : c, attr, *j->prompt ? j->prompt : "(no prompt)", false);
+    draw_fit(g, r, r.x + 2, r.y, 11, colours[j->state], attr, name, false);
+    draw_fit(g, r, r.x + 15, r.y, r.w - 15 - (w ? w + 2 : 0), on ? COLOUR_TEXT : c, attr, prompt, false);
     draw_right(g, r, r.y, COLOUR_DIM, 0, right);
 }
 
@@ -360,16 +379,16 @@ static void draw_work(const struct view *v, struct grid *g, struct rect r)
 {
     char left[64], right[64], time[16];
     double gone = (double)(v->now_ms - v->progress_ms) / 1000, eta = v->eta_seconds;
-    int x, end;
+    int x, end, w;
 
     if (!v->running) return;
-    if (v->stage == STAGE_FLUX && v->step > 0) snprintf(left, sizeof left, "%s step %d/%d", stage_name(v->stage), v->step, v->steps);
-    else snprintf(left, sizeof left, "%s", stage_name(v->stage));
-    if (v->paused) snprintf(left, sizeof left, "paused");
+    if (v->cancelling || v->paused) snprintf(left, sizeof left, "%s", v->cancelling ? "cancelling" : "paused");
+    else if (v->stage != STAGE_FLUX || !v->step) snprintf(left, sizeof left, "%s", stage_name(v->stage));
+    else snprintf(left, sizeof left, "%s step %d/%d", stage_name(v->stage), v->step, v->steps);
     if (eta >= 0) eta = eta > gone ? eta - gone : 0;
-    if (eta >= 0 && !v->paused) snprintf(right, sizeof right, "%3.0f %%  %s left", v->fraction * 100, draw_time(eta, time));
-    else snprintf(right, sizeof right, "%3.0f %%", v->fraction * 100);
-    x = r.x + 2 + draw_fit(g, r, r.x + 2, r.y, 24, COLOUR_ACCENT, 0, v->cancelling ? "cancelling" : left, false) + 2;
+    w = snprintf(right, sizeof right, "%3.0f %%", v->fraction * 100);
+    if (eta >= 0 && !v->paused) snprintf(right + w, sizeof right - (size_t)w, "  %s left", draw_time(eta, time));
+    x = r.x + 2 + draw_fit(g, r, r.x + 2, r.y, 24, COLOUR_ACCENT, 0, left, false) + 2;
     if (x < r.x + 26) x = r.x + 26;
     end = r.x + r.w - (int)strlen(right) - 2;
     if (end - x >= 6) draw_bar(g, r, x, r.y, end - x, v->fraction, 0);
@@ -421,7 +440,8 @@ static bool queue_draw(struct view *v, struct grid *g, struct err *e)
     r.w -= 2;
     g->cursor_shown = false;
     if (!q->list.count) {
-        snprintf(text, sizeof text, "Nothing waits. %s on the main screen starts a picture, and while one runs, queues another.",
+        snprintf(text, sizeof text,
+                 "Nothing waits. %s on the main screen starts a picture, and while one runs, queues another.",
                  keys_name(&v->keys, ACTION_GENERATE, KEYS_MAIN, key));
         draw_wrapped(g, r, r.y + r.h / 3, 3, COLOUR_DIM, 0, text);
         q->at = (struct rect){ 0 };
@@ -436,8 +456,10 @@ static bool queue_draw(struct view *v, struct grid *g, struct err *e)
     if (q->chosen >= q->scroll + list.h) q->scroll = q->chosen - list.h + 1;
     if (q->chosen < q->scroll) q->scroll = q->chosen;
     if (q->scroll < 0) q->scroll = 0;
-    for (y = 0; y < list.h && row_at(q, q->scroll + y); y++)
-        draw_row(v, g, (struct rect){ list.x, list.y + y, list.w, 1 }, row_at(q, q->scroll + y), q->scroll + y == q->chosen);
+    for (y = 0; y < list.h && row_at(q, q->scroll + y); y++) {
+        struct rect at = { list.x, list.y + y, list.w, 1 };
+        draw_row(v, g, at, row_at(q, q->scroll + y), q->scroll + y == q->chosen);
+    }
     if (details && chosen(v)) draw_details(g, (struct rect){ r.x, r.y + r.h - details, r.w, details }, chosen(v));
     return true;
 }

@@ -36,8 +36,10 @@ void view_trouble(struct view *v, int64_t id, const struct job *j, enum stage st
 {
     struct trouble_state *t = v->trouble;
 
-    *t = (struct trouble_state){ .id = id, .stage = stage, .budget = j->budget, .text_encoders = j->text_encoders, .vae = j->vae,
-                                 .precision = j->precision, .arena = v->memory_known ? v->memory.arena_bytes : 0 };
+    *t = (struct trouble_state){
+        .id = id, .stage = stage, .budget = j->budget, .text_encoders = j->text_encoders, .vae = j->vae,
+        .precision = j->precision, .arena = v->memory_known ? v->memory.arena_bytes : 0,
+    };
     snprintf(t->text, sizeof t->text, "%s", text);
 }
 
@@ -71,7 +73,8 @@ static void offer_budget(struct trouble_state *t)
         offer(t, 's', settings, words);
         break;
     }
-    if (t->budget != JOB_BUDGET_LEAST) offer(t, 'm', "budget=min", "as little memory as will do: slowest, the same picture");
+    if (t->budget != JOB_BUDGET_LEAST)
+        offer(t, 'm', "budget=min", "as little memory as will do: slowest, the same picture");
 }
 
 static const char *cause(struct trouble_state *t)
@@ -81,7 +84,8 @@ static const char *cause(struct trouble_state *t)
     if (strstr(text, "No space left") || strstr(text, "Permission denied") || strstr(text, "Read-only"))
         return "The file cannot be written there: make room, then try again. Nothing that was computed is lost.";
     if (strstr(text, "not finite")) {
-        if (t->precision != PRECISION_FP32) offer(t, 'f', "precision=fp32", "compute in fp32: slower, and the picture begins anew");
+        if (t->precision != PRECISION_FP32)
+            offer(t, 'f', "precision=fp32", "compute in fp32: slower, and the picture begins anew");
         return "A value has become too large for the type that is computed in, or a weight is broken.";
     }
     if (strstr(text, "does not do")) {
@@ -91,9 +95,10 @@ static const char *cause(struct trouble_state *t)
     if (strstr(text, "memory") || strstr(text, "MB")) {
         if (t->stage == STAGE_VAE && t->vae != VAE_BANDS && t->vae != VAE_TILES)
             offer(t, 'b', "vae=bands", "decode in bands: the same picture");
-        if (t->stage <= STAGE_T5 && t->text_encoders != TEXT_ENCODERS_SEQUENTIAL)
-            offer(t, 'a', t->text_encoders == TEXT_ENCODERS_ALTERNATE ? "text_encoders=sequential" : "text_encoders=alternate",
-                  t->text_encoders == TEXT_ENCODERS_ALTERNATE ? "text encoders layer by layer" : "text encoders one after the other");
+        if (t->stage <= STAGE_T5 && t->text_encoders == TEXT_ENCODERS_ALTERNATE)
+            offer(t, 'a', "text_encoders=sequential", "text encoders layer by layer: the same picture");
+        else if (t->stage <= STAGE_T5 && t->text_encoders != TEXT_ENCODERS_SEQUENTIAL)
+            offer(t, 'a', "text_encoders=alternate", "text encoders one after the other: the same picture");
         offer_budget(t);
         return "Something else has taken memory since the plan was made, or the driver refuses it.";
     }

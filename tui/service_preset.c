@@ -166,7 +166,8 @@ static bool complete(struct work *w)
         common[same] = 0;
         all_folders = all_folders && S_ISDIR(st.st_mode);
         size_t at = strlen(a->text);
-        snprintf(a->text + at, sizeof a->text - at, "%s%s%s", at ? "  " : "", f->d_name, S_ISDIR(st.st_mode) ? "/" : "");
+        snprintf(a->text + at, sizeof a->text - at, "%s%s%s", at ? "  " : "", f->d_name,
+                 S_ISDIR(st.st_mode) ? "/" : "");
     }
     if (d) closedir(d);
     if (!found) return err_set(&w->e, ERR_INPUT, "no picture, preset or folder begins like that");
@@ -299,9 +300,9 @@ static bool restore(struct work *w)
 static void run(struct worker_job *j)
 {
     static bool (*const does[])(struct work *) = {
-        [PRESETS_LIST] = list,     [PRESETS_PICTURE] = picture,  [PRESETS_LOOK] = look,       [PRESETS_COMPLETE] = complete,
-        [PRESETS_SAVE] = save,     [PRESETS_KEEP] = keep,        [PRESETS_COPY] = copy,       [PRESETS_RENAME] = rename_it,
-        [PRESETS_DELETE] = trash,  [PRESETS_RESTORE] = restore,  [PRESETS_EXPORT] = export,
+        [PRESETS_LIST] = list, [PRESETS_PICTURE] = picture, [PRESETS_LOOK] = look, [PRESETS_COMPLETE] = complete,
+        [PRESETS_SAVE] = save, [PRESETS_KEEP] = keep, [PRESETS_COPY] = copy, [PRESETS_RENAME] = rename_it,
+        [PRESETS_DELETE] = trash, [PRESETS_RESTORE] = restore, [PRESETS_EXPORT] = export,
     };
     struct work *w = (struct work *)j;
 
@@ -329,7 +330,8 @@ static void name_model(struct preset *p, const struct model *m)
 {
     char path[MODEL_PATH_MAX];
 
-    if (shelf_is_name(m->name) && strlen(m->name) < sizeof p->model && model_find(path, m->name, NULL) && !strcmp(path, m->path))
+    if (shelf_is_name(m->name) && strlen(m->name) < sizeof p->model && model_find(path, m->name, NULL) &&
+        !strcmp(path, m->path))
         snprintf(p->model, sizeof p->model, "%.63s", m->name);
 }
 
@@ -360,7 +362,8 @@ void service_preset(struct worker *worker, struct view *v, const struct model *m
         view_presets(v, &no);
         return;
     }
-    w->job = (struct worker_job){ .kind = ask->op <= PRESETS_COMPLETE ? KIND + (int)ask->op : 0, .run = run, .done = done };
+    w->job = (struct worker_job){ .kind = ask->op <= PRESETS_COMPLETE ? KIND + (int)ask->op : 0, .run = run,
+                                  .done = done };
     w->view = v;
     w->model = *m;
     w->op = w->answer.op = ask->op;

@@ -33,7 +33,8 @@ static void list(struct errand *r)
         struct err wrong = { 0 };
         memcpy(p->name, l.item[i].name, sizeof p->name);
         p->own = l.item[i].own;
-        if (!profile_load(&p->profile, l.item[i].path, &faults, &wrong)) snprintf(p->wrong, sizeof p->wrong, "%.255s", wrong.text);
+        if (!profile_load(&p->profile, l.item[i].path, &faults, &wrong))
+            snprintf(p->wrong, sizeof p->wrong, "%.255s", wrong.text);
     }
     shelf_list_free(&l);
 }

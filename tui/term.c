@@ -311,6 +311,13 @@ static bool somebody_types(const struct term *t)
     return term_now_ms() - t->typed_ms < TYPING_MS;
 }
 
+static void forget_pieces(struct term *t)
+{
+    pieces_clear(&t->show);
+    t->show_next = 0;
+    t->awaiting = t->pace.flights > 0;
+}
+
 /* The next pieces of the picture, as many as the way to the terminal takes now. */
 static void send_pieces(struct term *t)
 {
@@ -328,8 +335,7 @@ static void send_pieces(struct term *t)
         if (t->out.lost) { /* memory: what is there stays */
             t->out.count = 0;
             t->out.lost = false;
-            pieces_clear(&t->show);
-            t->show_next = 0;
+            forget_pieces(t);
             return;
         }
         t->show_next++;
@@ -346,8 +352,7 @@ static void drop_pieces(struct term *t)
     if (showing(t) && t->show_next > 0 && term_graphics(t) == GRAPHICS_KITTY) graphics_kitty_abandon(&t->out);
     if (t->sync) bytes_text(&t->out, "\033[?2026l");
     t->sync = false;
-    pieces_clear(&t->show);
-    t->show_next = 0;
+    forget_pieces(t);
 }
 
 bool term_flush(struct term *t)
@@ -653,7 +658,7 @@ static void paint_cells(struct term *t, const struct grid *g, bool keep, bool ro
 
 void term_paint(struct term *t, const struct grid *g)
 {
-    bool held, fresh, keep = false, roll, same, slow, draft;
+    bool held, fresh, tried, keep = false, roll, same, slow, draft;
     int first = 0, rows = 0;
     size_t rolled = 0;
 
@@ -674,6 +679,7 @@ void term_paint(struct term *t, const struct grid *g)
         t->deferred = !fresh;
         t->draft_up = same && slow;
     }
+    tried = fresh;
     if (fresh) {
         fresh = make_pieces(t, g, !draft);
         t->bare = fresh && certain(t) && !pace_quick(&t->pace);
@@ -704,14 +710,14 @@ void term_paint(struct term *t, const struct grid *g)
         t->sent_ms = t->show_ms = term_now_ms();
         write_out(t);
     }
-    if (fresh || roll) {
+    if (tried || roll) {
         t->serial = g->picture_serial;
         t->at_rect = g->picture_at;
         t->fine_up = roll ? g->picture_fine : !draft;
         if (fresh && slow && draft) t->deferred = t->draft_up = true;
     }
-    t->picture_up = g->picture && !(t->deferred && !keep && !fresh);
-    if (fresh || !g->picture || keep || roll) t->force = false;
+    t->picture_up = g->picture && !(t->deferred && !keep && !tried);
+    if (tried || !g->picture || keep || roll) t->force = false;
     t->unpainted = false;
     send_pieces(t);
 }

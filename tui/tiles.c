@@ -15,7 +15,9 @@ struct tiles tiles_in(struct rect r, int cell_w, int cell_h)
     struct tiles t = { .r = r, .across = r.w / COLUMNS < 1 ? 1 : r.w / COLUMNS };
 
     /* two rows of them are worth smaller ones */
-    while (t.w = r.w / t.across, t.h = rows_of(t.w, cell_w, cell_h), 2 * t.h > r.h && r.w / (t.across + 1) >= COLUMNS_LEAST) t.across++;
+    while (2 * rows_of(r.w / t.across, cell_w, cell_h) > r.h && r.w / (t.across + 1) >= COLUMNS_LEAST) t.across++;
+    t.w = r.w / t.across;
+    t.h = rows_of(t.w, cell_w, cell_h);
     while (t.h > r.h && t.w > 6) t.h = rows_of(--t.w, cell_w, cell_h);
     if (t.h > r.h) t.h = r.h > 2 ? r.h : 2;
     t.across = r.w / t.w < 1 ? 1 : r.w / t.w;
@@ -49,12 +51,13 @@ int tiles_scroll(const struct tiles *t, int row, int chosen, int count)
 bool tiles_draw(const struct tiles *t, struct grid *g, int i, const struct image *im, int cell_w, int cell_h,
                 const char *caption, enum colour c, bool chosen, struct err *e)
 {
-    struct rect at = tiles_at(t, i), room = { at.x, at.y, at.w, at.h - 1 };
+    struct rect at = tiles_at(t, i), room = { at.x, at.y, at.w, at.h - 1 }, line = { at.x, at.y + at.h - 1, at.w, 1 };
+    int attr = chosen ? CELL_BOLD | CELL_REVERSE : 0;
     bool ok = true;
 
     if (im) ok = draw_picture(g, layout_picture(room, im->width, im->height, cell_w, cell_h), im, e);
     else draw_text(g, room, room.x + room.w / 2, room.y + room.h / 2, COLOUR_DIM, 0, "·");
-    if (chosen) draw_fill(g, (struct rect){ at.x, at.y + at.h - 1, at.w, 1 }, " ", COLOUR_ACCENT, CELL_REVERSE);
-    draw_fit(g, at, at.x, at.y + at.h - 1, at.w, chosen ? COLOUR_ACCENT : c, chosen ? CELL_BOLD | CELL_REVERSE : 0, caption, false);
+    if (chosen) draw_fill(g, line, " ", COLOUR_ACCENT, CELL_REVERSE);
+    draw_fit(g, line, line.x, line.y, line.w, chosen ? COLOUR_ACCENT : c, attr, caption, false);
     return ok;
 }

@@ -224,6 +224,11 @@ bool view_set(struct view *v, const struct setting *s, const char *text, struct 
     return true;
 }
 
+void view_tokens(struct view *v, int which, const struct view_tokens *t)
+{
+    v->tokens[which] = *t;
+}
+
 /* --- plans ----------------------------------------------------------------------- */
 
 /* Nothing that a plan depends on differs. */
@@ -400,8 +405,8 @@ static void follow_size(struct view *v)
     }
     if (said) {
         char text[128];
-        snprintf(text, sizeof text, "%s%dx%d: ", large ? "From " : "Below ", v->following.large_width, v->following.large_height);
-        snprintf(text + strlen(text), sizeof text - strlen(text), large ? "the profile's settings for large pictures" : "the profile's usual settings");
+        snprintf(text, sizeof text, "%s %dx%d: the profile's %s", large ? "From" : "Below", v->following.large_width,
+                 v->following.large_height, large ? "settings for large pictures" : "usual settings");
         view_say(v, VIEW_INFO, text);
         v->following_large = large;
     }
@@ -866,9 +871,8 @@ void view_draw_hints(struct view *v, struct grid *g, struct rect r)
         enum action a = (enum action)i;
         const char *label = keys_action(a)->label;
         if (a == ACTION_TROUBLE && !trouble_job(v)) continue;
-        if (!label || !*keys_name(&v->keys, a, at, name)) continue;
         if (top(v)->hint) label = top(v)->hint(v, a);
-        if (!label) continue;
+        if (!label || !*keys_name(&v->keys, a, at, name)) continue;
         int w = draw_hint(g, r, x, name, label) - x;
         if (w && v->hints < VIEW_HINTS_MAX) {
             v->hint[v->hints].at = (struct rect){ x, r.y, w - 1, 1 };

@@ -83,6 +83,15 @@ bool view_follow(struct view *v, const struct profile *p, struct err *e);
 /* Does what Enter would start differ from the preset, the profile, as loaded? */
 void view_edited(const struct view *v, bool *preset, bool *profile);
 
+/* The prompts as typed: 0 the prompt, 1 the negative one. Borrowed until the next key. */
+enum { VIEW_PROMPTS = 2 };
+const char *view_prompt(const struct view *v, int which);
+/* After WISH_EDITOR: what it is now. */
+void view_written(struct view *v, int which, const char *text);
+/* How many tokens that has for either encoder, of how many that one takes, and how many of its bytes it sees. */
+struct view_tokens { int clip, clip_most, t5, t5_most; size_t clip_fits, t5_fits; };
+void view_tokens(struct view *v, int which, const struct view_tokens *t);
+
 /* Plans. The next job whose plan is wanted, into *out (which the caller frees): the one that
  * Enter would start, else one that a screen compares with it. False: none now. Ask again after every key
  * and event, and when a plan has come; with one of them under way what is asked for next is always the newest. */
@@ -91,7 +100,12 @@ void view_planned(struct view *v, uint64_t ticket, const struct plan_summary *s)
 void view_plan_again(struct view *v); /* what it depends on has changed: speed, free memory */
 
 /* Profiles: whether their list is wanted, what is to be done, and how that went. */
-struct view_profile { char name[SHELF_NAME_MAX]; bool own; struct profile profile; char wrong[256]; /* why it cannot be used */ };
+struct view_profile {
+    char name[SHELF_NAME_MAX];
+    bool own;
+    struct profile profile;
+    char wrong[256]; /* why it cannot be used, or "" */
+};
 bool view_profiles_wanted(struct view *v); /* true once for each list wanted */
 void view_profiles(struct view *v, struct view_profile *list, int count); /* takes the list over: malloc'd */
 void view_profiles_free(struct view_profile *list, int count);

@@ -62,6 +62,7 @@ struct view {
     bool paused;     /* the job at work rests */
 
     struct prompts prompts;   /* used before */
+    struct view_tokens tokens[VIEW_PROMPTS]; /* clip_most 0: unknown */
     struct request *requests; /* oldest first */
     bool running, cancelling;
     uint64_t running_id;
@@ -139,13 +140,16 @@ static inline struct wish view_wish(enum wish_kind kind)
 }
 
 /* Over what is there (screen_ask.c): a line to be typed, or a question with answers of one letter each. What
- * was answered goes to `then`, the line's text or the letter; leaving it is the letter 0, and says nothing for a line. */
+ * was answered goes to `then`: the line's text, or the letter, 0 if the question was left. A line that is left is
+ * told to nobody. */
 struct ask_answer { char key; const char *text; };
-bool view_ask_line(struct view *v, const char *label, const char *text, struct wish (*then)(struct view *v, const char *text));
+bool view_ask_line(struct view *v, const char *label, const char *text,
+                   struct wish (*then)(struct view *v, const char *text));
 bool view_ask(struct view *v, const char *title, const char *question, const struct ask_answer *answers, int count,
               struct wish (*then)(struct view *v, char answer));
 
-/* The queue's rows (screen_queue.c) that wait and that the engine has not got: how many, and in their order (NULL after the last). */
+/* The queue's rows (screen_queue.c) that wait and that the engine has not got: how many, and in their order (NULL
+ * after the last). */
 int queue_count(const struct view *v);
 const struct store_job *queue_waiting(const struct view *v, int i);
 int64_t trouble_job(const struct view *v); /* whose failure can be done something about; 0: none */

@@ -17,8 +17,9 @@ enum wish_kind {
     WISH_SUSPEND,  /* ^Z */
     WISH_REDRAW,   /* ^L: the terminal may show anything */
     WISH_MOUSE,    /* on or off: `on` */
+    WISH_EDITOR,   /* the prompt `number` into the user's own editor; then view_written or view_refused */
     WISH_QUIT,
-    WISH_PROFILE_SAVE,   /* `text` as the user's own profile `name`; with `replace` over one that is there. Then view_profiles */
+    WISH_PROFILE_SAVE,   /* `text` as the user's own profile `name`, `replace`: over one that is there; then view_profiles */
     WISH_PROFILE_DELETE, /* the user's own profile `name`; then view_profiles */
     /* for service_store.h */
     WISH_QUEUE,    /* `queue`; then view_queue, or view_refused */
@@ -66,6 +67,7 @@ struct wish {
         const char *path; /* SAVE */
         bool on;          /* MOUSE */
         int sheet;        /* SHEET */
+        int number;       /* EDITOR */
         struct { enum queue_wish what; int64_t id; int number; const char *text; } queue;
         struct {
             enum history_wish what;

@@ -496,7 +496,8 @@ static void bench_plan(const char *demo)
                 most = seconds > most ? seconds : most;
             }
         }
-        printf("  the same for the studio, a new size each, %5.2f GB: %5.1f to %5.1f ms\n", (double)s.budget * 1e-9, least * 1e3, most * 1e3);
+        printf("  the same for the studio, a new size each, %5.2f GB: %5.1f to %5.1f ms\n", (double)s.budget * 1e-9,
+               least * 1e3, most * 1e3);
     }
     job_free(&j);
     pipeline_free(p);

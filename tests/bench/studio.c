@@ -165,10 +165,16 @@ static void run(const char *graphics, const char *da1, bool truecolour)
     struct line l = { .da1 = da1 };
     char title[64];
     double own;
-    pid_t pid = forkpty(&l.fd, NULL, NULL, &size);
+    char folder[] = "/tmp/sluice-bench-XXXXXX", command[64];
+    pid_t pid;
 
+    if (!mkdtemp(folder) || (pid = forkpty(&l.fd, NULL, NULL, &size)) < 0) {
+        perror("bench: studio");
+        return;
+    }
     if (pid == 0) {
-        struct studio_options o = { .out_dir = "/tmp" };
+        struct studio_options o = { .out_dir = folder };
+        setenv("XDG_STATE_HOME", folder, 1); /* a queue and a history of its own */
         setenv("TERM", "xterm-256color", 1);
         setenv("LC_ALL", "C.UTF-8", 1);
         setenv("FAKE_ENGINE_STEP_MS", "60", 1);
@@ -192,6 +198,8 @@ static void run(const char *graphics, const char *da1, bool truecolour)
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     close(l.fd);
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    if (system(command)) perror("bench: studio");
 }
 
 void bench_studio(void)

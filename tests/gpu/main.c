@@ -467,6 +467,8 @@ int main(int argc, char **argv)
     double seconds = seconds_now() - began;
     bool written = write_report(&report, &about, seconds, out);
     clean(g.scratch, out);
-    printf("%s in %.0f s: %s/report.md, report.json\n", report.failed ? "FAILED" : "done", seconds, out);
+    char *where = realpath(out, NULL);
+    printf("%s in %.0f s: %s/report.md, report.json\n", report.failed ? "FAILED" : "done", seconds, where ? where : out);
+    free(where);
     return report.failed || !written;
 }
