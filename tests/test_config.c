@@ -37,10 +37,10 @@ static void test_keys(void **state)
     struct keys k;
     struct err e = { 0 };
 
-    if (!config_keys(&k, file("# mine\nset: vi\nseed: [f11, alt-r]\nreset: f7\nmouse: []\n"), &e)) fail_msg("%s", e.text);
+    if (!config_keys(&k, file("# mine\nset: vi\nseed: [f11, alt-r]\nreset: f12\nmouse: []\n"), &e)) fail_msg("%s", e.text);
     assert_int_equal(find(&k, KEYS_PROMPT, "f11"), ACTION_SEED);
     assert_int_equal(find(&k, KEYS_PROMPT, "alt-r"), ACTION_SEED);
-    assert_int_equal(find(&k, KEYS_PROMPT, "f7"), ACTION_RESET);
+    assert_int_equal(find(&k, KEYS_PROMPT, "f12"), ACTION_RESET);
     assert_int_equal(find(&k, KEYS_PROMPT, "f9"), ACTION_NONE);
     assert_int_equal(find(&k, KEYS_QUEUE, "j"), ACTION_DOWN); /* its set */
     if (!config_keys(&k, file("seed: alt-z\n"), &e)) fail_msg("%s", e.text);

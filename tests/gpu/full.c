@@ -256,8 +256,8 @@ static void tell_step(const struct full *k, const char *row, const struct pictur
                "%.1f TFLOP/s, %.2f GB a step over the link; arena %.2f GB, on the card %.2f GB by %s; plan %.2f s, "
                "modulation %.2f s, first step %.2f s, to the first preview %.2f s",
                (double)p->step_flops / p->step * 1e-12, (double)p->link_each * 1e-9, (double)p->arena * 1e-9,
-               (double)card_peak(p, total) * 1e-9, p->watched ? "NVML" : "the runtime", p->plan, p->modulation, p->first_step,
-               p->preview);
+               (double)card_peak(p, total) * 1e-9, p->watched ? "NVML" : "the runtime", p->plan, p->modulation,
+               p->first_step, p->preview);
 }
 
 /* budget 0: all resident, which is measured first and what the others are compared with. */
