@@ -546,7 +546,8 @@ bool tok_clip_fit(const struct tok_clip *t, const char *text, size_t bytes, int 
                   size_t *fits, struct err *e)
 {
     assert(max_tokens >= 2);
-    struct tok_ids found = { .enough = SIZE_MAX, .places = true, .watch = (size_t)max_tokens - t->bos.count - t->eos.count - 1 };
+    struct tok_ids found = { .enough = SIZE_MAX, .places = true,
+                             .watch = (size_t)max_tokens - t->bos.count - t->eos.count - 1 };
     bool ok = find(t, text, bytes, &found, e);
     if (ok)
         tok_ids_fit(&found, &t->bos, &t->eos, bytes, max_tokens, tokens, fits);

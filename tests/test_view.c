@@ -353,7 +353,9 @@ static void test_prompts_used_before(void **state)
     ctrl(v, 'r');
     has(v, "No prompt has been used yet");
     view_prompts(v, old, 5);
+    assert_non_null(strstr(screen(v, 160, 40), "^R Used before"));
     type(v, "draft");
+    has_not(v, "Used before");
     press(v, K_UP);
     assert_string_equal(prompt_of(v), "a red apple");
     press(v, K_UP);

@@ -281,7 +281,9 @@ static void take_signals(struct studio *s)
             take_size(s);
             break;
         case SIGTSTP: suspend(s); break;
-        case SIGCONT: if (!s->away) term_resume(s->term); break; /* stopped by SIGSTOP: the shell has been at the screen */
+        case SIGCONT: /* stopped by SIGSTOP: the shell has been at the screen */
+            if (!s->away) term_resume(s->term);
+            break;
         case SIGINT:
             if (s->away) break; /* the editor's */
             s->quit = true;

@@ -18,7 +18,7 @@ const char *const edit_keys[][2] = {
     { "^K", "cut to the end of the line" },
     { "^U", "cut all that stands before" },
     { "^W Alt-d", "cut the word before, after (also Alt-BS)" },
-    { "^Y Alt-y", "put back what was cut; instead of it what was cut before" },
+    { "^Y Alt-y", "put back what was cut; what was cut before" },
     { "Alt-u Alt-l Alt-c", "the word in capitals, small, with a capital" },
     { "^_ Alt-/", "undo, redo" },
     { NULL, NULL },
@@ -468,7 +468,8 @@ static void set_case(struct edit *e, enum letters how)
     for (size_t i = from; i < to; first = false) {
         int32_t cp;
         i += decode(e->text + i, to - i, &cp);
-        cp = how == UPPER ? utf8proc_toupper(cp) : how == CAPITAL && first ? utf8proc_totitle(cp) : utf8proc_tolower(cp);
+        cp = how == UPPER ? utf8proc_toupper(cp)
+           : how == CAPITAL && first ? utf8proc_totitle(cp) : utf8proc_tolower(cp);
         len += (size_t)utf8proc_encode_char(cp, (utf8proc_uint8_t *)word + len);
     }
     if (len == to - from && !memcmp(word, e->text + from, len)) move(e, to);

@@ -26,7 +26,7 @@ ACTION(NEGATIVE, "negative", KEYS_MAIN, "alt-n", NULL, NULL, "to the negative pr
 ACTION(SAVE, "save", KEYS_MAIN | KEYS_PICTURE, "ctrl-s", NULL, "Save a copy", "save the picture shown")
 
 /* the prompt */
-ACTION(HISTORY_SEARCH, "history.search", KEYS_PROMPT | KEYS_SEARCH, "ctrl-r", NULL, "Older", "search the prompts used before; again: older")
+ACTION(HISTORY_SEARCH, "history.search", KEYS_PROMPT | KEYS_SEARCH, "ctrl-r", NULL, "Older", "search prompts used before; again: older")
 ACTION(SEARCH_NEWER, "history.search-newer", KEYS_SEARCH, "ctrl-s", NULL, "Newer", "while searching: newer")
 ACTION(HISTORY_OLDER, "history.older", KEYS_PROMPT, "alt-p ctrl-p", NULL, NULL, "the prompt used before this one")
 ACTION(HISTORY_NEWER, "history.newer", KEYS_PROMPT, "ctrl-n", NULL, NULL, "the one used after it")

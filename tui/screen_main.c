@@ -563,7 +563,8 @@ static const char *main_hint(const struct view *v, enum action a)
     case ACTION_CANCEL: return v->editing ? "Leave the job" : view_busy(v) ? label : NULL;
     case ACTION_EXAMPLE:
         return v->model.examples > 0 && v->main->focus == FOCUS_PROMPT && v->main->prompt.bytes == 0 ? label : NULL;
-    case ACTION_HISTORY_SEARCH: return NULL; /* its label is the search's own */
+    case ACTION_HISTORY_SEARCH: /* the table's is the search's own */
+        return v->prompts.count && v->main->focus == FOCUS_PROMPT && !v->main->prompt.bytes ? "Used before" : NULL;
     case ACTION_NEXT: return unsaved ? NULL : label; /* leaves its room to what is urgent */
     case ACTION_SEED: return unsaved || view_busy(v) ? NULL : label;
     case ACTION_SAVE: return unsaved ? "Save elsewhere" : v->shown >= SHOWN_PARTIAL ? label : NULL;
@@ -605,6 +606,7 @@ static void draw_title(const struct view *v, struct grid *g, struct rect r)
 static void draw_seen(struct grid *g, struct rect r, int y, const struct edit *e, const struct edit_row *row,
                       const struct view_tokens *t)
 {
+    static const enum colour colours[3] = { COLOUR_TEXT, COLOUR_DIM, COLOUR_WARN };
     const size_t end[3] = { t->clip_most ? t->clip_fits : row->end, t->t5_most ? t->t5_fits : row->end, row->end };
     size_t at = row->from, beyond = 0;
     int x = r.x;
@@ -612,8 +614,9 @@ static void draw_seen(struct grid *g, struct rect r, int y, const struct edit *e
     for (int i = 0; i < 3; i++) { /* T5 sees more of any text than CLIP; should it not, the warning goes first */
         beyond = i == 2 || end[i] > row->end ? row->end : i == 0 && end[0] > end[1] ? end[1] : end[i];
         if (beyond <= at) continue;
-        if (beyond < row->end) beyond = edit_prev(e->text, e->bytes, beyond + 1); /* what was counted may be another text by now */
-        x += draw_bytes(g, r, x, y, i == 0 ? COLOUR_TEXT : i == 1 ? COLOUR_DIM : COLOUR_WARN, 0, e->text + at, beyond - at);
+        /* What was counted may be another text by now. */
+        if (beyond < row->end) beyond = edit_prev(e->text, e->bytes, beyond + 1);
+        x += draw_bytes(g, r, x, y, colours[i], 0, e->text + at, beyond - at);
         at = beyond;
     }
 }
@@ -634,8 +637,8 @@ static void draw_tokens(struct grid *g, struct rect r, int y, const struct edit 
 }
 
 /* A text in its rows; also finds where the cursor is, and scrolls to it. */
-static void draw_text_rows(struct view *v, struct grid *g, struct rect r, int which, bool focused, const char *when_empty,
-                           char note[64])
+static void draw_text_rows(struct view *v, struct grid *g, struct rect r, int which, bool focused,
+                           const char *when_empty, char note[64])
 {
     struct main_state *m = v->main;
     const struct edit *e = which ? &m->negative : &m->prompt;

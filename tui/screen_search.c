@@ -15,7 +15,8 @@ struct search_state {
 static bool search_init(struct view *v, struct err *e)
 {
     v->search = calloc(1, sizeof *v->search);
-    return (v->search && edit_init(&v->search->line, 256)) || err_set(e, ERR_MEMORY, "no memory for the studio's screen");
+    return (v->search && edit_init(&v->search->line, 256)) ||
+           err_set(e, ERR_MEMORY, "no memory for the studio's screen");
 }
 
 static void search_free(struct view *v)

@@ -51,7 +51,8 @@ static bool write_file(struct editor *ed, const char *text, struct err *e)
 bool editor_start(struct editor *ed, const char *text, struct err *e)
 {
     static const char *const names[] = { "VISUAL", "EDITOR", NULL };
-    static const int ours[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGPIPE, SIGWINCH, SIGCONT, SIGHUP, SIGTERM };
+    static const int ours[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGPIPE, SIGWINCH, SIGCONT, SIGHUP,
+                                SIGTERM };
     const char *editor = first_set(names);
     char command[EDITOR_PATH_MAX];
     sigset_t none;
@@ -101,10 +102,14 @@ char *editor_finish(struct editor *ed, struct err *e)
     char *text = NULL;
     size_t bytes;
 
-    if (!WIFEXITED(ed->status)) err_set(e, ERR_INPUT, "The editor was ended by signal %d; the text is as it was", WTERMSIG(ed->status));
-    else if (WEXITSTATUS(ed->status) == 127) err_set(e, ERR_INPUT, "There is no such editor: set VISUAL or EDITOR to one");
-    else if (WEXITSTATUS(ed->status)) err_set(e, ERR_INPUT, "The editor ended with status %d; the text is as it was", WEXITSTATUS(ed->status));
-    else text = file_read(ed->path, EDITOR_TEXT_MAX, &bytes, e);
+    if (!WIFEXITED(ed->status))
+        err_set(e, ERR_INPUT, "The editor was ended by signal %d; the text is as it was", WTERMSIG(ed->status));
+    else if (WEXITSTATUS(ed->status) == 127)
+        err_set(e, ERR_INPUT, "There is no such editor: set VISUAL or EDITOR to one");
+    else if (WEXITSTATUS(ed->status))
+        err_set(e, ERR_INPUT, "The editor ended with status %d; the text is as it was", WEXITSTATUS(ed->status));
+    else
+        text = file_read(ed->path, EDITOR_TEXT_MAX, &bytes, e);
     unlink(ed->path);
     if (!text) return NULL;
     for (size_t i = 0; i < bytes; i++) /* the text of a prompt has none */

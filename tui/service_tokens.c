@@ -62,8 +62,8 @@ static void count_done(struct worker_job *j, void *owner)
     free(c);
 }
 
-bool service_tokens_start(struct service_tokens **out, const struct model *m, struct worker *w, int kind, struct view *v,
-                          struct err *e)
+bool service_tokens_start(struct service_tokens **out, const struct model *m, struct worker *w, int kind,
+                          struct view *v, struct err *e)
 {
     struct service_tokens *s = *out = calloc(1, sizeof *s);
 

@@ -14,8 +14,8 @@
 struct service_tokens;
 
 /* m, w and v are borrowed until service_tokens_free. kind: of its jobs, on w no other's. */
-bool service_tokens_start(struct service_tokens **out, const struct model *m, struct worker *w, int kind, struct view *v,
-                          struct err *e);
+bool service_tokens_start(struct service_tokens **out, const struct model *m, struct worker *w, int kind,
+                          struct view *v, struct err *e);
 /* To be called after each key: what has changed is counted, and comes by view_tokens. */
 void service_tokens_update(struct service_tokens *s);
 /* After worker_stop and the last worker_take; NULL is fine. */
