@@ -194,6 +194,10 @@ setup-check:
 bench: all $(B)/bench
 	$(B)/bench
 
+# The README's pictures, made again: look at them before they are committed.
+screenshots: all
+	@sh tests/screenshot.sh assets
+
 asan:
 	$(MAKE) B=build-asan OPT='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer' \
 	    LDFLAGS='-fsanitize=address,undefined' check-built
@@ -228,7 +232,7 @@ install: all
 clean:
 	rm -rf build build-*
 
-.PHONY: all run check check-built gpu-check setup-build setup-check bench asan tsan tsan-built install clean cuda-note
+.PHONY: screenshots all run check check-built gpu-check setup-build setup-check bench asan tsan tsan-built install clean cuda-note
 .SECONDARY:
 
 -include $(LIB_OBJ:.o=.d) $(TUI_OBJ:.o=.d) $(HELP_OBJ:.o=.d) $(TESTS:=.d) $(BENCH_SRC:%.c=$(B)/%.d) \
