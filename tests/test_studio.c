@@ -450,7 +450,7 @@ static void test_idle_costs_nothing(void **state)
         if (used >= 20000) fail_msg("round %d: %d us of 2 s", round, (int)used); /* 1 % of a core */
     }
     keys(&p, "\033");
-    wait_for(&p, "Saved", 10000);
+    wait_for(&p, "[ Generate ]", 10000);
     keys(&p, "\021");
     expect_clean_end(&p, 10000);
     finish(&p);
