@@ -399,6 +399,11 @@ static void test_picture_in_a_terminal(void **state)
     keys(&p, " and a pear"); /* typing goes on while it runs */
     wait_for(&p, "a red apple and a pear", 2000);
     wait_for(&p, "Saved ", 10000);
+    keys(&p, "\033OP"); /* F1: what lies over it goes, and it is there again */
+    wait_for(&p, "type to search", 10000);
+    assert_false(on_screen(&p, "▀▀▀▀▀▀"));
+    keys(&p, "\033");
+    wait_for(&p, "▀▀▀▀▀▀", 10000);
     keys(&p, "\021"); /* ^Q */
     expect_clean_end(&p, 10000);
     assert_true(WIFEXITED(p.status) && WEXITSTATUS(p.status) == 0);
@@ -407,6 +412,74 @@ static void test_picture_in_a_terminal(void **state)
     assert_int_equal(files.gl_pathc, 1);
     unlink(files.gl_pathv[0]);
     globfree(&files);
+    finish(&p);
+}
+
+static int64_t child_cpu_us(const struct pty *p)
+{
+    clockid_t clock;
+    struct timespec used;
+
+    assert_int_equal(clock_getcpuclockid(p->pid, &clock), 0);
+    assert_int_equal(clock_gettime(clock, &used), 0);
+    return (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000;
+}
+
+/* Nobody types, nothing runs: not a byte goes to the terminal, and next to no time is used. */
+static void test_idle_costs_nothing(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 10000);
+    for (int round = 0; round < 3; round++) {
+        if (round == 1) {
+            keys(&p, "x\r");
+            wait_for(&p, "Saved", 10000);
+        } else if (round == 2) {
+            keys(&p, "\033OQ"); /* presets */
+            wait_for(&p, "Esc Back", 10000);
+        }
+        listen_ms(&p, 700, false);
+        size_t bytes = p.all_bytes;
+        int64_t used = child_cpu_us(&p);
+        listen_ms(&p, 2000, false);
+        used = child_cpu_us(&p) - used;
+        assert_int_equal(p.all_bytes, bytes);
+        if (used >= 20000) fail_msg("round %d: %d us of 2 s", round, (int)used); /* 1 % of a core */
+    }
+    keys(&p, "\033");
+    wait_for(&p, "[ Generate ]", 10000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+}
+
+/* What a key changes is sent, not the screen. */
+static void test_bytes_of_a_key(void **state)
+{
+    (void)state;
+    static const char *const pressed[] = { "a", "b", " ", "\177", "\001", "\005", "\t", "\t", "\033[C", "\033[D", "7", "\177", "\033[Z", "\033[Z", "c" };
+    struct pty p;
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 10000);
+    for (int with_picture = 0; with_picture < 2; with_picture++) {
+        listen_ms(&p, 300, false);
+        for (size_t i = 0; i < sizeof pressed / sizeof *pressed; i++) {
+            size_t before = p.all_bytes;
+            keys(&p, pressed[i]);
+            listen_ms(&p, 80, false);
+            if (p.all_bytes - before >= 2048) fail_msg("key %zu: %zu bytes", i, p.all_bytes - before);
+        }
+        if (!with_picture) {
+            keys(&p, "\r");
+            wait_for(&p, "Saved", 10000);
+        }
+    }
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
     finish(&p);
 }
 
@@ -1184,6 +1257,8 @@ int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_picture_in_a_terminal),
+        cmocka_unit_test(test_idle_costs_nothing),
+        cmocka_unit_test(test_bytes_of_a_key),
         cmocka_unit_test(test_typing_is_live),
         cmocka_unit_test(test_cancel_and_interrupt),
         cmocka_unit_test(test_resizing),

@@ -620,8 +620,9 @@ static int rows_now(struct term *t, const struct grid *g, bool held, int *first,
         *first = 0;
         return r.h;
     }
-    if (t->force || !held || g->picture_serial != t->serial || !same_rect(r, t->at_rect)) t->roll_left = r.h;
-    if (t->force || !held || !same_rect(r, t->at_rect)) t->roll_at = 0;
+    bool anew = t->force || !held || !t->picture_up || !same_rect(r, t->at_rect);
+    if (anew || g->picture_serial != t->serial) t->roll_left = r.h;
+    if (anew) t->roll_at = 0;
     *first = t->roll_at;
     while (!t->awaiting && n < t->roll_left) {
         size_t row = row_bytes(t, g, r.y + (t->roll_at + n) % r.h);
