@@ -182,7 +182,8 @@ check: setup-check
 	@$(MAKE) --no-print-directory check-built
 
 check-built: all $(TESTS) $(B)/fake/libsluice-cuda.so $(B)/gpu-check
-	$(if $(CUDA_LACKS),,@sh tests/registers.sh $(B) >$(B)/registers.txt || { cat $(B)/registers.txt; exit 1; })
+	$(if $(CUDA_LACKS),,@sh tests/registers.sh $(B) >$(B)/registers.txt || { cat $(B)/registers.txt; exit 1; }; \
+	    echo "CUDA kernels, registers and spills of each in $(B)/registers.txt: $$(tail -n 1 $(B)/registers.txt)")
 	@sh tests/run.sh $(B)
 
 setup-build:
