@@ -4,8 +4,10 @@
 # The studio with the fake engine (test_studio --play) draws a red disc on a
 # blue-green ground. In an xterm that says it has sixel (-ti vt340) it must come
 # out in pixels (hundreds of colours); in one that does not, in half-blocks (few
-# colours, but the same disc); after ^Q nothing of it may be left. The first
-# screenshot stays in $SLUICE_BUILD/sixel_xterm.png.
+# colours, but the same disc). It must still be there, in as many colours, while
+# somebody types, and after other text has lain over it and gone, and after the
+# window has another size; nothing of it may be left where a text screen covers it,
+# nor after ^Q. The first screenshot stays in $SLUICE_BUILD/sixel_xterm.png.
 set -u
 build=${SLUICE_BUILD:-build}
 player=$build/tests/test_studio
@@ -52,47 +54,75 @@ verdict() { # name, condition's exit status, what was seen
 
 shot() { import -window root "$1" 2>/dev/null; }
 # Pixels of the disc (red well above blue), and colours in all.
-disc() { convert "$1" -fx '(u.r > 0.5 && u.r > u.b + 0.25) ? 1 : 0' -format '%[fx:int(mean*w*h+0.5)]' info:; }
+disc() { convert "$1" -color-matrix '1 0 -1  0 0 0  0 0 0' -channel R -separate -threshold 25% -format '%[fx:int(mean*w*h+0.5)]' info:; }
 colours() { convert "$1" -format %k info:; }
 
-# Waits until a screenshot shows a disc (or none), 20 s at most.
-until_disc() { # file, wanted: yes or no
-    n=0
-    while [ $n -lt 20 ]; do
-        shot "$1"
-        d=$(disc "$1")
-        if [ "$2" = yes ] && [ "$d" -gt 1000 ]; then return 0; fi
-        if [ "$2" = no ] && [ "$d" -eq 0 ]; then return 0; fi
-        sleep 1
+# Waits until a screenshot shows a disc of so many colours (or none), 15 s at most, and says so.
+sees() # NAME yes|no [LEAST MOST]
+{
+    n=0 ok=1
+    while [ $n -lt 30 ] && [ $ok -ne 0 ]; do
+        [ $n -eq 0 ] || sleep 0.5
         n=$((n + 1))
+        shot "$dir/$1.png"
+        d=$(disc "$dir/$1.png") c=$(colours "$dir/$1.png")
+        if [ "$2" = no ]; then
+            [ "$d" -eq 0 ]
+        else
+            [ "$d" -gt 1000 ] && [ "$c" -ge "$3" ] && [ "$c" -le "$4" ]
+        fi
+        ok=$?
     done
-    return 1
+    verdict "$1" $ok "$d pixels of the disc, $c colours"
 }
 
-look() { # name, terminal id, least colours, most colours
-    xterm -ti "$2" -tn xterm-256color -fn 6x13 -geometry 80x24+0+0 -bg black -fg white -cr gray20 \
+press() { xdotool key "$@" >/dev/null 2>&1; }
+
+begin() # TERMINAL-ID
+{
+    xterm -ti "$1" -T sluice-check -tn xterm-256color -fn 6x13 -geometry 80x24+0+0 -bg black -fg white -cr gray20 \
         -e sh -c "'$player' --play auto '$dir'; sleep 60" 2>/dev/null &
     xterm=$!
-    sleep 2
+    sleep 1.5
     xdotool mousemove 200 200 >/dev/null 2>&1
     xdotool type --delay 20 "a disc" >/dev/null 2>&1
-    xdotool key Return >/dev/null 2>&1
-    until_disc "$dir/$1.png" yes
-    there=$?
-    sleep 2
-    shot "$dir/$1.png"
-    d=$(disc "$dir/$1.png") c=$(colours "$dir/$1.png")
-    [ "$there" -eq 0 ] && [ "$d" -gt 1000 ] && [ "$c" -ge "$3" ] && [ "$c" -le "$4" ]
-    verdict "$1" $? "$d pixels of the disc, $c colours"
-    xdotool key ctrl+q >/dev/null 2>&1
-    until_disc "$dir/after.png" no
-    verdict "$1_gone_after_quit" $? "$(disc "$dir/after.png") pixels of the disc left"
+    press Return
+}
+
+end() # NAME
+{
+    press ctrl+q
+    sees "$1_gone_after_quit" no
     kill "$xterm" 2>/dev/null
     wait "$xterm" 2>/dev/null
     xterm=''
 }
 
-look sixel_in_xterm vt340 150 100000
+begin vt340
+sees sixel_in_xterm yes 150 100000
 cp "$dir/sixel_in_xterm.png" "$build/sixel_xterm.png" 2>/dev/null
-look half_blocks_in_xterm vt100 10 120
+xdotool type --delay 30 " that stays where it is" >/dev/null 2>&1
+sees sixel_while_typing yes 150 100000
+press ctrl+s
+sleep 0.5
+press Escape
+sees sixel_after_a_dialog yes 150 100000
+press F1
+sees sixel_gone_under_help no
+press Escape
+sees sixel_after_help yes 150 100000
+press F7
+sees sixel_gone_on_a_text_screen no
+press Escape
+sees sixel_after_a_text_screen yes 150 100000
+window=$(xdotool search --name '^sluice-check$' 2>/dev/null | head -n 1)
+xdotool windowsize "$window" 444 295 >/dev/null 2>&1
+sees sixel_after_a_resize yes 150 100000
+xdotool windowsize "$window" 490 320 >/dev/null 2>&1
+sees sixel_after_another yes 150 100000
+end sixel
+
+begin vt100
+sees half_blocks_in_xterm yes 10 120
+end half_blocks
 exit $failed
