@@ -54,7 +54,11 @@ verdict() { # name, condition's exit status, what was seen
 
 shot() { import -window root "$1" 2>/dev/null; }
 # Pixels of the disc (red well above blue), and colours in all.
-disc() { convert "$1" -color-matrix '1 0 -1  0 0 0  0 0 0' -channel R -separate -threshold 25% -format '%[fx:int(mean*w*h+0.5)]' info:; }
+disc()
+{
+    convert "$1" -color-matrix '1 0 -1  0 0 0  0 0 0' -channel R -separate -threshold 25% \
+        -format '%[fx:int(mean*w*h+0.5)]' info:
+}
 colours() { convert "$1" -format %k info:; }
 
 # Waits until a screenshot shows a disc of so many colours (or none), 15 s at most, and says so.

@@ -16,11 +16,12 @@
 
 static struct term_report xterm(void)
 {
-    return (struct term_report){ .name = "xterm-256color", .cols = 80, .rows = 24, .colours = 256, .utf8 = true, .answered = true,
-                                 .da1 = "CSI ?64;4;22c", .kitty_asked = true, .wanted = GRAPHICS_AUTO,
-                                 .chosen = GRAPHICS_SIXEL, .why = "its DA1 answer has a 4: sixel", .cell_w = 10, .cell_h = 20,
-                                 .cell_source = "it says so (CSI 16t)", .sixel_colours = 256, .sixel_w = 1000, .sixel_h = 1000,
-                                 .bytes_per_second = 1.25e7, .trip_ms = 0.84 };
+    return (struct term_report){
+        .name = "xterm-256color", .cols = 80, .rows = 24, .colours = 256, .utf8 = true, .answered = true,
+        .da1 = "CSI ?64;4;22c", .kitty_asked = true, .wanted = GRAPHICS_AUTO, .chosen = GRAPHICS_SIXEL,
+        .why = "its DA1 answer has a 4: sixel", .cell_w = 10, .cell_h = 20, .cell_source = "it says so (CSI 16t)",
+        .sixel_colours = 256, .sixel_w = 1000, .sixel_h = 1000, .bytes_per_second = 1.25e7, .trip_ms = 0.84,
+    };
 }
 
 static void answer_terminal(struct view *v, struct term_report r)
@@ -35,11 +36,13 @@ static void answer_machine(struct view *v)
     struct doctor d = { 0 };
 
     doctor_say(&d, DOCTOR_CARD, DOCTOR_OK, "CUDA device", NULL, "built, and loads");
-    doctor_say(&d, DOCTOR_CARD, DOCTOR_OK, "card 0", "bf16 and fp16", "NVIDIA GeForce RTX 3060, 12.6 GB, compute capability 8.6, 28 multiprocessors");
-    doctor_say(&d, DOCTOR_CARD, DOCTOR_NOTE, "NVML", "what other programs hold is unknown", "libnvidia-ml.so.1: cannot open shared object file");
+    doctor_say(&d, DOCTOR_CARD, DOCTOR_OK, "card 0", "bf16 and fp16",
+               "NVIDIA GeForce RTX 3060, 12.6 GB, compute capability 8.6, 28 multiprocessors");
+    doctor_say(&d, DOCTOR_CARD, DOCTOR_NOTE, "NVML", "what other programs hold is unknown",
+               "libnvidia-ml.so.1: cannot open shared object file");
     for (int i = 0; i < 12; i++) doctor_say(&d, DOCTOR_MEMORY, DOCTOR_OK, "RAM", NULL, "%d GB available of 32 GB", i);
-    doctor_say(&d, DOCTOR_MODELS, DOCTOR_PROBLEM, "FLUX.1-dev", "sluice inspect --check says more; copy or download it again",
-               "transformer: the file ends after 3 of 12 shards");
+    doctor_say(&d, DOCTOR_MODELS, DOCTOR_PROBLEM, "FLUX.1-dev",
+               "sluice inspect --check says more; copy or download it again", "transformer: the file ends after 3 of 12 shards");
     view_doctor(v, &d);
     assert_int_equal(d.count, 0);
 }
@@ -67,7 +70,7 @@ static void test_asks_and_answers(void **state)
     has(v, "Looking at the card");
     assert_int_equal(granted(v, false), 21);
     assert_int_equal(granted(v, false), 0);
-    has(v, "xterm-256color, 80x24 cells");
+    has(v, "xterm-256color, 80x24");
     golden(v, "doctor-looking", 80, 24);
     type(v, "r"); /* it is under way already */
     assert_int_equal(granted(v, false), 2);
@@ -130,8 +133,8 @@ static void test_terminals(void **state)
     press(v, K_F7);
     screen(v, 80, 24);
     while (view_needs(v).kind) {}
-    r = (struct term_report){ .name = "vt100", .cols = 80, .rows = 24, .wanted = GRAPHICS_AUTO, .chosen = GRAPHICS_BLOCKS,
-                              .why = "it has not answered (yet)" };
+    r = (struct term_report){ .name = "vt100", .cols = 80, .rows = 24, .wanted = GRAPHICS_AUTO,
+                              .chosen = GRAPHICS_BLOCKS, .why = "it has not answered (yet)" };
     answer_terminal(v, r);
     golden(v, "doctor-vt100", 80, 24);
     r = xterm();
@@ -149,7 +152,7 @@ static void test_terminals(void **state)
     service_doctor_terminal(v, &r);
     unsetenv("NO_COLOR");
     has(v, "NO_COLOR is set");
-    has(v, "12 MB/s, 0.8 ms");
+    has(v, "12 MB/s, round trip 0.8 ms");
     view_free(v);
 }
 
@@ -158,12 +161,13 @@ static void test_keys_are_told(void **state)
     (void)state;
     struct keys k;
     struct view *v;
+    struct view_options o = { .device = "cpu", .keys = &k, .mouse = true };
     const char *const f10[] = { "f10" };
 
     for (int i = 0; i < 3; i++) {
         keys_init(&k, i == 1 ? KEYS_VI : KEYS_EMACS);
         if (i == 2) assert_true(keys_rebind(&k, ACTION_QUIT, f10, 1, NULL));
-        assert_true(view_new(&v, fake_model(), &(struct view_options){ .device = "cpu", .keys = &k, .mouse = true }, NULL));
+        assert_true(view_new(&v, fake_model(), &o, NULL));
         press(v, K_F7);
         answer_terminal(v, xterm());
         has(v, i == 0 ? "emacs" : i == 1 ? "vi" : "changed by keys.yaml");

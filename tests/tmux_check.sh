@@ -70,5 +70,8 @@ press C-q
 shows ended 'shell>'
 press -l 'echo "it is $((6 * 7)), $?"' && press Enter
 shows terminal_restored 'it is 42, 0'
-case $(tmux capture-pane -p) in *▀*|*┌*) echo "[  FAILED  ] tmux_screen_restored"; failed=1 ;; *) echo "[       OK ] tmux_screen_restored" ;; esac
+case $(tmux capture-pane -p) in
+    *▀*|*┌*) echo "[  FAILED  ] tmux_screen_restored"; failed=1 ;;
+    *) echo "[       OK ] tmux_screen_restored" ;;
+esac
 exit $failed

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BESIDE_COLS = 120, WHAT = 9, WHAT_MOST = 22, FOUND_LEAST = 28 };
+enum { BESIDE_COLS = 120, WHAT = 9, WHAT_MOST = 22, FOUND_LEAST = 24 };
 
 struct doctor_screen {
     struct doctor machine, terminal;
@@ -77,7 +77,8 @@ static struct wish doctor_needs(struct view *v)
 {
     struct doctor_screen *d = v->doctor;
 
-    if (d->cols != v->cols || d->rows != v->rows || d->cell_w != v->cell_w || d->cell_h != v->cell_h || d->pixels != v->pixels) {
+    if (d->cols != v->cols || d->rows != v->rows || d->cell_w != v->cell_w ||
+        d->cell_h != v->cell_h || d->pixels != v->pixels) {
         d->cols = v->cols;
         d->rows = v->rows;
         d->cell_w = v->cell_w;
@@ -163,7 +164,8 @@ static int draw_report(struct grid *g, struct rect r, int y, const struct doctor
             if (l->part != part) continue;
             if (!titled) draw_text(g, r, r.x, y++, COLOUR_ACCENT, CELL_BOLD, doctor_part_name(part));
             titled = true;
-            draw_text(g, r, r.x, y, colours[l->state], l->state == DOCTOR_PROBLEM ? CELL_BOLD : 0, doctor_state_name(l->state));
+            draw_text(g, r, r.x, y, colours[l->state], l->state == DOCTOR_PROBLEM ? CELL_BOLD : 0,
+                      doctor_state_name(l->state));
             draw_fit(g, r, r.x + WHAT, y, (behind ? column - 1 : r.w) - WHAT, COLOUR_TEXT, 0, l->what, false);
             y += !behind;
             y += *l->found ? draw_wrapped(g, text, y, 100, COLOUR_TEXT, 0, l->found) : 1;
@@ -179,13 +181,13 @@ static int draw_report(struct grid *g, struct rect r, int y, const struct doctor
 static int draw_machine(const struct doctor_screen *d, struct grid *g, struct rect r, int y)
 {
     if (d->known) return draw_report(g, r, y, &d->machine);
-    return y + draw_wrapped(g, r, y, 100, COLOUR_DIM, 0, "Looking at the card and its driver, memory, disk and models ...");
+    return y + draw_wrapped(g, r, y, 100, COLOUR_DIM, 0, "Looking at card, driver, memory, disk and models ...");
 }
 
 /* From so many rows above r; returns how many it would take. */
 static int draw_all(const struct doctor_screen *d, struct grid *g, struct rect r, int scroll)
 {
-    int top = r.y - scroll, left = (r.w - 2) * 3 / 5, a, b;
+    int top = r.y - scroll, left = (r.w - 2) * 11 / 20, a, b;
     struct rect wide = { r.x, r.y, left, r.h }, narrow = { r.x + left + 2, r.y, r.w - left - 2, r.h };
 
     if (r.w < BESIDE_COLS - 4) return draw_machine(d, g, r, draw_report(g, r, top, &d->terminal)) - top;
@@ -197,10 +199,11 @@ static int draw_all(const struct doctor_screen *d, struct grid *g, struct rect r
 static void title_of(const struct doctor_screen *d, char buf[128])
 {
     int problems = doctor_problems(&d->machine) + doctor_problems(&d->terminal);
+    const char *again = d->looking ? ", looking again" : "";
 
     if (!d->known) snprintf(buf, 128, "Doctor: looking at the machine");
-    else if (problems) snprintf(buf, 128, "Doctor: %d problem%s%s", problems, problems == 1 ? "" : "s", d->looking ? ", looking again" : "");
-    else snprintf(buf, 128, "Doctor: nothing that sluice needs is missing%s", d->looking ? ", looking again" : "");
+    else if (problems) snprintf(buf, 128, "Doctor: %d problem%s%s", problems, problems == 1 ? "" : "s", again);
+    else snprintf(buf, 128, "Doctor: nothing that sluice needs is missing%s", again);
 }
 
 static bool doctor_draw(struct view *v, struct grid *g, struct err *e)

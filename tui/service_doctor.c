@@ -55,7 +55,7 @@ static void say_pictures(struct doctor *d, const struct term_report *r)
     doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "kitty protocol", NULL, "%s",
                r->kitty_answered ? "yes" : r->kitty_asked ? "no" : "not asked");
     if (r->sixel_colours > 0 && r->sixel_w > 0)
-        doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "sixel", NULL, "%d colours, up to %dx%d px", r->sixel_colours, r->sixel_w,
+        doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "sixel", NULL, "%d colours, %dx%d px", r->sixel_colours, r->sixel_w,
                    r->sixel_h);
     else if (r->sixel_colours > 0)
         doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "sixel", NULL, "%d colours", r->sixel_colours);
@@ -64,14 +64,15 @@ static void say_pictures(struct doctor *d, const struct term_report *r)
     if (r->cell_w > 0)
         doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "cell", r->cell_source, "%dx%d px", r->cell_w, r->cell_h);
     else
-        doctor_say(d, DOCTOR_TERMINAL, DOCTOR_NOTE, "cell", "pictures may be stretched", "unknown: 10x20 px is assumed");
+        doctor_say(d, DOCTOR_TERMINAL, DOCTOR_NOTE, "cell", "pictures may be stretched",
+                   "unknown: 10x20 px is assumed");
 }
 
 static void say_link(struct doctor *d, const struct term_report *r)
 {
     if (r->bytes_per_second > 0)
-        doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "link", "previews are as good as it carries", "%.*f MB/s, %.1f ms there and back",
-                   r->bytes_per_second < 9.95e6 ? 2 : 0, r->bytes_per_second / 1e6, r->trip_ms);
+        doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "link", "previews are as good as it carries",
+                   "%.*f MB/s, round trip %.1f ms", r->bytes_per_second < 9.95e6 ? 2 : 0, r->bytes_per_second / 1e6, r->trip_ms);
     else
         doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "link", NULL, "not known before a picture has gone over it");
 }
@@ -80,17 +81,21 @@ void service_doctor_terminal(struct view *v, const struct term_report *r)
 {
     const char *colour = getenv("COLORTERM"), *no_colour = getenv("NO_COLOR");
     struct doctor d = { 0 };
+    bool few = !r->truecolour && r->chosen == GRAPHICS_BLOCKS;
 
-    doctor_say(&d, DOCTOR_TERMINAL, DOCTOR_OK, "TERM", NULL, "%s, %dx%d cells", r->name, r->cols, r->rows);
-    doctor_say(&d, DOCTOR_TERMINAL, r->truecolour || r->chosen != GRAPHICS_BLOCKS ? DOCTOR_OK : DOCTOR_NOTE, "COLORTERM",
-               r->truecolour ? NULL : "half-block pictures get few colours; set it to truecolor if the terminal has them", "%s",
+    doctor_say(&d, DOCTOR_TERMINAL, DOCTOR_OK, "TERM", NULL, "%s, %dx%d", r->name, r->cols, r->rows);
+    doctor_say(&d, DOCTOR_TERMINAL, few ? DOCTOR_NOTE : DOCTOR_OK, "COLORTERM",
+               few ? "half-block pictures get few colours; set it to truecolor if the terminal has them" : NULL, "%s",
                colour && *colour ? colour : "not set");
     if (r->colours > 0)
-        doctor_say(&d, DOCTOR_TERMINAL, DOCTOR_OK, "colours", NULL, "%d, on a %s ground", r->colours, r->light ? "light" : "dark");
+        doctor_say(&d, DOCTOR_TERMINAL, DOCTOR_OK, "colours", NULL, "%d, on a %s ground", r->colours,
+                   r->light ? "light" : "dark");
     else
-        doctor_say(&d, DOCTOR_TERMINAL, DOCTOR_OK, "colours", no_colour && *no_colour ? "NO_COLOR is set" : "TERM has none", "none");
+        doctor_say(&d, DOCTOR_TERMINAL, DOCTOR_OK, "colours",
+                   no_colour && *no_colour ? "NO_COLOR is set" : "TERM has none", "none");
     doctor_say(&d, DOCTOR_TERMINAL, r->utf8 ? DOCTOR_OK : DOCTOR_NOTE, "characters",
-               r->utf8 ? NULL : "LC_ALL=C.UTF-8 says that the terminal has more than ASCII", "%s", r->utf8 ? "UTF-8" : "ASCII");
+               r->utf8 ? NULL : "LC_ALL=C.UTF-8 says that the terminal has more than ASCII", "%s",
+               r->utf8 ? "UTF-8" : "ASCII");
     say_pictures(&d, r);
     if (!r->in_tmux)
         doctor_say(&d, DOCTOR_TERMINAL, DOCTOR_OK, "tmux", NULL, "no");
