@@ -70,9 +70,11 @@ static void say_pictures(struct doctor *d, const struct term_report *r)
 
 static void say_link(struct doctor *d, const struct term_report *r)
 {
+    char rate[16];
+
     if (r->bytes_per_second > 0)
         doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "link", "previews are as good as it carries",
-                   "%.*f MB/s, round trip %.1f ms", r->bytes_per_second < 9.95e6 ? 2 : 0, r->bytes_per_second / 1e6, r->trip_ms);
+                   "%s/s, round trip %.1f ms", draw_size((size_t)r->bytes_per_second, rate), r->trip_ms);
     else
         doctor_say(d, DOCTOR_TERMINAL, DOCTOR_OK, "link", NULL, "not known before a picture has gone over it");
 }
