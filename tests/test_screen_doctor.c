@@ -67,7 +67,7 @@ static void test_asks_and_answers(void **state)
     struct view *v = make_view(NULL, NULL);
 
     press(v, K_F7);
-    has(v, "Looking at the card");
+    has(v, "Looking at card");
     assert_int_equal(granted(v, false), 21);
     assert_int_equal(granted(v, false), 0);
     has(v, "xterm-256color, 80x24");
