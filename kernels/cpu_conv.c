@@ -49,32 +49,14 @@ static size_t widened_bytes(struct tensor x, struct tensor w)
     return widens(w) ? cpu_round((size_t)tensor_count(w) * dtype_bytes(cpu_product_type(x.dtype))) : 0;
 }
 
-/* Some rows of a convolution: the kernels chosen (cpu_device.c) are up to a tenth
+/* A convolution goes some rows at a time: the kernels chosen (cpu_device.c) are up to a tenth
  * faster where a piece stays in the cache, and their sums do not depend on its height. */
-struct piece {
-    struct tensor y, x;
-    struct conv2d v;
-};
-
 enum { PIECE_BYTES = 512 * 1024 }; /* of x, for each thread; a row at least */
 
 static int64_t piece_rows(const struct cpu_device *c, struct tensor x, const struct conv2d *v)
 {
     int64_t rows = PIECE_BYTES / (int64_t)tensor_bytes(tensor_rows(x, 0, 1)) / v->stride;
     return c->gemm_conv ? 1 : (rows > 1 ? rows : 1) * c->threads;
-}
-
-static struct piece piece_at(struct tensor y, struct tensor x, struct tensor w, const struct conv2d *v, int64_t from,
-                             int64_t rows)
-{
-    int64_t to = from + rows < y.shape[0] ? from + rows : y.shape[0];
-    int64_t first = from * v->stride - v->top, end = (to - 1) * v->stride - v->top + w.shape[2];
-    struct piece p = { .v = *v };
-    p.v.top = first < 0 ? (int)-first : 0;
-    p.v.bottom = end > x.shape[0] ? (int)(end - x.shape[0]) : 0;
-    p.y = tensor_rows(y, from, to - from);
-    p.x = tensor_rows(x, first + p.v.top, end - p.v.bottom - first - p.v.top);
-    return p;
 }
 
 /* The largest that any piece wants, of oneDNN and of x and y widened; 0 where they need not be:
@@ -95,7 +77,7 @@ static struct wants wants_of(struct cpu_device *c, struct tensor y, struct tenso
     const int64_t at[] = { 0, last > 1, last };
     struct wants most = { 0 };
     for (int i = 0; i < 3; i++) {
-        struct piece piece = piece_at(y, x, w, v, at[i] * rows, rows);
+        struct conv2d_rows piece = conv2d_rows(y, x, w, v, at[i] * rows, rows);
         const struct cpu_primitive *p = plan(c, piece.y, piece.x, w, bias, &piece.v, false);
         if (!p)
             break;
@@ -152,7 +134,7 @@ void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tenso
     const dnnl_memory_desc_t *packed = NULL;
     int64_t rows = piece_rows(c, x, v);
     for (int64_t from = 0; device_ok(d) && from < y.shape[0]; from += rows) {
-        struct piece piece = piece_at(y, x, w, v, from, rows);
+        struct conv2d_rows piece = conv2d_rows(y, x, w, v, from, rows);
         struct cpu_primitive *p = plan(c, piece.y, piece.x, w, tensor_present(b), &piece.v, true);
         if (!p)
             return;

@@ -95,25 +95,6 @@ static struct dnn_plan *plan_of(struct cuda_device *c, struct tensor x, struct t
     return dnn_plan(c, &operation, &family, probes, sizeof probes / sizeof *probes, &p);
 }
 
-/* Some rows of a convolution. */
-struct piece {
-    struct tensor y, x;
-    struct conv2d v;
-};
-
-static struct piece piece_at(struct tensor y, struct tensor x, struct tensor w, const struct conv2d *v, int64_t from,
-                             int64_t rows)
-{
-    int64_t to = min64(from + rows, y.shape[0]);
-    int64_t first = from * v->stride - v->top, end = (to - 1) * v->stride - v->top + w.shape[2];
-    struct piece p = { .v = *v };
-    p.v.top = first < 0 ? (int)-first : 0;
-    p.v.bottom = end > x.shape[0] ? (int)(end - x.shape[0]) : 0;
-    p.y = tensor_rows(y, from, to - from);
-    p.x = tensor_rows(x, first + p.v.top, end - p.v.bottom - first - p.v.top);
-    return p;
-}
-
 static bool dnn_can(const struct cuda_device *c, struct tensor x, struct tensor w)
 {
     return c->dnn && w.shape[0] % CHANNEL_STEP == 0 && w.shape[1] % CHANNEL_STEP == 0 && w.shape[2] * w.shape[3] > 1 &&
@@ -188,12 +169,12 @@ static bool by_rows(struct device *d, struct tensor y, struct tensor x, struct t
     struct cuda_device *c = cuda_of(d);
     int64_t rows = sum_rows(y);
     for (int64_t from = 0; from < y.shape[0]; from += rows) {
-        struct piece piece = piece_at(y, x, w, v, from, rows);
+        struct conv2d_rows piece = conv2d_rows(y, x, w, v, from, rows);
         if (!plan_of(c, piece.x, w, &piece.v))
             return false;
     }
     for (int64_t from = 0; from < y.shape[0] && device_ok(d); from += rows) {
-        struct piece piece = piece_at(y, x, w, v, from, rows);
+        struct conv2d_rows piece = conv2d_rows(y, x, w, v, from, rows);
         struct tensor to = as_rows(piece.y);
         dnn_run(c, &operation, plan_of(c, piece.x, w, &piece.v), (void *[]){ sums, piece.x.data, weights.data },
                 workspace);

@@ -192,6 +192,19 @@ void device_conv2d(struct device *d, struct tensor y, struct tensor x, struct te
     device_release(d, mark);
 }
 
+struct conv2d_rows conv2d_rows(struct tensor y, struct tensor x, struct tensor w, const struct conv2d *c, int64_t from,
+                               int64_t rows)
+{
+    int64_t to = from + rows < y.shape[0] ? from + rows : y.shape[0];
+    int64_t first = from * c->stride - c->top, end = (to - 1) * c->stride - c->top + w.shape[2];
+    struct conv2d_rows r = { .v = *c };
+    r.v.top = first < 0 ? (int)-first : 0;
+    r.v.bottom = end > x.shape[0] ? (int)(end - x.shape[0]) : 0;
+    r.y = tensor_rows(y, from, to - from);
+    r.x = tensor_rows(x, first + r.v.top, end - r.v.bottom - first - r.v.top);
+    return r;
+}
+
 static bool are_moments(struct tensor t, struct tensor x)
 {
     return t.ndim == 3 && t.shape[2] == 2 && x.shape[2] % t.shape[1] == 0;

@@ -218,6 +218,14 @@ void device_attention(struct device *d, struct tensor o, struct tensor q, struct
  * All dense; less padding on a side than the kernel is long. */
 void device_conv2d(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor b,
                    const struct conv2d *c);
+/* The same convolution for rows [from, from + rows) of y alone, cut at y's last: those rows, the rows
+ * of x under the kernel, and what is left of the padding. For devices that work in pieces. */
+struct conv2d_rows {
+    struct tensor y, x;
+    struct conv2d v;
+};
+struct conv2d_rows conv2d_rows(struct tensor y, struct tensor x, struct tensor w, const struct conv2d *c, int64_t from,
+                               int64_t rows);
 /* moments[H,groups,2] (F32): of each picture row of x[H,W,C] and each group of
  * C/groups channels the mean, and the sum of squared deviations from that mean.
  * A row's moments do not depend on the other rows: those of a picture may be
