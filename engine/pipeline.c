@@ -30,7 +30,7 @@ struct pipeline {
     const struct model *model;
     struct devices devices;
     struct rates rates;       /* of this machine with this model, as far as known */
-    bool has_rates;
+    char rates_of[sizeof ((struct devices *)0)->name]; /* the device they are of; "": not looked up */
     struct sha256 encoders;   /* fingerprint of CLIP and T5 */
     bool has_encoders;
     struct tok_clip *tok_clip;
@@ -303,10 +303,10 @@ static bool size_fits(const struct model *m, const struct job *j, struct err *e)
 
 static void rates_need(struct pipeline *p)
 {
-    if (p->has_rates)
+    if (!strcmp(p->rates_of, p->devices.name))
         return;
     p->rates = rates_load(p->devices.name, p->model->name);
-    p->has_rates = true;
+    memcpy(p->rates_of, p->devices.name, sizeof p->rates_of);
 }
 
 /* What is unknown of `known`, measured, added to it and stored. */
@@ -495,7 +495,7 @@ bool pipeline_foresee_speed(struct pipeline *p, const struct job *j, struct err 
     if (ok) {
         struct rates known = rates_load(f.devices->name, p->model->name);
         ok = measure(p, f.devices, &known, &why);
-        p->has_rates = false; /* no job runs: its thread looks again */
+        p->rates_of[0] = '\0'; /* no job runs: its thread looks again */
     }
     pthread_mutex_unlock(&p->open);
     if (!ok && why.kind == ERR_NONE)
