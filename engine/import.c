@@ -383,15 +383,6 @@ static void name_it(struct import *im)
     memcpy(im->preset.name, im->stem, sizeof im->stem);
 }
 
-static void remove_row(struct sheet *rows, int i)
-{
-    struct sheet_row *r = &rows->row[i];
-    free(r->key);
-    free(r->value);
-    free(r->text);
-    memmove(r, r + 1, (size_t)(--rows->count - i) * sizeof *r);
-}
-
 /* Settings that are right alone and wrong together: a complaint begins with the name of one of them. */
 static void check(struct import_work *w)
 {
@@ -413,7 +404,7 @@ static void check(struct import_work *w)
             if (!strncmp(wrong.text, rows->row[i].setting->name, strlen(rows->row[i].setting->name)))
                 at = i;
         import_leave(w, rows->row[at].key, rows->row[at].value, "%s", wrong.text);
-        remove_row(rows, at);
+        sheet_remove(rows, at);
     }
 }
 

@@ -213,34 +213,6 @@ const struct sheet_row *profile_row(const struct profile *p, const struct job *j
 
 /* --- changing ----------------------------------------------------------------------------- */
 
-static void row_free(struct sheet_row *r)
-{
-    free(r->key);
-    free(r->value);
-    free(r->text);
-}
-
-static bool row_copy(struct sheet_row *to, const struct sheet_row *from)
-{
-    *to = *from;
-    to->key = strdup(from->key);
-    to->value = strdup(from->value);
-    to->text = from->text ? strdup(from->text) : NULL;
-    if (to->key && to->value && (to->text || !from->text))
-        return true;
-    row_free(to);
-    return false;
-}
-
-static bool sheet_copy(struct sheet *to, const struct sheet *from)
-{
-    *to = (struct sheet){ 0 };
-    to->row = from->count ? calloc((size_t)from->count, sizeof *to->row) : NULL;
-    for (int i = 0; to->row && i < from->count && row_copy(&to->row[i], &from->row[i]); i++)
-        to->count++;
-    return to->count == from->count;
-}
-
 bool profile_copy(struct profile *to, const struct profile *from, struct err *e)
 {
     *to = *from;
@@ -250,33 +222,6 @@ bool profile_copy(struct profile *to, const struct profile *from, struct err *e)
     profile_free(to);
     *to = (struct profile){ 0 };
     return err_set(e, ERR_MEMORY, "out of memory");
-}
-
-static bool sheet_put(struct sheet *rows, const struct setting *s, const char *text)
-{
-    struct sheet_row made = { .setting = s, .key = (char *)(uintptr_t)s->name, .value = (char *)(uintptr_t)text,
-                              .text = (char *)(uintptr_t)text }, new;
-    for (int i = 0; i < rows->count; i++)
-        if (rows->row[i].setting == s) {
-            if (text && !row_copy(&new, &made))
-                return false;
-            row_free(&rows->row[i]);
-            if (text)
-                rows->row[i] = new;
-            else
-                memmove(&rows->row[i], &rows->row[i + 1], (size_t)(--rows->count - i) * sizeof *rows->row);
-            return true;
-        }
-    if (!text)
-        return true;
-    struct sheet_row *grown = realloc(rows->row, (size_t)(rows->count + 1) * sizeof *grown);
-    if (!grown)
-        return false;
-    rows->row = grown;
-    if (!row_copy(&grown[rows->count], &made))
-        return false;
-    rows->count++;
-    return true;
 }
 
 bool profile_set(struct profile *p, const struct job *j, const struct setting *s, const char *text, struct err *e)

@@ -147,6 +147,13 @@ static void unfold(char *text)
             *c = ' ';
 }
 
+static void row_free(struct sheet_row *r)
+{
+    free(r->key);
+    free(r->value);
+    free(r->text);
+}
+
 bool sheet_take_as(struct sheet *to, const struct sheet_source *s, const struct yaml_entry *v,
                    const struct setting *setting, const char *text, const char *why, struct err *e)
 {
@@ -167,9 +174,7 @@ bool sheet_take_as(struct sheet *to, const struct sheet_source *s, const struct 
     struct sheet_row row = { setting, strdup(v->key), strdup(v->text), setting ? strdup(text) : NULL, why, v->line,
                              v->column };
     if (!grown || !row.key || !row.value || (setting && !row.text)) {
-        free(row.key);
-        free(row.value);
-        free(row.text);
+        row_free(&row);
         return err_set(e, ERR_MEMORY, "%.200s: out of memory", s->file);
     }
     unfold(row.value);
@@ -235,13 +240,67 @@ bool sheet_check(const struct sheet *rows, const struct sheet *more, const struc
     return ok;
 }
 
+/* --- changing ------------------------------------------------------------------------- */
+
+static bool row_copy(struct sheet_row *to, const struct sheet_row *from)
+{
+    *to = *from;
+    to->key = strdup(from->key);
+    to->value = strdup(from->value);
+    to->text = from->text ? strdup(from->text) : NULL;
+    if (to->key && to->value && (to->text || !from->text))
+        return true;
+    row_free(to);
+    return false;
+}
+
+bool sheet_copy(struct sheet *to, const struct sheet *from)
+{
+    *to = (struct sheet){ 0 };
+    to->row = from->count ? calloc((size_t)from->count, sizeof *to->row) : NULL;
+    for (int i = 0; to->row && i < from->count && row_copy(&to->row[i], &from->row[i]); i++)
+        to->count++;
+    return to->count == from->count;
+}
+
+void sheet_remove(struct sheet *rows, int i)
+{
+    row_free(&rows->row[i]);
+    memmove(&rows->row[i], &rows->row[i + 1], (size_t)(--rows->count - i) * sizeof *rows->row);
+}
+
+bool sheet_put(struct sheet *rows, const struct setting *s, const char *text)
+{
+    struct sheet_row made = { .setting = s, .key = (char *)(uintptr_t)s->name, .value = (char *)(uintptr_t)text,
+                              .text = (char *)(uintptr_t)text }, new;
+    for (int i = 0; i < rows->count; i++)
+        if (rows->row[i].setting == s) {
+            if (!text) {
+                sheet_remove(rows, i);
+                return true;
+            }
+            if (!row_copy(&new, &made))
+                return false;
+            row_free(&rows->row[i]);
+            rows->row[i] = new;
+            return true;
+        }
+    if (!text)
+        return true;
+    struct sheet_row *grown = realloc(rows->row, (size_t)(rows->count + 1) * sizeof *grown);
+    if (!grown)
+        return false;
+    rows->row = grown;
+    if (!row_copy(&grown[rows->count], &made))
+        return false;
+    rows->count++;
+    return true;
+}
+
 void sheet_free(struct sheet *rows)
 {
-    for (int i = 0; i < rows->count; i++) {
-        free(rows->row[i].key);
-        free(rows->row[i].value);
-        free(rows->row[i].text);
-    }
+    for (int i = 0; i < rows->count; i++)
+        row_free(&rows->row[i]);
     free(rows->row);
     *rows = (struct sheet){ 0 };
 }

@@ -61,6 +61,12 @@ bool sheet_check(const struct sheet *rows, const struct sheet *more, const struc
 
 bool sheet_apply(const struct sheet *rows, struct job *j, struct err *e);
 const struct sheet_row *sheet_find(const struct sheet *rows, const struct setting *s); /* NULL: it says nothing of it */
+/* False: memory is refused, and to is what was copied until then, for sheet_free. */
+bool sheet_copy(struct sheet *to, const struct sheet *from);
+void sheet_remove(struct sheet *rows, int i);
+/* The row of a setting says `text` from now on, if there is none a new one at the end; NULL: the row goes.
+ * False: memory is refused, and nothing has changed. */
+bool sheet_put(struct sheet *rows, const struct setting *s, const char *text);
 void sheet_free(struct sheet *rows);
 
 #endif
