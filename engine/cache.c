@@ -9,15 +9,11 @@
 
 bool cache_path(char buf[FILE_PATH_MAX], const char *name, struct err *e)
 {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    bool own = cache && *cache == '/';
-    if (!own && !(home && *home == '/'))
+    int n = file_xdg(buf, "XDG_CACHE_HOME", ".cache", name);
+    if (!n)
         return err_set(e, ERR_INPUT, "no place for a cache: neither XDG_CACHE_HOME nor HOME is an absolute path");
-    int n = snprintf(buf, FILE_PATH_MAX, "%s%s/sluice%s%s", own ? cache : home, own ? "" : "/.cache", *name ? "/" : "",
-                     name);
-    if (n < 0 || n >= FILE_PATH_MAX)
-        return err_set(e, ERR_INPUT, "%.200s...: the path of the cache is longer than %d bytes", own ? cache : home,
-                       FILE_PATH_MAX - 1);
+    if (n >= FILE_PATH_MAX)
+        return err_set(e, ERR_INPUT, "%.200s...: the path of the cache is longer than %d bytes", buf, FILE_PATH_MAX - 1);
     return true;
 }
 

@@ -274,3 +274,22 @@ bool folder_make(const char *path, struct err *e)
         return err_errno(e, errno, "cannot use the folder %s", path);
     return S_ISDIR(st.st_mode) || err_set(e, ERR_IO, "%s is not a folder", path);
 }
+
+bool file_copy(const char *from, const char *to, size_t most, struct err *e)
+{
+    size_t bytes;
+    char *data = file_read(from, most, &bytes, e);
+    bool ok = data && file_write(to, data, bytes, e);
+    free(data);
+    return ok;
+}
+
+int file_xdg(char path[FILE_PATH_MAX], const char *variable, const char *fallback, const char *name)
+{
+    const char *given = getenv(variable), *home = getenv("HOME");
+    bool own = given && *given == '/';
+    if (!own && !(home && *home == '/'))
+        return 0;
+    return snprintf(path, FILE_PATH_MAX, "%s%s%s/sluice%s%s", own ? given : home, own ? "" : "/", own ? "" : fallback,
+                    *name ? "/" : "", name);
+}

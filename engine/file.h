@@ -58,6 +58,12 @@ void file_out_abandon(struct file_out *o);
 
 /* All at once. */
 bool file_write(const char *path, const void *data, size_t bytes, struct err *e);
+/* `from`, of at most `most` bytes, written to `to` in that way. */
+bool file_copy(const char *from, const char *to, size_t most, struct err *e);
+
+/* "$variable/sluice/name", or "~/fallback/sluice/name" where that variable is no absolute path; name "": their
+ * folder. The path's length, FILE_PATH_MAX or more where it is cut; 0: HOME is no absolute path either. */
+int file_xdg(char path[FILE_PATH_MAX], const char *variable, const char *fallback, const char *name);
 
 /* Fails with ERR_IO, saying how much is needed and how much is there, if the
  * folder's file system has less than `bytes` free. */

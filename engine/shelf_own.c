@@ -103,11 +103,7 @@ static void picture_of(const char *path, char picture[FILE_PATH_MAX])
 
 static bool copy_file(const char *from, const char *to, struct err *e)
 {
-    size_t bytes;
-    char *data = file_read(from, FILE_BYTES_MAX, &bytes, e);
-    bool ok = data && file_write(to, data, bytes, e);
-    free(data);
-    return ok;
+    return file_copy(from, to, FILE_BYTES_MAX, e);
 }
 
 /* Never over another file; also to another file system. */
@@ -157,12 +153,11 @@ bool shelf_own_rename(enum shelf s, const char *from, const char *to, struct err
 
 static bool trash_folder(char path[FILE_PATH_MAX], enum shelf s, struct err *e)
 {
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    bool own = state && state[0] == '/';
-    if (!own && !(home && home[0] == '/'))
+    char name[32];
+    snprintf(name, sizeof name, "trash/%ss", what(s));
+    int n = file_xdg(path, "XDG_STATE_HOME", ".local/state", name);
+    if (!n)
         return err_set(e, ERR_IO, "there is no place for the trash: set HOME or XDG_STATE_HOME");
-    int n = snprintf(path, FILE_PATH_MAX, "%s%s/sluice/trash/%ss", own ? state : home, own ? "" : "/.local/state",
-                     what(s));
     return n < FILE_PATH_MAX || err_set(e, ERR_IO, "the path of the trash is too long");
 }
 

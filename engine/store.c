@@ -321,12 +321,10 @@ static void tidy(struct store *s)
 
 static bool own_path(char path[FILE_PATH_MAX], struct err *e)
 {
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    bool own = state && *state == '/';
-    if (!own && !(home && *home == '/'))
+    int n = file_xdg(path, "XDG_STATE_HOME", ".local/state", "studio.db");
+    if (!n)
         return err_set(e, ERR_INPUT, "no place for queue and history: neither XDG_STATE_HOME nor HOME is an absolute path");
-    int n = snprintf(path, FILE_PATH_MAX, "%s%s/sluice/studio.db", own ? state : home, own ? "" : "/.local/state");
-    return n < FILE_PATH_MAX || err_set(e, ERR_INPUT, "%.200s...: the path is too long", own ? state : home);
+    return n < FILE_PATH_MAX || err_set(e, ERR_INPUT, "%.200s...: the path is too long", path);
 }
 
 static bool connect_db(struct store *s, struct err *e)

@@ -95,18 +95,6 @@ static void say(struct studio *s, enum view_mood mood, const struct err *e)
     view_say(s->view, mood, e->text);
 }
 
-/* --- files ------------------------------------------------------------------------- */
-
-static bool copy_file(const char *from, const char *to, struct err *e)
-{
-    size_t bytes;
-    char *data = file_read(from, (size_t)1 << 30, &bytes, e);
-    bool ok = data && file_write(to, data, bytes, e);
-
-    free(data);
-    return ok;
-}
-
 struct saving {
     struct worker_job job;
     struct image *image;
@@ -126,7 +114,7 @@ static void save_run(struct worker_job *j)
         return;
     }
     /* The file carries every setting; if it has gone, the pixels are still here. */
-    s->ok = (s->from[0] && copy_file(s->from, s->path, NULL)) ||
+    s->ok = (s->from[0] && file_copy(s->from, s->path, (size_t)1 << 30, NULL)) ||
             (s->record.json ? record_write_png(&s->record, s->image, s->path, &s->e)
                             : image_write_png(s->image, s->path, NULL, 0, &s->e));
 }

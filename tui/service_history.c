@@ -73,8 +73,7 @@ static bool get_picture(struct task *t, struct err *e)
 static bool export(struct task *t, struct err *e)
 {
     char to[PATH_MAX];
-    size_t bytes, stem;
-    char *data;
+    size_t stem;
     bool ok;
 
     if (!get_picture(t, e) || !folder_make(t->text, e)) return false;
@@ -86,9 +85,7 @@ static bool export(struct task *t, struct err *e)
     for (int i = 2; access(to, F_OK) == 0 && i < 10000; i++)
         if (snprintf(to, sizeof to, "%s/%.*s-%d%s", t->text, (int)stem, name, i, name + stem) >= (int)sizeof to)
             return err_set(e, ERR_INPUT, "%s: the path is too long", t->text);
-    data = file_read(t->picture.path, EXPORT_BYTES_MAX, &bytes, e);
-    ok = data && file_write(to, data, bytes, e);
-    free(data);
+    ok = file_copy(t->picture.path, to, EXPORT_BYTES_MAX, e);
     free(t->text);
     t->text = strdup(to);
     return ok;
