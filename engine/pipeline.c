@@ -75,7 +75,7 @@ struct run {
     void *arena;
     unsigned char *kept;      /* text encoders that stay, in the arena; NULL: none do */
     bool loaded[PHASE_COUNT]; /* of those: their weights are there */
-    size_t steps_mark;        /* of the arena, below all that steps stand on */
+    size_t steps_mark;        /* of the arena, above what is kept: all that steps stand on is above it */
     int evaluations;          /* of the model, so far */
     struct checkpoint from;   /* where picture from.index goes on; no data: nowhere */
     bool kept_told;           /* that a checkpoint could not be written */
@@ -583,6 +583,7 @@ static bool arena_open(struct run *r, struct err *e)
     note_memory(r);
     if (r->plan.kept_bytes)
         r->kept = device_vector(d, DT_U8, (int64_t)r->plan.kept_bytes).data;
+    r->steps_mark = device_mark(d);
     return true;
 }
 
@@ -598,6 +599,7 @@ static void arena_close(struct run *r)
     r->arena = NULL;
     note_memory(r);
     r->kept = NULL;
+    r->steps_mark = 0;
     memset(r->loaded, 0, sizeof r->loaded);
 }
 
@@ -970,15 +972,11 @@ static bool evaluate_somehow(struct run *r, struct flux_tables *tables, int at, 
         struct err why = { 0 };
         if (e->kind != ERR_MEMORY && e->kind != ERR_AGAIN)
             return false;
-        bool smaller = e->kind == ERR_MEMORY;
-        if (smaller && !plan_smaller(r, &why))
+        if (e->kind == ERR_MEMORY && !plan_smaller(r, &why))
             return false; /* the first reason is the one to tell */
         err_clear(e);
         weights_end(r);
-        if (smaller) /* another arena */
-            r->steps_mark = device_mark(r->p->devices.main);
-        else
-            device_release(r->p->devices.main, r->steps_mark);
+        device_release(r->p->devices.main, r->steps_mark);
         if (!steps_begin(r, tables, done, e))
             return false;
     }
@@ -1093,7 +1091,6 @@ static bool rest(struct run *r, const struct sampler *s, struct flux_tables *tab
     emit(r, &ev);
     if (!make_plan(r->p, r->job, devices_budget(&r->p->devices, r->job, text), &r->plan, e) || !arena_open(r, e))
         return false;
-    r->steps_mark = device_mark(r->p->devices.main);
     r->in_one_go = false;
     tell_memory(r);
     return steps_begin(r, tables, (size_t)(sampler_behind(s) * job_conditions(r->job)), e);
@@ -1172,7 +1169,6 @@ static bool sample(struct run *r, struct err *e)
     struct sampler s;
     if (!sampler_begin(&s, j->sampler, r->sigmas, j->steps, r->latent_count, j->rng, job_seed(j, r->index), e))
         return false;
-    r->steps_mark = device_mark(d);
     r->in_one_go = true;
     take_place(r, &s);
     bool ok = steps_begin(r, &tables, (size_t)(sampler_behind(&s) * job_conditions(j)), e);
