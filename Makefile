@@ -54,12 +54,17 @@ CUDNN_HOME ?= $(firstword $(foreach d,$(CUDA_HOME) /usr /usr/local \
     $(wildcard $(VIRTUAL_ENV)/lib/python3*/site-packages/nvidia/cudnn $(HOME)/.local/lib/python3*/site-packages/nvidia/cudnn \
                /usr/lib/python3*/dist-packages/nvidia/cudnn /usr/local/lib/python3*/*-packages/nvidia/cudnn),\
     $(if $(wildcard $(d)/include/cudnn.h $(d)/include/*/cudnn.h),$(d))))
+# Found once, and not each time that a rule names them.
+NVCC := $(NVCC)
+CUDA_HOME := $(CUDA_HOME)
+CUDNN_HOME := $(CUDNN_HOME)
 CUDNN_INCLUDE := $(patsubst %/cudnn.h,%,$(firstword $(wildcard $(CUDNN_HOME)/include/cudnn.h $(CUDNN_HOME)/include/*/cudnn.h)))
 CUDA_LIBS := $(firstword $(foreach d,lib64 lib targets/x86_64-linux/lib,$(if $(wildcard $(CUDA_HOME)/$(d)/libcublasLt.so),$(CUDA_HOME)/$(d))))
 CUDA_LACKS := $(if $(NVCC),$(if $(CUDA_LIBS),$(if $(CUDNN_INCLUDE),,cuDNN),cuBLAS),nvcc)
 CUDA_MODULE := $(if $(CUDA_LACKS),,$(B)/libsluice-cuda.so)
 # Of these, the ones this nvcc knows.
 CUDA_ARCH ?= $(filter $(patsubst compute_%,%,$(if $(NVCC),$(shell $(NVCC) --list-gpu-arch))),75 80 86 89 90 100 120)
+CUDA_ARCH := $(CUDA_ARCH)
 # What of the program the module needs as well.
 CUDA_SHARED := kernels/err.c kernels/tensor.c kernels/arena.c kernels/device.c
 
