@@ -522,7 +522,14 @@ static void a_preset_says_all_it_can(void **unused)
     assert_int_equal(profile_row(&p.profile, &j, setting_find("budget"))->line, 5);
     char *own = preset_prompt(&p, "a {fox}", &e);
     assert_string_equal(own, "one a {fox} three {4}");
+    char *words = preset_words(&p, own, &e);
+    assert_string_equal(words, "a {fox}");
+    free(words);
     free(own);
+    /* no words of its: too short, other text before or behind */
+    static const char *const others[] = { "", "one three {4}", "one two three", "One two three {4}", "mine" };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_null(preset_words(&p, others[i], &e));
     job_free(&j);
     preset_free(&p);
     /* without a place, and without a prompt, words are the prompt */
@@ -532,6 +539,7 @@ static void a_preset_says_all_it_can(void **unused)
         char *mine = preset_prompt(&p, "mine", &e), *its = preset_prompt(&p, NULL, &e);
         assert_string_equal(mine, "mine");
         assert_string_equal(its, i ? "" : "as it is");
+        assert_null(preset_words(&p, its, &e));
         free(mine);
         free(its);
         preset_free(&p);
