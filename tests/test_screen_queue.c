@@ -1,5 +1,6 @@
 /* test_screen_queue.c - the queue's screen, its questions, the contact sheet and the
  * remedies as text: keys and answers in, cells and wishes out. */
+#include "engine/job_text.h"
 #include "tests/view_help.h"
 
 #include <locale.h>
@@ -15,13 +16,18 @@ struct row { int64_t id; enum store_state state; const char *prompt, *error; int
 static void fill(struct view *v, const struct row *rows, int n, int64_t at_work)
 {
     struct store_queue q = { .count = n, .at = calloc((size_t)n + 1, sizeof *q.at) };
+    struct job j;
 
+    assert_true(job_init(&j, fake_model(), NULL));
+    j.seed = 42;
     for (int i = 0; i < n; i++)
         q.at[i] = (struct store_job){
-            .id = rows[i].id, .state = rows[i].state, .foreign = rows[i].foreign, .text = strdup(""), .model = strdup("/models/fake-model"),
-            .preset = strdup(i == 1 ? "portrait" : ""), .prompt = strdup(rows[i].prompt), .error = strdup(rows[i].error ? rows[i].error : ""),
+            .id = rows[i].id, .state = rows[i].state, .foreign = rows[i].foreign, .text = job_text(&j, NULL),
+            .model = strdup("/models/fake-model"), .preset = strdup(i == 1 ? "portrait" : ""),
+            .prompt = strdup(rows[i].prompt), .error = strdup(rows[i].error ? rows[i].error : ""),
             .pictures = rows[i].pictures ? rows[i].pictures : 1, .made = rows[i].made, .step = rows[i].step, .steps = 20, .ended = i,
         };
+    job_free(&j);
     view_queue(v, &q, at_work);
     assert_null(q.at);
 }

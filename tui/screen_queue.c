@@ -1,4 +1,5 @@
 /* screen_queue.c - the jobs on disk: the one at work, those that wait, those that have ended. */
+#include "engine/job_text.h"
 #include "tui/edit.h"
 #include "tui/view_internal.h"
 
@@ -395,6 +396,18 @@ static void draw_work(const struct view *v, struct grid *g, struct rect r)
     draw_right(g, r, r.y, COLOUR_TEXT, 0, right);
 }
 
+/* "768x768, 20 steps, guidance 3.5, euler, simple, seed 42". */
+static void told(const struct store_job *r, char buf[192])
+{
+    struct job j = { 0 };
+
+    buf[0] = 0;
+    if (*r->text && job_from_text(&j, r->text, NULL))
+        snprintf(buf, 192, "%dx%d, %d steps, guidance %g, %s, %s, seed %" PRIu64, j.width, j.height, j.steps,
+                 (double)j.guidance, sampler_name(j.sampler), schedule_name(j.schedule), j.seed);
+    job_free(&j);
+}
+
 /* The chosen job, in words. */
 static void draw_details(struct grid *g, struct rect r, const struct store_job *j)
 {
@@ -408,7 +421,9 @@ static void draw_details(struct grid *g, struct rect r, const struct store_job *
     r = (struct rect){ r.x + 2, r.y + 1, r.w - 4, r.h - 2 };
     y = r.y;
     draw_fit(g, r, r.x, y++, r.w, COLOUR_DIM, 0, line, false);
-    if (*j->error) y += draw_wrapped(g, r, y, r.h - 2 < 2 ? r.h - 2 : 2, COLOUR_BAD, 0, j->error);
+    told(j, line);
+    if (*line) draw_fit(g, r, r.x, y++, r.w, COLOUR_DIM, 0, line, false);
+    if (*j->error) y += draw_wrapped(g, r, y, y + 2 < r.y + r.h ? 2 : 1, COLOUR_BAD, 0, j->error);
     draw_wrapped(g, r, y, r.y + r.h - y, COLOUR_TEXT, 0, *j->prompt ? j->prompt : "(no prompt)");
 }
 
@@ -447,7 +462,7 @@ static bool queue_draw(struct view *v, struct grid *g, struct err *e)
         q->at = (struct rect){ 0 };
         return true;
     }
-    details = r.h >= 14 ? 6 : r.h >= 10 ? 5 : 0;
+    details = r.h >= 14 ? 7 : r.h >= 10 ? 5 : 0;
     list = (struct rect){ r.x, r.y, r.w, r.h - details };
     if (v->running && q->at_work) draw_work(v, g, (struct rect){ list.x, list.y, list.w, 1 }), list.y++, list.h--;
     q->rows = list.h;
