@@ -460,7 +460,9 @@ static void test_idle_costs_nothing(void **state)
 static void test_bytes_of_a_key(void **state)
 {
     (void)state;
-    static const char *const pressed[] = { "a", "b", " ", "\177", "\001", "\005", "\t", "\t", "\033[C", "\033[D", "7", "\177", "\033[Z", "\033[Z", "c" };
+    static const char *const pressed[] = {
+        "a", "b", " ", "\177", "\001", "\005", "\t", "\t", "\033[C", "\033[D", "7", "8", "\177", "\033[Z", "\033[Z", "c",
+    };
     struct pty p;
 
     start_fake(&p, 80, 24);

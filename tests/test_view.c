@@ -615,6 +615,17 @@ static void test_focus_and_nudging(void **state)
     press(v, K_HOME);
     type(v, "1");
     has(v, "Seed  *16 ");
+    /* come to by a key, a field is written anew; moved in, changed */
+    press(v, K_BACKTAB);
+    press(v, K_BACKTAB);
+    type(v, "8");
+    has(v, "Steps *8 ");
+    type(v, "0");
+    has(v, "Steps *80 ");
+    press(v, K_TAB);
+    press(v, K_BACKTAB);
+    press(v, K_BACKSPACE);
+    has(v, "Steps *8 ");
     view_free(v);
 }
 

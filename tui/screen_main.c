@@ -39,6 +39,7 @@ enum { FOCUS_PROMPT, FOCUS_NEGATIVE, FOCUS_FIELDS, FOCUS_GENERATE = FOCUS_FIELDS
 
 struct main_state {
     int focus; /* FOCUS_FIELDS + i: field i */
+    bool whole; /* the field has got the focus just now: what is typed takes the place of all that it says */
     struct edit prompt, negative, field[FIELDS];
     char error[FIELDS][160]; /* what is wrong with the field; "": nothing */
     int prompt_scroll, negative_scroll, example;
@@ -280,6 +281,7 @@ static void set_focus(struct view *v, int f)
 
     /* A field is checked when it is left; its complaint stays beside it. */
     if (f != m->focus && left >= 0 && !field_check(v, left, &e)) view_say(v, VIEW_BAD, e.text);
+    if (f != m->focus) m->whole = to >= 0;
     m->focus = f;
     if (to >= 0) m->field[to].cursor = m->field[to].bytes;
 }
@@ -506,15 +508,16 @@ static void type_prompt(struct view *v, struct edit *prompt, const struct key *k
 static void type_field(struct view *v, int i, const struct key *k)
 {
     struct edit *e = &v->main->field[i];
+    bool letter = k->kind == K_CHAR && !k->mods;
 
     if (setting_of(i)->kind == SETTING_CHOICE) {
-        if (k->kind == K_CHAR && !k->mods) turn_choice(v, i, 1, (int)k->ch);
+        if (letter) turn_choice(v, i, 1, (int)k->ch);
         return;
     }
-    /* The first letter typed over "random" replaces it. */
-    if (i == FIELD_SEED && k->kind == K_CHAR && !k->mods && k->ch >= '0' && k->ch <= '9' &&
-        !strcasecmp(e->text, "random"))
-        edit_set(e, "");
+    /* A digit makes no seed of "random". */
+    bool anew = i == FIELD_SEED && letter && k->ch >= '0' && k->ch <= '9' && !strcasecmp(e->text, "random");
+    if (anew || (v->main->whole && (letter || k->kind == K_PASTE))) edit_set(e, "");
+    v->main->whole = false;
     if (edit_key(e, k)) field_changed(v, i);
 }
 
@@ -724,6 +727,7 @@ static void draw_field(struct view *v, struct grid *g, int i, struct rect r, con
         return;
     }
     view_draw_line(g, value, &m->field[i], c, on ? CELL_UNDERLINE : 0, on && !choice);
+    if (on && !choice && m->whole) draw_fit(g, value, value.x, r.y, value.w, c, CELL_REVERSE, m->field[i].text, false);
     if (on && choice) {
         g->cursor_shown = true;
         g->cursor_x = value.x;
