@@ -172,23 +172,33 @@ static void begin_stage(struct run *r, enum stage s)
     tell_memory(r);
 }
 
-/* Of decoding: as measured, or until then as many operations at a step's rate. */
+/* Of decoding: as measured, until then as many operations at a step's rate, until then as predicted. */
 static double vae_estimate(const struct run *r)
 {
     double step = (double)r->plan.phase[PHASE_STEP].flops, vae = (double)r->plan.phase[PHASE_VAE].flops;
-    return r->vae_seconds > 0 || step <= 0 ? r->vae_seconds : r->step_seconds * vae / step;
+    if (r->vae_seconds > 0)
+        return r->vae_seconds;
+    return r->step_seconds > 0 && step > 0 ? r->step_seconds * vae / step : r->plan.phase[PHASE_VAE].seconds;
 }
 
-/* Seconds left, when `done` of the step, or of decoding, is done; -1: unknown. */
+/* Seconds left of this picture, when `done` of the stage, or of its step, is done; -1: unknown. */
 static double eta(const struct run *r, double done)
 {
-    if (r->step_seconds <= 0)
+    const struct plan_phase *phase = r->plan.phase;
+    double step = r->step_seconds > 0 ? r->step_seconds : phase[PHASE_STEP].seconds / r->job->steps;
+    double left = vae_estimate(r), modulation = phase[PHASE_MODULATION].seconds;
+    if (step <= 0)
         return -1;
-    if (r->stage == STAGE_VAE)
-        return vae_estimate(r) * (1 - done);
-    if (r->stage != STAGE_FLUX)
-        return -1;
-    return ((double)(r->job->steps - (r->step - 1)) - done) * r->step_seconds + vae_estimate(r);
+    if (r->stage >= STAGE_VAE)
+        return left * (1 - done);
+    if (r->stage == STAGE_FLUX && r->step)
+        return left + ((double)(r->job->steps - (r->step - 1)) - done) * step;
+    left += r->job->steps * step + modulation;
+    if (r->stage == STAGE_FLUX)
+        return left - done * modulation;
+    if (r->stage == STAGE_T5)
+        return left + (1 - done) * phase[PHASE_T5].seconds;
+    return left + phase[PHASE_T5].seconds + (1 - done) * phase[PHASE_CLIP].seconds;
 }
 
 /* Once a second, but not in the midst of a step that may be on its way into a recording. */
