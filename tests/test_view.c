@@ -98,6 +98,9 @@ static void test_busy_screen(void **state)
     news(v, ev);
     ev = about(EVENT_PROGRESS, 4);
     ev.stage = STAGE_FLUX;
+    ev.step = 1;
+    ev.eta_seconds = 40;
+    news(v, ev);
     ev.step = 5;
     ev.seconds = 10;
     ev.eta_seconds = 30;
@@ -911,6 +914,9 @@ static void test_job_from_start_to_end(void **state)
     has(v, "1.8 GB");
     ev = about(EVENT_PROGRESS, 7);
     ev.stage = STAGE_FLUX;
+    ev.step = 1;
+    ev.eta_seconds = 40;
+    news(v, ev);
     ev.step = 5;
     ev.blocks = 57;
     ev.block = 3;
@@ -921,6 +927,14 @@ static void test_job_from_start_to_end(void **state)
     has(v, "25 %  0:30 left");
     view_tick(v, 5000); /* four seconds later, no news: the time left goes on */
     has(v, "0:26 left");
+    ev = about(EVENT_STARTED, 7); /* gone on with, from its 13th step: most of it is there already */
+    news(v, ev);
+    ev = about(EVENT_PROGRESS, 7);
+    ev.stage = STAGE_FLUX;
+    ev.step = 13;
+    ev.eta_seconds = 10;
+    news(v, ev);
+    has(v, "60 %");
     ev = about(EVENT_PREVIEW, 7);
     ev.step = 5;
     ev.image = fake_image(32, 32, 1);

@@ -720,7 +720,7 @@ static void say_end(struct view *v, const struct event *ev)
 
 void view_event(struct view *v, struct event *ev)
 {
-    double f;
+    double f, before;
 
     switch (ev->kind) {
     case EVENT_STARTED:
@@ -729,7 +729,7 @@ void view_event(struct view *v, struct event *ev)
         v->index = ev->index;
         v->count = ev->count;
         v->steps = ev->steps;
-        v->step = v->block = v->blocks = 0;
+        v->step = v->block = v->blocks = v->first_step = 0;
         v->seconds = v->fraction = 0;
         v->eta_seconds = -1;
         v->progress_ms = v->now_ms;
@@ -754,7 +754,9 @@ void view_event(struct view *v, struct event *ev)
         v->seconds = ev->seconds;
         v->eta_seconds = ev->eta_seconds;
         v->progress_ms = v->now_ms;
-        f = fraction_of(ev);
+        if (!v->first_step && ev->stage == STAGE_FLUX) v->first_step = ev->step;
+        before = v->first_step && v->steps ? (double)(v->first_step - 1) / v->steps : 0;
+        f = before + (1 - before) * fraction_of(ev);
         if (f > v->fraction) v->fraction = f;
         break;
     case EVENT_PREVIEW: show(v, ev, SHOWN_PREVIEW); break;

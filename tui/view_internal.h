@@ -68,6 +68,7 @@ struct view {
     uint64_t running_id;
     enum stage stage;
     int step, steps, block, blocks, index, count;
+    int first_step; /* that this run of the picture took: others were taken before an interruption; 0: none yet */
     double seconds, eta_seconds, fraction;
     int64_t progress_ms;
     bool stage_seen[STAGE_COUNT];
