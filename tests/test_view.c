@@ -1133,30 +1133,30 @@ static void test_pixels_are_offered(void **state)
 
     view_resize(v, (struct view_screen){ 120, 40, 8, 16, 0, 0, true });
     assert_true(view_draw(v, &g, NULL));
-    assert_null(g.picture);
+    assert_int_equal(g.pictures, 0);
     ev.image = fake_image(64, 32, 1);
     news(v, ev);
     assert_true(view_draw(v, &g, NULL));
-    assert_non_null(g.picture);
-    assert_false(g.picture_fine);
-    assert_in_range(g.picture_at.h * 16 * 2, g.picture_at.w * 8 - 15, g.picture_at.w * 8 + 16); /* to the nearest cell */
-    for (int y = 0; y < g.picture_at.h; y++)
-        for (int x = 0; x < g.picture_at.w; x++)
-            assert_true(g.cells[(g.picture_at.y + y) * g.cols + g.picture_at.x + x].attr & CELL_PICTURE);
+    assert_int_equal(g.pictures, 1);
+    assert_false(g.picture[0].fine);
+    assert_in_range(g.picture[0].at.h * 16 * 2, g.picture[0].at.w * 8 - 15, g.picture[0].at.w * 8 + 16); /* to the nearest cell */
+    for (int y = 0; y < g.picture[0].at.h; y++)
+        for (int x = 0; x < g.picture[0].at.w; x++)
+            assert_true(g.cells[(g.picture[0].at.y + y) * g.cols + g.picture[0].at.x + x].attr & CELL_PICTURE);
     ev = about(EVENT_DONE, 1);
     ev.image = fake_image(64, 32, 1);
-    uint64_t serial = g.picture_serial;
+    uint64_t serial = g.picture[0].serial;
     news(v, ev);
     assert_true(view_draw(v, &g, NULL));
-    assert_true(g.picture_fine && g.picture_serial != serial);
+    assert_true(g.picture[0].fine && g.picture[0].serial != serial);
     press(v, K_F1);
     assert_true(view_draw(v, &g, NULL));
-    assert_null(g.picture);
+    assert_int_equal(g.pictures, 0);
     press(v, K_ESC);
     /* a terminal that draws at most 200 px */
     view_resize(v, (struct view_screen){ 120, 40, 8, 16, 200, 200, true });
     assert_true(view_draw(v, &g, NULL));
-    assert_true(g.picture_at.w * 8 <= 200);
+    assert_true(g.picture[0].at.w * 8 <= 200);
     grid_free(&g);
     view_free(v);
 }

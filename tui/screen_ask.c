@@ -151,7 +151,6 @@ static void draw_question(struct view *v, struct grid *g)
         draw_fit(g, r, r.x + 3, y, r.w - 3, COLOUR_TEXT, i == s->chosen ? CELL_BOLD : 0, s->answer[i].text, false);
     }
     g->cursor_shown = false;
-    g->picture = NULL; /* pixels would lie above the box */
 }
 
 static bool ask_draw(struct view *v, struct grid *g, struct err *e)

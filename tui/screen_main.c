@@ -894,10 +894,7 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
     r = layout_picture(view_picture_room(v, l->picture), v->image->width, v->image->height, v->cell_w, v->cell_h);
     if (r.w < 1 || r.h < 1) return true;
     if (!(im = fitted(v, r, e)) || !draw_picture(g, r, im, e)) return false;
-    g->picture = v->image;
-    g->picture_at = r;
-    g->picture_serial = v->serial;
-    g->picture_fine = v->shown != SHOWN_PREVIEW;
+    grid_offer(g, r, v->image, v->serial, v->shown != SHOWN_PREVIEW);
     return true;
 }
 

@@ -38,6 +38,7 @@ struct presets_state {
 
     char picture_of[SHELF_NAME_MAX];
     struct image *picture;      /* owned; NULL: it has none */
+    uint64_t picture_serial;
     char deleted[SHELF_NAME_MAX];
     char *words;                /* the user's own, that a preset was filled with last; owned */
 
@@ -766,6 +767,7 @@ void view_presets(struct view *v, struct presets_answer *a)
         if (a->ok && !strcmp(a->name, s->picture_of)) {
             image_free(s->picture);
             s->picture = a->picture;
+            s->picture_serial = ++v->serials;
             a->picture = NULL;
         }
     } else if (a->op == PRESETS_LOOK) {
@@ -920,7 +922,9 @@ static bool draw_thumbnail(const struct view *v, struct grid *g, struct rect *r,
     room.x = r->x;
     r->y += room.h + 1;
     r->h -= room.h + 1;
-    return draw_picture(g, room, im, e);
+    if (!draw_picture(g, room, im, e)) return false;
+    if (v->pixels) grid_offer(g, room, im, v->presets->picture_serial, true);
+    return true;
 }
 
 static void draw_row(struct grid *g, struct rect r, int y, const struct presets_item *i, bool on)
