@@ -14,6 +14,7 @@
 enum stage { STAGE_LOAD, STAGE_CLIP, STAGE_T5, STAGE_FLUX, STAGE_VAE, STAGE_SAVE, STAGE_COUNT };
 /* For people: "load", "CLIP", "T5", "transformer", "VAE", "save". */
 const char *stage_name(enum stage s);
+enum stage stage_named(const char *name); /* STAGE_LOAD where there is none of that name */
 
 enum event_kind {
     EVENT_QUEUED,    /* job accepted: job */
@@ -25,7 +26,8 @@ enum event_kind {
     EVENT_NOTICE,    /* text: something worth saying that is no fault */
     EVENT_DONE,      /* image (full size), text: path written, seconds, index */
     EVENT_CANCELLED, /* image: partial picture or NULL, text: its path or "" */
-    EVENT_FAILED,    /* text: the reason by stage; image: finished picture that could not be saved, or NULL */
+    EVENT_FAILED,    /* text: the reason, for people; fault: its kind; stage: where; image: finished picture that could
+                        not be saved, or NULL */
     EVENT_PAUSED,    /* the job rests between two steps, its memory given back: step, how many are done; job 0: none
                         is at work, and none will begin */
     EVENT_RESUMED,   /* it goes on from there; job 0: jobs begin again */
@@ -60,6 +62,7 @@ struct event {
     uint64_t job;            /* id that engine_submit gave */
     int index, count;        /* picture of the batch, 0-based, and how many */
     enum stage stage;
+    enum err_kind fault;     /* of what has failed, else ERR_NONE */
     int step, steps;         /* 1-based while sampling; 0 before */
     int block, blocks;       /* of the current stage or step; blocks 0: unknown */
     int width, height;

@@ -340,7 +340,7 @@ static bool part_open(struct model *m, enum model_part p, bool require, struct e
         }
     }
     if (!there)
-        return !require || err_set(e, ERR_INPUT, "%s is missing: no %s in %s; download this folder "
+        return !require || err_set(e, ERR_MISSING, "%s is missing: no %s in %s; download this folder "
                                    "of the model", model_part_name(p), what, dir);
     if (parts[p].config) {
         struct config c = { config_read(path, CONFIG_MAX, 0, e), path, e };

@@ -79,6 +79,7 @@ struct run {
     int evaluations;          /* of the model, so far */
     struct checkpoint from;   /* where picture from.index goes on; no data: nowhere */
     bool kept_told;           /* that a checkpoint could not be written */
+    bool failure_told;        /* with the picture that could not be saved */
     int prompt;               /* whose text text[0] is; -1: none's yet */
     uint64_t link_bytes;      /* brought by pagers that have ended */
     struct timespec told;     /* when the memory was */
@@ -550,10 +551,10 @@ static bool arena_allocate(struct run *r, struct err *e)
     while (!device_take(r->p->devices.main, &r->arena, r->plan.arena_bytes, &refused)) {
         struct err why = { 0 };
         size_t less = less_than(r, r->plan.arena_bytes);
-        if (refused.kind != ERR_MEMORY)
+        if (refused.kind != ERR_DEVICE_MEMORY)
             return err_set(e, refused.kind, "%s", refused.text);
         if (!make_plan(r->p, r->job, less, &r->plan, &why))
-            return err_set(e, ERR_MEMORY, "%zu MB for %dx%d were refused, and less does not do: choose a smaller size",
+            return err_set(e, ERR_DEVICE_MEMORY, "%zu MB for %dx%d were refused, and less does not do: choose a smaller size",
                            wanted / 1000000, r->job->width, r->job->height);
         err_clear(&refused);
     }
@@ -759,7 +760,7 @@ static bool all_finite(const struct run *r, const float *x, size_t n, const stru
             for (size_t t = 0; t < weights_count(w); t++)
                 if (!weights_finite(w, weights_name(w, t), weights_tensor(w, t), e))
                     return err_prefix(e, "%s", stage_name(r->stage));
-            return err_set(e, ERR_INPUT, "%s: the result is not finite%s", stage_name(r->stage),
+            return err_set(e, ERR_OVERFLOW, "%s: the result is not finite%s", stage_name(r->stage),
                            r->job->precision != PRECISION_FP32 ? ": try --precision fp32" : "");
         }
     return true;
@@ -932,7 +933,7 @@ static bool evaluate(struct run *r, const struct flux_tables *tables, int at, st
             return false;
         tell_memory_again(r);
         if (++r->evaluations == r->job->inject_oom)
-            return err_set(e, ERR_MEMORY, "out of memory, as --inject-oom asks for");
+            return err_set(e, ERR_DEVICE_MEMORY, "out of memory, as --inject-oom asks for");
         if (!all_finite(r, r->packed, r->latent_count, flux_weights(p->flux), e))
             return false;
         flux_unpack(c ? r->against : r->velocity, r->packed, channels, r->h, r->w);
@@ -980,9 +981,9 @@ static bool evaluate_somehow(struct run *r, struct flux_tables *tables, int at, 
 {
     while (!evaluate(r, tables, at, e)) {
         struct err why = { 0 };
-        if (e->kind != ERR_MEMORY && e->kind != ERR_AGAIN)
+        if (e->kind != ERR_DEVICE_MEMORY && e->kind != ERR_AGAIN)
             return false;
-        if (e->kind == ERR_MEMORY && !plan_smaller(r, &why))
+        if (e->kind == ERR_DEVICE_MEMORY && !plan_smaller(r, &why))
             return false; /* the first reason is the one to tell */
         err_clear(e);
         weights_end(r);
@@ -1264,8 +1265,11 @@ static bool finish(struct run *r, struct err *e)
         forget_place(r);
     ev.seconds = since(&r->began);
     ev.eta_seconds = 0;
-    if (!ok)
+    if (!ok) {
         ev.kind = EVENT_FAILED;
+        ev.fault = e->kind;
+        r->failure_told = true;
+    }
     snprintf(ev.text, sizeof ev.text, "%s", ok ? path : e->text);
     emit(r, &ev);
     free(path);
@@ -1310,7 +1314,7 @@ static bool writable(const char *path, struct err *e)
         return err_set(e, ERR_INPUT, "%s is a folder: give the name of a file", path);
     file_folder(path, dir);
     if (!folder_exists(dir))
-        return err_set(e, ERR_INPUT, "%s: there is no folder %s", path, dir);
+        return err_set(e, ERR_MISSING, "%s: there is no folder %s", path, dir);
     int found = stat(path, &st);
     if (found == 0 && !S_ISREG(st.st_mode)) /* a pipe's reader would see it open and close */
         return access(path, W_OK) == 0 ? true : err_errno(e, errno, "%s cannot be written", path);
@@ -1400,13 +1404,17 @@ static bool decode_kept(struct run *r, int end, struct err *e)
 
 /* --- the job ------------------------------------------------------------------------------------ */
 
-static bool files_writable(const struct job *j, struct err *e)
+/* Stage: where it would fail after all the work. */
+static bool files_writable(struct run *r, struct err *e)
 {
+    const struct job *j = r->job;
+    r->stage = STAGE_SAVE;
     char *out = job_out_path(j, 0, e);
     bool ok = out && writable(out, e) && (!j->dump_stages || writable(j->dump_stages, e));
     if (ok && j->dump_stages && !strcmp(out, j->dump_stages))
         ok = err_set(e, ERR_INPUT, "%s cannot be both the picture and the stages", out);
     free(out);
+    r->stage = ok ? STAGE_LOAD : STAGE_SAVE;
     return ok;
 }
 
@@ -1462,8 +1470,9 @@ static void tell_end(struct run *r, int latents, struct err *e)
     r->stage = stage;
     if (e->kind == ERR_CANCELLED) {
         keep_partial(r, steps_done);
-    } else if (stage != STAGE_SAVE) {
+    } else if (!r->failure_told) {
         struct event ev = news(r, EVENT_FAILED);
+        ev.fault = e->kind;
         snprintf(ev.text, sizeof ev.text, "%s", e->text);
         emit(r, &ev);
     }
@@ -1478,7 +1487,7 @@ bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const st
     int latents = j->first;
     clock_gettime(CLOCK_MONOTONIC, &r.began);
     set_working(p, true);
-    bool ok = files_writable(j, e) && open_all(&r, e) && run_pictures(&r, deferred, &latents, e);
+    bool ok = files_writable(&r, e) && open_all(&r, e) && run_pictures(&r, deferred, &latents, e);
     if (ok && deferred) {
         ok = decode_kept(&r, latents, e);
         latents = j->first;
@@ -1501,7 +1510,7 @@ bool pipeline_decode(struct pipeline *p, struct job *j, const char *latent, cons
     char ignored[256];
     clock_gettime(CLOCK_MONOTONIC, &r.began);
     set_working(p, true);
-    bool ok = files_writable(j, e) && record_read_latent(&record, &t, latent, e);
+    bool ok = files_writable(&r, e) && record_read_latent(&record, &t, latent, e);
     if (ok) {
         const struct vae_config *c = &p->model->vae;
         j->height = (int)t.shape[1] * c->factor;

@@ -324,7 +324,7 @@ static const char *less_with(const struct job *j, enum phase where)
 
 static bool out_of_budget(const struct maker *k, size_t budget, size_t least, enum phase where)
 {
-    return err_set(k->err, ERR_MEMORY, "a budget of %zu bytes does not do: %dx%d needs at least %zu (%.1f MB), in %s%s",
+    return err_set(k->err, ERR_BUDGET, "a budget of %zu bytes does not do: %dx%d needs at least %zu (%.1f MB), in %s%s",
                    budget, k->job->width, k->job->height, least, (double)least * 1e-6, stage_name(phase_stage(where)),
                    less_with(k->job, where));
 }

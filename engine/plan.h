@@ -82,7 +82,7 @@ struct plan {
 
 /* budget: bytes, 0, or JOB_BUDGET_LEAST: the smallest that does, then found in
  * p->budget (JOB_BUDGET_AUTO is the caller's to replace). False with e set: out of
- * memory, or the budget does not do; then the text names the smallest that would
+ * memory, or ERR_BUDGET, the budget does not do; then the text names the smallest that would
  * and the stage that needs it. plan_free in every case. */
 bool plan_make(struct plan *p, const struct models *m, const struct job *j, const struct plan_devices *d,
                const struct plan_rates *rates, size_t budget, struct err *e);

@@ -76,6 +76,8 @@ static const char *const versions[] = {
     "  VALUES('delete', old.id, old.prompt, old.negative, old.model, old.preset);"
     "  INSERT INTO words(rowid, prompt, negative, model, preset)"
     "  VALUES(new.id, new.prompt, new.negative, new.model, new.preset); END;",
+    "ALTER TABLE queue ADD COLUMN fault TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE queue ADD COLUMN stage TEXT NOT NULL DEFAULT '';",
 };
 enum { VERSION = sizeof versions / sizeof *versions };
 
@@ -108,7 +110,7 @@ static bool wrong(const struct store *s, struct err *e)
     case SQLITE_NOMEM: return err_set(e, ERR_MEMORY, "%s: out of memory", s->path);
     case SQLITE_FULL:
     case SQLITE_IOERR:
-        return err_set(e, ERR_IO, "%s: %s: is the disk full? What was kept before is still there", s->path,
+        return err_set(e, (rc & 0xff) == SQLITE_FULL ? ERR_DISK_FULL : ERR_IO, "%s: %s: is the disk full? What was kept before is still there", s->path,
                        sqlite3_errmsg(s->db));
     case SQLITE_BUSY:
     case SQLITE_LOCKED: return err_set(e, ERR_IO, "%s: another program has it locked: try again later", s->path);
@@ -516,12 +518,13 @@ static bool no_memory(const struct store *s, struct err *e)
 }
 
 #define JOB_COLUMNS "id, state, owner NOT IN ('', ?1), job, model, preset, prompt, error, pictures, made, step, steps," \
-                    " added, begun, ended"
+                    " added, begun, ended, fault, stage"
 
 /* False: out of memory. */
 static bool read_job(sqlite3_stmt *q, struct store_job *j)
 {
     bool ok = true;
+    const char *fault = (const char *)sqlite3_column_text(q, 15), *stage = (const char *)sqlite3_column_text(q, 16);
     *j = (struct store_job){
         .id = sqlite3_column_int64(q, 0), .state = (enum store_state)sqlite3_column_int(q, 1),
         .foreign = sqlite3_column_int(q, 2), .text = text_of(q, 3, &ok), .model = text_of(q, 4, &ok),
@@ -529,6 +532,7 @@ static bool read_job(sqlite3_stmt *q, struct store_job *j)
         .pictures = sqlite3_column_int(q, 8), .made = sqlite3_column_int(q, 9), .step = sqlite3_column_int(q, 10),
         .steps = sqlite3_column_int(q, 11), .added = sqlite3_column_int64(q, 12),
         .begun = sqlite3_column_int64(q, 13), .ended = sqlite3_column_int64(q, 14),
+        .fault = err_kind_named(fault ? fault : ""), .stage = stage_named(stage ? stage : ""),
     };
     return ok;
 }
@@ -640,8 +644,8 @@ bool store_queue_amend(struct store *s, int64_t id, const struct job *j, struct 
     bool ok = text && begin(s, e);
     if (ok) {
         ok = may_change(s, id, ~(1u << STORE_RUNNING | 1u << STORE_DONE), e) &&
-             finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = ?2, job = ?3, error = '', ended = 0 WHERE id = ?4",
-                           "itbi", (int64_t)STORE_WAITING, s->owner, text, id), NULL, e);
+             finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = ?2, job = ?3, error = '', fault = '', stage = '',"
+                                 " ended = 0 WHERE id = ?4", "itbi", (int64_t)STORE_WAITING, s->owner, text, id), NULL, e);
         ok = end(s, ok, e);
     }
     free(text);
@@ -729,8 +733,8 @@ bool store_queue_claim(struct store *s, int64_t id, struct store_job *r, struct 
     if (!begin(s, e))
         return false;
     bool ok = may_change(s, id, ~(1u << STORE_RUNNING | 1u << STORE_DONE), e) &&
-              finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = ?2, error = '', begun = ?3, ended = 0 WHERE id = ?4",
-                            "itii", (int64_t)STORE_RUNNING, s->owner, (int64_t)time(NULL), id), NULL, e);
+              finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = ?2, error = '', fault = '', stage = '', begun = ?3,"
+                                  " ended = 0 WHERE id = ?4", "itii", (int64_t)STORE_RUNNING, s->owner, (int64_t)time(NULL), id), NULL, e);
     return end(s, ok && kept_job(s, id, r, j, e), e);
 }
 
@@ -750,15 +754,28 @@ bool store_queue_step(struct store *s, int64_t id, int step, struct err *e)
                                 s->owner), NULL, e), e);
 }
 
-bool store_queue_state(struct store *s, int64_t id, enum store_state state, const char *error, struct err *e)
+static bool set_state(struct store *s, int64_t id, enum store_state state, const char *fault, const char *stage,
+                      const char *error, struct err *e)
 {
     bool over = ended_states & 1u << state;
     if (!begin(s, e))
         return false;
     bool ok = may_change(s, id, ~0u, e) &&
-              finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = ?2, error = ?3, ended = ?4 WHERE id = ?5", "ittii",
-                            (int64_t)state, over ? "" : s->owner, error, over ? (int64_t)time(NULL) : 0, id), NULL, e);
-    ok = end(s, ok, e);
+              finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = ?2, fault = ?3, stage = ?4, error = ?5, ended = ?6"
+                                  " WHERE id = ?7", "itttt" "ii", (int64_t)state, over ? "" : s->owner, fault, stage, error,
+                            over ? (int64_t)time(NULL) : 0, id), NULL, e);
+    return end(s, ok, e);
+}
+
+bool store_queue_fail(struct store *s, int64_t id, enum err_kind fault, enum stage stage, const char *error,
+                      struct err *e)
+{
+    return set_state(s, id, STORE_FAILED, err_kind_name(fault), stage_name(stage), error, e);
+}
+
+bool store_queue_state(struct store *s, int64_t id, enum store_state state, struct err *e)
+{
+    bool ok = set_state(s, id, state, "", "", "", e);
     if (ok && state == STORE_DONE)
         remove_latent(s, id);
     return ok;

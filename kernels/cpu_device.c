@@ -14,7 +14,7 @@ bool cpu_check(struct device *d, dnnl_status_t status, const char *what)
     if (status == dnnl_success)
         return true;
     if (status == dnnl_out_of_memory)
-        return err_set(&d->err, ERR_MEMORY, "cpu device: %s: out of memory", what);
+        return err_set(&d->err, ERR_DEVICE_MEMORY, "cpu device: %s: out of memory", what);
     return err_set(&d->err, ERR_DEVICE, "cpu device: %s: oneDNN failed with status %d", what, (int)status);
 }
 

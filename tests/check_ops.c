@@ -1175,7 +1175,7 @@ static bool run_on(struct device *d, struct call *c, const double *want, const d
     if (ok && scratch) {
         d->arena.capacity -= ARENA_ALIGN;
         c->op->issue(d, c, t);
-        ok = refuses(d, c, ERR_MEMORY, "scratch one line short", f);
+        ok = refuses(d, c, ERR_DEVICE_MEMORY, "scratch one line short", f);
         d->arena.capacity += ARENA_ALIGN;
     }
     int runs = rng_one_in(&c->rng, 4) ? 2 : 1;
@@ -1629,7 +1629,7 @@ static bool check_exhaustion(const struct check_options *o, const struct check_t
         d->arena = arena_over(memory, capacity);
         chain(d, t[W]);
         bool went = device_sync(d, &found);
-        if (went != (capacity == peak) || (!went && found.kind != ERR_MEMORY) || d->arena.used)
+        if (went != (capacity == peak) || (!went && found.kind != ERR_DEVICE_MEMORY) || d->arena.used)
             ok = err_set(e, ERR_DEVICE, "in %zu of the %zu bytes that it takes: %s, %zu kept", capacity, peak,
                          went ? "no error" : found.text, d->arena.used);
     }

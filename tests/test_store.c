@@ -186,9 +186,16 @@ static void the_queue_is_kept_in_order(void **state)
     store_job_free(&row);
     job_free(&j);
     CHECK(store_queue_step(s, next, 3, x));
-    CHECK(store_queue_state(s, next, STORE_FAILED, "no reason", x));
-    CHECK(store_queue_state(s, id[0], STORE_PAUSED, "", x));
+    CHECK(store_queue_fail(s, next, ERR_DISK_FULL, STAGE_VAE, "no reason", x));
+    CHECK(store_queue_state(s, id[0], STORE_PAUSED, x));
     assert_string_equal(queue_text(s), "d failed, changed waiting, a paused");
+    struct store_queue all;
+    CHECK(store_queue_list(s, &all, x));
+    assert_int_equal(all.at[0].fault, ERR_DISK_FULL);
+    assert_int_equal(all.at[0].stage, STAGE_VAE);
+    assert_string_equal(all.at[0].error, "no reason");
+    assert_int_equal(all.at[1].fault, ERR_NONE);
+    store_queue_free(&all);
     struct job less = make_job("d"); /* other memory, the same pictures: it goes on from where it was */
     less.vae = VAE_BANDS;
     CHECK(store_latent_path(s, next, latent, x));
@@ -197,13 +204,14 @@ static void the_queue_is_kept_in_order(void **state)
     assert_string_equal(queue_text(s), "d waiting, changed waiting, a paused");
     CHECK(store_queue_claim(s, next, &row, &j, x));
     assert_int_equal(j.vae, VAE_BANDS);
+    assert_int_equal(row.fault, ERR_NONE);
     assert_string_equal(j.resume, latent);
     assert_int_equal(row.step, 3);
     assert_false(store_queue_amend(s, next, &less, NULL)); /* not while it runs */
     store_job_free(&row);
     job_free(&j);
     job_free(&less);
-    CHECK(store_queue_state(s, next, STORE_FAILED, "no reason", x));
+    CHECK(store_queue_fail(s, next, ERR_DISK_FULL, STAGE_VAE, "no reason", x));
     CHECK(store_queue_next(s, &next, x));
     assert_int_equal(next, id[2]);
     CHECK(store_queue_clear(s, false, &removed, x));
@@ -273,7 +281,7 @@ static void a_job_has_one_owner_while_it_lives(void **state)
     assert_string_equal(j.resume, path);
     store_job_free(&row);
     job_free(&j);
-    CHECK(store_queue_state(one, id, STORE_DONE, "", x));
+    CHECK(store_queue_state(one, id, STORE_DONE, x));
     assert_false(file_exists(path));
     snprintf(path + strlen(path) - 27, 64, "/999.latent.safetensors"); /* of no job */
     store_close(one);
@@ -588,9 +596,22 @@ static void others_are_waited_for_and_newer_ones_left_alone(void **state)
     err_clear(&e);
     assert_false(store_open(&s, db, notice, &e));
     assert_non_null(strstr(e.text, "a newer sluice has made it"));
-    with_sqlite("PRAGMA user_version = 1");
+    with_sqlite("PRAGMA user_version = 2");
     s = open_store();
     assert_string_equal(queue_text(s), "before waiting, locked out waiting");
+    store_close(s);
+
+    /* What the first version kept: of a failure no kind. */
+    with_sqlite("ALTER TABLE queue DROP COLUMN fault; ALTER TABLE queue DROP COLUMN stage; PRAGMA user_version = 1;"
+                "UPDATE queue SET state = 5, error = 'why' WHERE prompt = 'before'");
+    s = open_store();
+    assert_string_equal(queue_text(s), "before failed, locked out waiting");
+    struct store_queue old;
+    CHECK(store_queue_list(s, &old, x));
+    assert_int_equal(old.at[0].fault, ERR_NONE);
+    assert_int_equal(old.at[0].stage, STAGE_LOAD);
+    assert_string_equal(old.at[0].error, "why");
+    store_queue_free(&old);
     store_close(s);
 
     err_clear(&e);

@@ -1190,7 +1190,7 @@ static void random_service(struct view *v, uint32_t r)
     switch (r >> 9 & 63) {
     case 0: view_ask_resume(v, 1, 2, 3, 20); break;
     case 1: view_ask_many(v, 30); break;
-    case 2: view_trouble(v, 3, &j, (enum stage)(r % STAGE_COUNT), r & 8 ? "out of memory" : "not finite"); break;
+    case 2: view_trouble(v, 3, &j, (enum err_kind)(r % ERR_KIND_COUNT), (enum stage)(r % STAGE_COUNT), "out of memory"); break;
     case 3: view_sheet(v, 1 + (r & 3), &j, 1 + (int)(r % 40)); break;
     case 4: view_gallery_record(v, "file\t/x.png\nprompt\t\xe7\x8c\xab\n"); break;
     case 5: view_gallery_changed(v, (int)(r & 1)); break;

@@ -281,6 +281,13 @@ static struct wish on_row(struct view *v, const struct store_job *r, enum action
     return view_wish(WISH_NONE);
 }
 
+const struct store_job *queue_failed(const struct view *v)
+{
+    const struct store_job *r = view_top(v, &screen_queue) ? chosen(v) : NULL;
+
+    return r && r->state == STORE_FAILED && !r->foreign ? r : NULL;
+}
+
 static struct wish queue_act(struct view *v, enum action a)
 {
     struct queue_state *q = v->queue;
@@ -296,11 +303,8 @@ static struct wish queue_act(struct view *v, enum action a)
     case ACTION_BACK: view_close(v); break;
     case ACTION_QUEUE_CLEAR: return queue_wish(QUEUE_CLEAR, 0);
     case ACTION_OK:
-        if (r && r->state == STORE_FAILED && r->id == trouble_job(v)) {
-            view_open(v, &screen_trouble);
-            break;
-        }
-        if (r) return on_row(v, r, r->state == STORE_FAILED ? ACTION_QUEUE_RETRY : ACTION_QUEUE_EDIT);
+        if (queue_failed(v)) view_open(v, &screen_trouble);
+        else if (r) return on_row(v, r, ACTION_QUEUE_EDIT);
         break;
     default:
         if (r) return on_row(v, r, a);

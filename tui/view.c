@@ -872,7 +872,7 @@ void view_draw_hints(struct view *v, struct grid *g, struct rect r)
     for (int i = 1; i < ACTION_COUNT; i++) {
         enum action a = (enum action)i;
         const char *label = keys_action(a)->label;
-        if (a == ACTION_TROUBLE && !trouble_job(v)) continue;
+        if (a == ACTION_TROUBLE && !trouble_job(v) && !queue_failed(v)) continue;
         if (top(v)->hint) label = top(v)->hint(v, a);
         if (!label || !*keys_name(&v->keys, a, at, name)) continue;
         int w = draw_hint(g, r, x, name, label) - x;
