@@ -121,6 +121,10 @@ static void test_keys(void **state)
     press(v, K_ESC);
     press(v, K_DOWN);
     is_queue(type(v, "e"), QUEUE_LOAD, 3);
+    has(v, "Enter Picture");
+    w = press(v, K_ENTER);
+    assert_true(w.kind == WISH_HISTORY && w.history.what == HISTORY_OPEN_JOB);
+    assert_int_equal(w.history.id, 3);
     is_queue(type(v, "D"), QUEUE_CLEAR, 0);
     press(v, K_DOWN); /* no further */
     assert_int_equal(type(v, "r").kind, WISH_NONE);
@@ -128,7 +132,7 @@ static void test_keys(void **state)
     type(v, "2");
     w = press(v, K_ENTER);
     is_queue(w, QUEUE_REPEAT, 3);
-    assert_int_equal(w.queue.number, 12);
+    assert_int_equal(w.queue.number, 2);
     type(v, "r");
     type(v, "x");
     assert_int_equal(press(v, K_ENTER).kind, WISH_NONE);

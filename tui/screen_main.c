@@ -39,7 +39,6 @@ enum { FOCUS_PROMPT, FOCUS_NEGATIVE, FOCUS_FIELDS, FOCUS_GENERATE = FOCUS_FIELDS
 
 struct main_state {
     int focus; /* FOCUS_FIELDS + i: field i */
-    bool whole; /* the field has got the focus just now: what is typed takes the place of all that it says */
     struct edit prompt, negative, field[FIELDS];
     char error[FIELDS][160]; /* what is wrong with the field; "": nothing */
     int prompt_scroll, negative_scroll, example;
@@ -184,6 +183,7 @@ static void field_changed(struct view *v, int i)
 static void field_put(struct view *v, int i, const char *text)
 {
     edit_set(&v->main->field[i], text);
+    edit_offer(&v->main->field[i]);
     field_changed(v, i);
 }
 
@@ -281,9 +281,8 @@ static void set_focus(struct view *v, int f)
 
     /* A field is checked when it is left; its complaint stays beside it. */
     if (f != m->focus && left >= 0 && !field_check(v, left, &e)) view_say(v, VIEW_BAD, e.text);
-    if (f != m->focus) m->whole = to >= 0;
+    if (f != m->focus && to >= 0) edit_offer(&m->field[to]);
     m->focus = f;
-    if (to >= 0) m->field[to].cursor = m->field[to].bytes;
 }
 
 static void step_focus(struct view *v, int by)
@@ -515,9 +514,7 @@ static void type_field(struct view *v, int i, const struct key *k)
         return;
     }
     /* A digit makes no seed of "random". */
-    bool anew = i == FIELD_SEED && letter && k->ch >= '0' && k->ch <= '9' && !strcasecmp(e->text, "random");
-    if (anew || (v->main->whole && (letter || k->kind == K_PASTE))) edit_set(e, "");
-    v->main->whole = false;
+    if (i == FIELD_SEED && letter && k->ch >= '0' && k->ch <= '9' && !strcasecmp(e->text, "random")) edit_offer(e);
     if (edit_key(e, k)) field_changed(v, i);
 }
 
@@ -727,7 +724,6 @@ static void draw_field(struct view *v, struct grid *g, int i, struct rect r, con
         return;
     }
     view_draw_line(g, value, &m->field[i], c, on ? CELL_UNDERLINE : 0, on && !choice);
-    if (on && !choice && m->whole) draw_fit(g, value, value.x, r.y, value.w, c, CELL_REVERSE, m->field[i].text, false);
     if (on && choice) {
         g->cursor_shown = true;
         g->cursor_x = value.x;

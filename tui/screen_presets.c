@@ -353,6 +353,7 @@ static void begin_line(struct view *v, enum presets_op op, const char *text)
     s->doing = op;
     s->over = false;
     edit_set(&s->line, text);
+    if (op != PRESETS_LOOK && op != PRESETS_EXPORT) edit_offer(&s->line); /* a path is gone on with */
     view_say(v, VIEW_INFO, "");
 }
 

@@ -304,6 +304,8 @@ static struct wish queue_act(struct view *v, enum action a)
     case ACTION_QUEUE_CLEAR: return queue_wish(QUEUE_CLEAR, 0);
     case ACTION_OK:
         if (queue_failed(v)) view_open(v, &screen_trouble);
+        else if (r && r->state == STORE_DONE)
+            return (struct wish){ .kind = WISH_HISTORY, .history = { .what = HISTORY_OPEN_JOB, .id = r->id } };
         else if (r) return on_row(v, r, ACTION_QUEUE_EDIT);
         break;
     default:
@@ -334,6 +336,7 @@ static const char *queue_hint(const struct view *v, enum action a)
     if (a == ACTION_HELP || a == ACTION_BACK || a == ACTION_TROUBLE) return label;
     if (!r || (r->foreign && a != ACTION_QUEUE_REPEAT)) return NULL;
     switch (a) {
+    case ACTION_OK: return r->state == STORE_DONE ? "Picture" : NULL;
     case ACTION_QUEUE_PAUSE: return ended ? NULL : r->state == STORE_PAUSED ? "Go on" : label;
     case ACTION_QUEUE_CANCEL: return ended ? NULL : label;
     case ACTION_QUEUE_EDIT: return working ? NULL : ended ? "Reuse" : label;

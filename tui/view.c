@@ -812,7 +812,7 @@ void view_draw_line(struct grid *g, struct rect r, const struct edit *e, enum co
     while (edit_width(e->text + from, e->cursor - from) >= r.w && from < e->cursor)
         from = edit_next(e->text, e->bytes, from);
     if (attr) draw_fill(g, r, " ", COLOUR_ACCENT, attr);
-    draw_bytes(g, r, r.x, r.y, c, attr, e->text + from, e->bytes - from);
+    draw_bytes(g, r, r.x, r.y, c, e->offered ? CELL_REVERSE : attr, e->text + from, e->bytes - from);
     g->cursor_shown = true;
     g->cursor_x = r.x + edit_width(e->text + from, e->cursor - from);
     g->cursor_y = r.y;
