@@ -150,7 +150,7 @@ GPU_SRC := $(wildcard tests/gpu/*.c) tests/gpu/jansson/jansson.c \
            $(patsubst %,tests/%.c,check_ops check_cuda golden_files) \
            $(patsubst %,kernels/%.c,act err tensor arena device count ref cuda) \
            $(patsubst %,engine/%.c,clip config event file flux job layer model nvml pager plan rng safetensors sampler shapes \
-             synth t5 vae weights)
+             synth t5 taef1 vae weights)
 GPU_OBJ := $(patsubst %.c,$(B)/gpu/%.o,$(wildcard $(GPU_SRC)))
 
 $(B)/gpu/%.o: %.c Makefile

@@ -325,7 +325,7 @@ static void the_host_never_touches_device_memory(void **state)
         struct said card, processor;
         j.width = 32;
         j.height = 48;
-        j.preview = true;
+        j.preview = PREVIEW_AUTO;
         cases[i].change(&j);
         fake.seed(i);
         run(&j, &card);

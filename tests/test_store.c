@@ -109,7 +109,7 @@ static void a_job_comes_back_from_its_text(void **state)
     j.budget = JOB_BUDGET_LEAST;
     j.link = 12345678901.0;
     j.sampler = SAMPLER_DPMPP_2M;
-    j.preview = false;
+    j.preview = PREVIEW_NONE;
     char *text = job_text(&j, NULL);
     CHECK(job_from_text(&back, text, x));
     for (int i = 0; i < setting_count(); i++)

@@ -189,7 +189,7 @@ bool view_request(struct view *v, struct job *out, bool *random_seed, struct err
     random = out->random_seed;
     out->random_seed = false;
     *random_seed = random; /* may be the job's own */
-    out->preview = out->preview && v->pictures;
+    if (!v->pictures) out->preview = PREVIEW_NONE;
     if (notice[0]) view_say(v, VIEW_WARN, notice);
     return true;
 }
