@@ -53,29 +53,51 @@ static size_t find_page(const struct trace *t, size_t from, size_t to, struct te
     return t->count;
 }
 
+/* Where the index has this weight, or would have it: open addressing, `slots` being a power of two. */
+static size_t *slot_of(const struct trace *t, struct tensor w)
+{
+    size_t i = (uintptr_t)w.data / ARENA_ALIGN * 0x9e3779b1u & (t->slots - 1);
+    while (t->index[i] && !same_weight(w, t->page[t->index[i] - 1].w))
+        i = (i + 1) & (t->slots - 1);
+    return &t->index[i];
+}
+
+static bool more_room(struct trace *t)
+{
+    size_t room = t->room ? 2 * t->room : 256;
+    struct page *grown = realloc(t->page, room * sizeof *grown);
+    if (grown)
+        t->page = grown;
+    size_t *index = grown ? calloc(2 * room, sizeof *index) : NULL;
+    if (!index)
+        return false;
+    free(t->index);
+    t->index = index;
+    t->slots = 2 * room;
+    t->room = room;
+    for (size_t i = 0; i < t->count; i++)
+        *slot_of(t, t->page[i].w) = i + 1;
+    return true;
+}
+
 static bool add_page(struct trace *t, struct tensor w, struct tensor b)
 {
-    if (t->count == t->room) {
-        size_t room = t->room ? 2 * t->room : 256;
-        struct page *grown = realloc(t->page, room * sizeof *grown);
-        if (!grown)
-            return false;
-        t->page = grown;
-        t->room = room;
-    }
+    if (t->count == t->room && !more_room(t))
+        return false;
+    size_t *newest = slot_of(t, w);
     struct page *p = &t->page[t->count];
-    *p = (struct page){ .w = w, .b = b, .bytes = aligned(tensor_bytes(w)), .first = find_page(t, 0, t->count, w),
-                        .ends = !t->holding };
+    *p = (struct page){ .w = w, .b = b, .bytes = aligned(tensor_bytes(w)), .ends = !t->holding,
+                        .first = *newest ? t->page[*newest - 1].first : t->count };
     if (tensor_present(b))
         p->bytes += aligned(tensor_bytes(b));
-    t->count++;
+    *newest = ++t->count;
     return true;
 }
 
 static void record(struct device *d, struct tensor *w, struct tensor *b)
 {
     struct trace *t = d->weights_user;
-    bool held = t->holding && find_page(t, t->held, t->count, *w) < t->count;
+    bool held = t->holding && t->slots && *slot_of(t, *w) > t->held;
     if (!held && !add_page(t, *w, b ? *b : (struct tensor){ 0 })) {
         err_set(&d->err, ERR_MEMORY, "out of memory");
         return;
@@ -115,6 +137,7 @@ bool trace_copy(struct trace *to, const struct trace *t)
 void trace_free(struct trace *t)
 {
     free(t->page);
+    free(t->index);
     memset(t, 0, sizeof *t);
 }
 
