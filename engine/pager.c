@@ -16,6 +16,8 @@
  * piece of the ring, and waits for the groups that lay there. */
 #include "engine/pager.h"
 
+#include "engine/clock.h"
+
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -284,13 +286,6 @@ struct pager {
     struct pager_stats stats;
 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* --- the reader ------------------------------------------------------------------ */
 
 /* Bytes passed at once, before a stop is looked at; while throttled also the length of a wait. */
@@ -308,13 +303,13 @@ static bool pass(struct link *k, unsigned char *to, const unsigned char *from, s
     size_t slice = rate > 0 ? SLICE_THROTTLED : SLICE;
     for (size_t at = 0; at < bytes && !k->pager->stop; at += slice) {
         size_t n = bytes - at < slice ? bytes - at : slice;
-        double start = rate > 0 ? now() : 0;
+        double start = rate > 0 ? clock_now() : 0;
         if (!device_link_pass(k->pager->device, to + at, from + at, n, &k->err))
             return false;
         if (rate <= 0)
             continue;
         k->due = (k->due > start ? k->due : start) + (double)n / rate;
-        double left = k->due - now();
+        double left = k->due - clock_now();
         if (left > 0)
             nanosleep(&(struct timespec){ (time_t)left, (long)((left - (double)(time_t)left) * 1e9) }, NULL);
     }
@@ -431,9 +426,9 @@ static bool bring(struct pager *p, size_t n, struct link *k)
     size_t i = n % t->count;
     pthread_mutex_unlock(&p->lock);
     announce(&t->page[(i + 1) % t->count]);
-    double began = now();
+    double began = clock_now();
     bool ok = transfer(k, &t->page[i], p->place[i], &p->arrival[i]);
-    double seconds = now() - began;
+    double seconds = clock_now() - began;
     pthread_mutex_lock(&p->lock);
     p->stats.link_bytes += t->page[i].bytes;
     p->stats.copy_seconds += seconds;
@@ -500,10 +495,10 @@ static bool next_page(struct pager *p, struct tensor w, size_t *which)
     assert(n < p->total);
     assert(same_weight(w, t->page[n % t->count].w));
     if (p->arrived <= n) {
-        double began = now();
+        double began = clock_now();
         while (p->arrived <= n && p->err.kind == ERR_NONE)
             pthread_cond_wait(&p->moved, &p->lock);
-        p->stats.wait_seconds += now() - began;
+        p->stats.wait_seconds += clock_now() - began;
     }
     *which = n % t->count;
     return p->arrived > n;

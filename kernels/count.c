@@ -3,27 +3,6 @@
 
 #include <string.h>
 
-static const char *const names[COUNT_OPS_] = {
-    [COUNT_LINEAR] = "linear",
-    [COUNT_ATTENTION] = "attention",
-    [COUNT_CONV2D] = "conv2d",
-    [COUNT_GROUP_MOMENTS] = "group_moments",
-    [COUNT_GROUP_NORM] = "group_norm",
-    [COUNT_NORM_MODULATE] = "norm_modulate",
-    [COUNT_LAYER_NORM] = "layer_norm",
-    [COUNT_RMS_NORM] = "rms_norm",
-    [COUNT_QK_NORM_ROPE] = "qk_norm_rope",
-    [COUNT_ACTIVATE] = "activate",
-    [COUNT_ADD] = "add",
-    [COUNT_MULTIPLY] = "multiply",
-    [COUNT_GATED_ADD] = "gated_add",
-    [COUNT_EMBED] = "embed",
-    [COUNT_UPSAMPLE2X] = "upsample2x",
-    [COUNT_COPY] = "copy",
-    [COUNT_UPLOAD] = "upload",
-    [COUNT_DOWNLOAD] = "download",
-};
-
 /* device is the first member, so the one pointer is the other. */
 static struct count_device *self(struct device *d)
 {
@@ -286,9 +265,4 @@ struct count_total count_sum(const struct count_device *c)
         sum.write_bytes += c->op[i].write_bytes;
     }
     return sum;
-}
-
-const char *count_op_name(enum count_op op)
-{
-    return (unsigned)op < COUNT_OPS_ ? names[op] : "?";
 }

@@ -74,7 +74,4 @@ void count_device_init(struct count_device *c, struct device *target);
 /* All operations together. */
 struct count_total count_sum(const struct count_device *c);
 
-/* "linear", ...; "?" outside the enum. */
-const char *count_op_name(enum count_op op);
-
 #endif

@@ -8,6 +8,7 @@
  * measure speed (make bench does). SLUICE_SEED replays. */
 #include "engine/pager.h"
 #include "engine/pipeline.h"
+#include "engine/setting.h"
 #include "engine/synth.h"
 #include "kernels/count.h"
 #include "kernels/ref.h"
@@ -599,6 +600,14 @@ static void case_close(struct case_models *c)
     vae_close(c->vae);
 }
 
+static size_t resident_bytes(const struct plan *p)
+{
+    size_t bytes = 0;
+    for (enum phase i = 0; i < PHASE_COUNT; i++)
+        bytes += p->phase[i].placement.resident_bytes;
+    return bytes;
+}
+
 /* One job under rising budgets, from the least on. */
 static void budgets_of(const struct case_models *c, const struct job *j, int budgets)
 {
@@ -621,11 +630,11 @@ static void budgets_of(const struct case_models *c, const struct job *j, int bud
             fail_msg("budget %zu, least %zu: %s", budget, least, e.text);
         assert_true(p.arena_bytes <= budget);
         runs_within(&p);
-        if (plan_resident_bytes(&p) < resident)
-            fail_msg("budget %zu: %zu bytes resident, with less %zu", budget, plan_resident_bytes(&p), resident);
+        if (resident_bytes(&p) < resident)
+            fail_msg("budget %zu: %zu bytes resident, with less %zu", budget, resident_bytes(&p), resident);
         if (seconds >= 0 && plan_seconds(&p) > seconds * (1 + 1e-12))
             fail_msg("budget %zu: %.17g s, with less %.17g s", budget, plan_seconds(&p), seconds);
-        resident = plan_resident_bytes(&p);
+        resident = resident_bytes(&p);
         seconds = plan_seconds(&p);
         plan_free(&p);
     }
@@ -676,18 +685,19 @@ static void sizes_in_words(void **state)
         { "600M", 600000000 }, { "8G", 8000000000 }, { "8GiB", 8589934592 }, { "1.5g", 1500000000 }, { "64k", 64000 },
         { "12345", 12345 }, { "7B", 7 }, { "2KB", 2000 }, { "none", 0 }, { "min", JOB_BUDGET_LEAST },
     };
-    static const char *const bad[] = { "", "0", "-1", "8Q", "G", "8 G", "8GG", "1e30", "nan", "0x10", "minimum" };
+    static const char *const bad[] = { "", "0", "-1", "8Q", "G", "8 G", "8GG", "1e30", "nan", "0x10", "minimal" };
+    const struct setting *budget = setting_find("budget");
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        size_t bytes = 1;
+        struct job j = { .budget = 1 };
         struct err e = { 0 };
-        if (!job_parse_budget(good[i].text, &bytes, &e) || bytes != good[i].bytes)
-            fail_msg("%s: %zu %s", good[i].text, bytes, e.text);
+        if (setting_set(&j, budget, good[i].text, &e) != SETTING_SET || j.budget != good[i].bytes)
+            fail_msg("%s: %zu %s", good[i].text, j.budget, e.text);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        size_t bytes;
+        struct job j = { 0 };
         struct err e = { 0 };
-        if (job_parse_budget(bad[i], &bytes, &e))
-            fail_msg("\"%s\" was taken for %zu bytes", bad[i], bytes);
+        if (setting_set(&j, budget, bad[i], &e) == SETTING_SET)
+            fail_msg("\"%s\" was taken for %zu bytes", bad[i], j.budget);
         assert_true(e.text[0] != 0);
     }
 }
