@@ -857,7 +857,9 @@ static bool draw_recent(const struct view *v, struct grid *g, const struct layou
     for (int i = 0; i < v->recent_count && i < across * down; i++) {
         struct rect cell = { r.x + i % across * w, r.y + i / across * h, w - 1, h - 1 };
         const struct image *im = v->recent[i].thumb;
-        if (!draw_picture(g, layout_picture(cell, im->width, im->height, v->cell_w, v->cell_h), im, e)) return false;
+        cell = layout_picture(cell, im->width, im->height, v->cell_w, v->cell_h);
+        if (!draw_picture(g, cell, im, e)) return false;
+        if (v->pixels) grid_offer(g, cell, im, v->recent[i].serial, true);
     }
     return true;
 }

@@ -10,7 +10,7 @@
 #include "tui/screen.h"
 #include "tui/view.h"
 
-enum { VIEW_STACK_MAX = 8, VIEW_HINTS_MAX = 32, VIEW_NAME_BYTES = 256, VIEW_RECENT_MAX = 24, VIEW_THUMB_PX = 128 };
+enum { VIEW_STACK_MAX = 8, VIEW_HINTS_MAX = 32, VIEW_NAME_BYTES = 256, VIEW_RECENT_MAX = 24, VIEW_THUMB_PX = 192 };
 enum shown { SHOWN_NONE, SHOWN_PREVIEW, SHOWN_PARTIAL, SHOWN_UNSAVED, SHOWN_DONE };
 
 /* A job that was submitted and has not ended. */
@@ -86,7 +86,7 @@ struct view {
 
     struct recent { /* newest first */
         struct image *thumb;
-        uint64_t seed;
+        uint64_t serial, seed;
         char path[VIEW_PATH_BYTES];
     } recent[VIEW_RECENT_MAX];
     int recent_count;
