@@ -26,6 +26,12 @@ begin() # COLUMNS ROWS
     xdotool mousemove 200 200 windowfocus "$window" >/dev/null 2>&1
 }
 
+resize() # while it is resized kitty stretches what it shows
+{
+    xdotool windowsize "$window" "$1" "$2" >/dev/null 2>&1
+    sleep 1.5
+}
+
 end() # NAME
 {
     press ctrl+q
@@ -38,29 +44,29 @@ end() # NAME
 begin 80 24
 type_text "a disc"
 press Return
-sees kitty_picture 300 100000
+sees kitty_picture 2000 100000
 cp "$dir/kitty_picture.png" "$build/kitty.png" 2>/dev/null
 type_text " that stays where it is"
-sees kitty_while_typing 300 100000
+sees kitty_while_typing 2000 100000
 press ctrl+s
 sleep 0.5
 press Escape
-sees kitty_after_a_dialog 300 100000
+sees kitty_after_a_dialog 2000 100000
 press F7
 sees_none kitty_gone_on_a_text_screen
 press Escape
-sees kitty_after_a_text_screen 300 100000
+sees kitty_after_a_text_screen 2000 100000
 press F6
-sees kitty_whole_screen 300 100000
+sees kitty_whole_screen 2000 100000
 press Escape
-xdotool windowsize "$window" 560 400 >/dev/null 2>&1
-sees_discs kitty_after_a_resize 1 300
-xdotool windowsize "$window" 700 500 >/dev/null 2>&1
-sees_discs kitty_after_another 1 300
+resize 560 400
+sees_discs kitty_after_a_resize 1 2000
+resize 700 500
+sees_discs kitty_after_another 1 2000
 end kitty
 
 begin 140 44
-sees_tiles kitty 300
+sees_tiles kitty 2000
 cp "$dir/kitty_gallery.png" "$build/kitty_gallery.png" 2>/dev/null
 cp "$dir/kitty_contact_sheet_marked.png" "$build/kitty_contact_sheet.png" 2>/dev/null
 end kitty_tiles
