@@ -1,12 +1,12 @@
 /* taef1.c - see taef1.h. */
 #include "engine/taef1.h"
 
-#include "engine/file.h"
 #include "engine/layer.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { MAX_LINKS = 64, NAME_BYTES = 64 };
 
@@ -134,8 +134,11 @@ bool taef1_open(struct taef1 **out, const char *path, int latent_channels, int f
     struct taef1 *t = calloc(1, sizeof *t);
     if (!t)
         return err_set(e, ERR_MEMORY, "taef1: out of memory");
-    bool ok = folder_exists(path) ? weights_open_dir(&t->weights, path, "taef1", e)
-                                  : weights_open_file(&t->weights, path, "taef1", e);
+    static const char suffix[] = ".safetensors";
+    size_t n = strlen(path), s = sizeof suffix - 1;
+    bool is_file = n > s && !strcmp(path + n - s, suffix);
+    bool ok = is_file ? weights_open_file(&t->weights, path, "taef1", e)
+                      : weights_open_dir(&t->weights, path, "taef1", e);
     if (!ok || !load(t, latent_channels, factor, e)) {
         taef1_close(t);
         return false;
