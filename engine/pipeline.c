@@ -258,7 +258,7 @@ static bool fits_table(const char *tokenizer, int ids, const char *encoder, int 
                    tokenizer, ids - 1, encoder, vocab);
 }
 
-/* TAEF1 for the job's previews, tried once. That it is not there, or cannot be read, ends only a job that insists on it. */
+/* TAEF1 for the job's previews, tried once. Without it, or if it cannot be read, only a job that insists on it ends. */
 static bool open_taef1(struct pipeline *p, const struct job *j, struct err *e)
 {
     const struct model *m = p->model;

@@ -88,8 +88,8 @@ static int take_link(struct taef1 *t, struct layer_loader *l, const char *prefix
         t->factor *= 2;
         return at + 2;
     }
-    snprintf(what, sizeof what, "expected tensor %s%d.conv.0.weight (a block), %s%d.weight (an enlargement) or %s%d.weight "
-             "(the end), found none of them", prefix, at, prefix, at + 1, prefix, at);
+    snprintf(what, sizeof what, "expected tensor %s%d.conv.0.weight (a block), %s%d.weight (an enlargement) or "
+             "%s%d.weight (the end), found none of them", prefix, at, prefix, at + 1, prefix, at);
     fault(t, l, what);
     return at;
 }
@@ -121,8 +121,8 @@ static bool load(struct taef1 *t, int latent_channels, int factor, struct err *e
     if (t->link[t->links - 1].kind != OUT)
         return fault(t, &l, "expected at most 64 blocks and enlargements, found more");
     if (t->factor != factor) {
-        snprintf(what, sizeof what, "expected a decoder that enlarges %d times, as the model's VAE does, found %d times: it "
-                 "is another model's", factor, t->factor);
+        snprintf(what, sizeof what, "expected a decoder that enlarges %d times, as the model's VAE does, found %d times: "
+                 "it is another model's", factor, t->factor);
         return fault(t, &l, what);
     }
     return true;
