@@ -376,6 +376,12 @@ static bool t5_tokens(struct model *m, struct err *e)
     return e->kind == ERR_NONE;
 }
 
+static bool is_taef1(const char *path)
+{
+    size_t n = strlen(path);
+    return has_safetensors(path) || (n > 12 && !strcmp(path + n - 12, ".safetensors") && file_exists(path));
+}
+
 /* As sluice.json names it. */
 static bool taef1_named(struct model *m, struct config *c)
 {
@@ -386,8 +392,8 @@ static bool taef1_named(struct model *m, struct config *c)
         return config_expected(c, "taef1", "a shorter path");
     if (name[0] == '/')
         strcpy(m->taef1, name);
-    return file_exists(m->taef1) || has_safetensors(m->taef1) ||
-           config_expected(c, "taef1", "the path of a file, or of a folder with one, that exists");
+    return is_taef1(m->taef1) ||
+           config_expected(c, "taef1", "the path of a .safetensors file, or of a folder with one, that exists");
 }
 
 static void taef1_find(struct model *m)
@@ -400,8 +406,7 @@ static void taef1_find(struct model *m)
     model_folder(dir[3]);
     for (int i = 0; i < (m->vae.flux_latents ? 4 : 1) && !m->taef1[0]; i++)
         for (size_t k = 0; k < sizeof names / sizeof *names && !m->taef1[0]; k++)
-            if (!*dir[i] || !file_join(m->taef1, dir[i], names[k], NULL) ||
-                !(file_exists(m->taef1) || has_safetensors(m->taef1)))
+            if (!*dir[i] || !file_join(m->taef1, dir[i], names[k], NULL) || !is_taef1(m->taef1))
                 m->taef1[0] = '\0';
 }
 

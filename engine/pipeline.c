@@ -39,8 +39,8 @@ struct pipeline {
     struct t5 *t5;
     struct flux *flux;
     struct vae *vae;
-    struct taef1 *taef1;      /* NULL: not looked for yet, or taef1_why says why not */
-    char taef1_why[sizeof ((struct err *)0)->text];
+    struct taef1 *taef1;      /* NULL: no job has asked for it yet, or taef1_why says why not */
+    struct err taef1_why;
     /* For pipeline_foresee. */
     pthread_mutex_t open;     /* held while models or `devices` are opened, or devices asked for sizes */
     bool working;             /* a job is; under `open` */
@@ -269,20 +269,18 @@ static bool fits_table(const char *tokenizer, int ids, const char *encoder, int 
                    tokenizer, ids - 1, encoder, vocab);
 }
 
-/* TAEF1 for the job's previews. That it is not there, or cannot be read, ends only a job that insists on it. */
+/* TAEF1 for the job's previews, tried once. Without it, or if it cannot be read, only a job that insists on it ends. */
 static bool open_taef1(struct pipeline *p, const struct job *j, struct err *e)
 {
     const struct model *m = p->model;
-    struct err why = { 0 };
-    if (p->taef1 || (j->preview != PREVIEW_AUTO && j->preview != PREVIEW_TAEF1))
+    if (j->preview != PREVIEW_AUTO && j->preview != PREVIEW_TAEF1)
         return true;
     if (!m->taef1[0])
-        err_set(&why, ERR_INPUT, "TAEF1 is not there: put %s", MODEL_TAEF1_PLACES);
-    else
-        taef1_open(&p->taef1, m->taef1, m->vae.latent_channels, m->vae.factor, &why);
-    memcpy(p->taef1_why, why.text, sizeof p->taef1_why);
+        err_set(&p->taef1_why, ERR_INPUT, "TAEF1 is not there: put %s", MODEL_TAEF1_PLACES);
+    else if (!p->taef1 && p->taef1_why.kind == ERR_NONE)
+        taef1_open(&p->taef1, m->taef1, m->vae.latent_channels, m->vae.factor, &p->taef1_why);
     return p->taef1 || j->preview == PREVIEW_AUTO ||
-           err_set(e, why.kind, "preview: taef1: %s; preview: latent needs no file", why.text);
+           err_set(e, p->taef1_why.kind, "preview: taef1: %s; preview: latent needs no file", p->taef1_why.text);
 }
 
 /* What a plan reads of the models; they are not changed afterwards. Under `open`. */
@@ -387,7 +385,9 @@ static struct plan_rates plan_rates(const struct rates *known, const struct plan
 
 static bool make_plan(struct pipeline *p, const struct job *j, size_t budget, struct plan *plan, struct err *e)
 {
+    pthread_mutex_lock(&p->open); /* the other thread may be the one that opens TAEF1 */
     struct models m = { p->model, p->clip, p->t5, p->flux, p->vae, p->taef1 };
+    pthread_mutex_unlock(&p->open);
     struct plan_devices d = { p->devices.main, p->devices.vae };
     rates_need(p);
     struct plan_rates rates = plan_rates(&p->rates, &d, j);
@@ -1487,7 +1487,7 @@ static bool open_all(struct run *r, struct err *e)
     device_enter(r->p->devices.main, r);
     device_enter(r->p->devices.vae, r);
     if (r->job->preview == PREVIEW_AUTO && r->p->model->taef1[0] && !r->p->taef1) {
-        snprintf(text, sizeof text, "previews without TAEF1: %s", r->p->taef1_why);
+        snprintf(text, sizeof text, "previews without TAEF1: %s", r->p->taef1_why.text);
         notice(r, text);
     }
     if (!r->p->model->flux.guidance && r->job->guidance > 0)

@@ -337,7 +337,7 @@ static bool choose(struct maker *k, enum phase phase, const struct room *r, stru
 
 /* --- previews ------------------------------------------------------------------------------ */
 
-enum { PREVIEW_SCALE_MOST = 4 };
+enum { PREVIEW_SCALE_MOST = 4, PREVIEW_SHARE = 10 }; /* of a step's work, for `auto`: one part in that many */
 
 /* Scales that TAEF1 may work at: those that divide the latent. */
 static bool preview_divides(const struct maker *k, int scale)
@@ -363,7 +363,7 @@ static bool preview_least(const struct maker *k, size_t *bytes)
     return ok;
 }
 
-/* The largest for which there is room, beside weights of that many bytes. */
+/* The largest for which there is room, and unless it is insisted on time, beside weights of that many bytes. */
 static bool choose_preview(const struct maker *k, size_t weights)
 {
     struct plan *p = k->plan;
@@ -373,7 +373,8 @@ static bool choose_preview(const struct maker *k, size_t weights)
         if (!measure_preview(k, scale, &v))
             return false;
         v.peak = p->kept_bytes + weights + v.activations;
-        if (v.peak > room && k->job->preview == PREVIEW_AUTO)
+        bool cheap = v.flops * v.repeats * PREVIEW_SHARE <= p->phase[PHASE_STEP].flops * p->phase[PHASE_STEP].repeats;
+        if ((v.peak > room || !cheap) && k->job->preview == PREVIEW_AUTO)
             continue;
         p->preview = v; /* insisted on without a budget: the smallest, whatever it takes */
         if (v.peak <= room)

@@ -76,7 +76,7 @@ struct plan_phase {
 
 /* What draws a step's preview: TAEF1, between two evaluations, where a step's activations lie otherwise. It is as
  * large as there is room for: the picture, a half or a quarter of it. `preview: auto` takes only room that is there
- * anyway, of the budget or without one of the arena; `taef1` has room for the smallest planned. */
+ * anyway, of the budget or without one of the arena, and a tenth of the steps' time at most; `taef1` has room for the smallest planned. */
 struct plan_preview {
     int scale;                /* 1, 2, 4; 0: it is not TAEF1 */
     size_t weights;           /* brought for each, by and by */

@@ -1,12 +1,12 @@
 /* taef1.c - see taef1.h. */
 #include "engine/taef1.h"
 
-#include "engine/file.h"
 #include "engine/layer.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { MAX_LINKS = 64, NAME_BYTES = 64 };
 
@@ -88,8 +88,8 @@ static int take_link(struct taef1 *t, struct layer_loader *l, const char *prefix
         t->factor *= 2;
         return at + 2;
     }
-    snprintf(what, sizeof what, "expected tensor %s%d.conv.0.weight (a block), %s%d.weight (an enlargement) or %s%d.weight "
-             "(the end), found none of them", prefix, at, prefix, at + 1, prefix, at);
+    snprintf(what, sizeof what, "expected tensor %s%d.conv.0.weight (a block), %s%d.weight (an enlargement) or "
+             "%s%d.weight (the end), found none of them", prefix, at, prefix, at + 1, prefix, at);
     fault(t, l, what);
     return at;
 }
@@ -121,8 +121,8 @@ static bool load(struct taef1 *t, int latent_channels, int factor, struct err *e
     if (t->link[t->links - 1].kind != OUT)
         return fault(t, &l, "expected at most 64 blocks and enlargements, found more");
     if (t->factor != factor) {
-        snprintf(what, sizeof what, "expected a decoder that enlarges %d times, as the model's VAE does, found %d times: it "
-                 "is another model's", factor, t->factor);
+        snprintf(what, sizeof what, "expected a decoder that enlarges %d times, as the model's VAE does, found %d times: "
+                 "it is another model's", factor, t->factor);
         return fault(t, &l, what);
     }
     return true;
@@ -134,8 +134,11 @@ bool taef1_open(struct taef1 **out, const char *path, int latent_channels, int f
     struct taef1 *t = calloc(1, sizeof *t);
     if (!t)
         return err_set(e, ERR_MEMORY, "taef1: out of memory");
-    bool ok = folder_exists(path) ? weights_open_dir(&t->weights, path, "taef1", e)
-                                  : weights_open_file(&t->weights, path, "taef1", e);
+    static const char suffix[] = ".safetensors";
+    size_t n = strlen(path), s = sizeof suffix - 1;
+    bool is_file = n > s && !strcmp(path + n - s, suffix);
+    bool ok = is_file ? weights_open_file(&t->weights, path, "taef1", e)
+                      : weights_open_dir(&t->weights, path, "taef1", e);
     if (!ok || !load(t, latent_channels, factor, e)) {
         taef1_close(t);
         return false;

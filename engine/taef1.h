@@ -15,8 +15,8 @@
 
 struct taef1;
 
-/* path: the file, or a folder as weights_open_dir takes it. It must take latents of that many channels and enlarge
- * them `factor` times, as the model's VAE does. */
+/* path: a file *.safetensors, or a folder as weights_open_dir takes it. It must take latents of that many channels
+ * and enlarge them `factor` times, as the model's VAE does. */
 bool taef1_open(struct taef1 **out, const char *path, int latent_channels, int factor, struct err *e);
 void taef1_close(struct taef1 *t); /* NULL is fine */
 const struct weights *taef1_weights(const struct taef1 *t);

@@ -562,6 +562,7 @@ static void random_job(struct job *j, const struct model *m)
     j->vae_band = PICK(JOB_AUTO, 8, 40, 500);
     j->vae_tile = PICK(16, 64);
     j->vae_overlap = 7;
+    j->preview = (enum preview_mode)PICK(PREVIEW_NONE, PREVIEW_AUTO, PREVIEW_LATENT, PREVIEW_TAEF1);
 }
 
 /* The plan's own pieces once more on the count device, in the arena it asks for. */
@@ -574,6 +575,9 @@ static void runs_within(const struct plan *p)
         assert_true(q->peak <= p->arena_bytes);
         assert_true(q->ring == RING_NONE ? q->placement.ring_bytes == 0 : q->placement.ring_bytes > 0);
     }
+    size_t weights = p->phase[PHASE_STEP].peak - p->phase[PHASE_STEP].activations;
+    assert_true(p->preview.scale ? p->preview.peak == weights + p->preview.activations : p->preview.peak == 0);
+    assert_true(p->preview.peak <= p->arena_bytes);
 }
 
 struct case_models {
@@ -582,6 +586,7 @@ struct case_models {
     struct t5 *t5;
     struct flux *flux;
     struct vae *vae;
+    struct taef1 *taef1; /* where the latents are such as it takes */
 };
 
 static void case_open(struct case_models *c, const char *path)
@@ -589,6 +594,14 @@ static void case_open(struct case_models *c, const char *path)
     struct err e = { 0 };
     if (!model_open(&c->model, path, true, &e) || !clip_open(&c->clip, &c->model, &e) ||
         !t5_open(&c->t5, &c->model, &e) || !flux_open(&c->flux, &c->model, &e) || !vae_open(&c->vae, &c->model, false, &e))
+        fail_msg("%s", e.text);
+    c->taef1 = NULL;
+    if (c->model.vae.latent_channels != 16 || c->model.vae.factor != 8)
+        return;
+    char decoder[FILE_PATH_MAX];
+    path_in(scratch, "decoder.safetensors", decoder);
+    if ((!file_exists(decoder) && !synth_from_header(GOLDEN_DIR "/taef1/sequential.json", decoder, 5, &e)) ||
+        !taef1_open(&c->taef1, decoder, 16, 8, &e))
         fail_msg("%s", e.text);
 }
 
@@ -598,6 +611,7 @@ static void case_close(struct case_models *c)
     t5_close(c->t5);
     flux_close(c->flux);
     vae_close(c->vae);
+    taef1_close(c->taef1);
 }
 
 static size_t resident_bytes(const struct plan *p)
@@ -616,7 +630,7 @@ static void budgets_of(const struct case_models *c, const struct job *j, int bud
     struct plan p;
     char number[32];
     ref_device_init(&d, DT_BF16); /* whose operations need no scratch, so that nothing is compiled */
-    struct models m = { &c->model, c->clip, c->t5, c->flux, c->vae, NULL };
+    struct models m = { &c->model, c->clip, c->t5, c->flux, c->vae, c->taef1 };
     struct plan_devices devices = { &d, &d };
     struct plan_rates rates = { 1e9 * (double)(1 + below(100000)), 1e9 * (double)(1 + below(100000)),
                                 1e6 * (double)(1 + below(100000)), 0 };
@@ -629,6 +643,9 @@ static void budgets_of(const struct case_models *c, const struct job *j, int bud
         if (!plan_make(&p, &m, j, &devices, &rates, budget, &e))
             fail_msg("budget %zu, least %zu: %s", budget, least, e.text);
         assert_true(p.arena_bytes <= budget);
+        assert_true(j->preview != PREVIEW_TAEF1 || !c->taef1 || p.preview.scale);
+        assert_true(j->preview != PREVIEW_AUTO || p.preview.flops * p.preview.repeats * 10 <=
+                                                      p.phase[PHASE_STEP].flops * p.phase[PHASE_STEP].repeats);
         runs_within(&p);
         if (resident_bytes(&p) < resident)
             fail_msg("budget %zu: %zu bytes resident, with less %zu", budget, resident_bytes(&p), resident);

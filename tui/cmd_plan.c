@@ -65,7 +65,8 @@ static void print_json(const struct plan *p, const struct job *j)
                           (json_int_t)p->arena_bytes, "kept_bytes", (json_int_t)p->kept_bytes, "link_bytes",
                           (json_int_t)plan_link_bytes(p), "seconds",
                           plan_seconds(p) > 0 ? json_real(plan_seconds(p)) : json_null(), "disk_seconds",
-                          p->disk_seconds > 0 ? json_real(p->disk_seconds) : json_null(), "phases", phases, "preview", preview);
+                          p->disk_seconds > 0 ? json_real(p->disk_seconds) : json_null(), "phases", phases,
+                          "preview", preview);
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(o);
