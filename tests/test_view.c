@@ -63,6 +63,8 @@ static void test_first_screen(void **state)
     golden(v, "first", 80, 24);
     golden(v, "first", 120, 40);
     golden(v, "first", 200, 60);
+    type(v, "a"); /* with no example to be had, the last of the screens has room */
+    assert_non_null(strstr(screen(v, 120, 40), "F7 Doctor"));
     view_free(v);
 }
 

@@ -572,6 +572,7 @@ static const char *main_hint(const struct view *v, enum action a)
     case ACTION_PRESETS: return unsaved ? NULL : "Presets";
     case ACTION_QUEUE: return unsaved ? NULL : "Queue";
     case ACTION_GALLERY: return unsaved ? NULL : "Gallery";
+    case ACTION_DOCTOR: return unsaved ? NULL : "Doctor";
     case ACTION_RESET: return field >= 0 && field_edited(v, field) ? label : NULL;
     default: return label;
     }
