@@ -150,7 +150,7 @@ GPU_SRC := $(wildcard tests/gpu/*.c) tests/gpu/jansson/jansson.c \
            $(patsubst %,tests/%.c,check_ops check_cuda golden_files) \
            $(patsubst %,kernels/%.c,act err tensor arena device count ref cuda) \
            $(patsubst %,engine/%.c,clip config event file flux job layer model nvml pager plan rng safetensors sampler shapes \
-             synth t5 vae weights)
+             synth t5 taef1 vae weights)
 GPU_OBJ := $(patsubst %.c,$(B)/gpu/%.o,$(wildcard $(GPU_SRC)))
 
 $(B)/gpu/%.o: %.c Makefile
@@ -211,12 +211,12 @@ asan:
 tsan:
 	$(MAKE) B=build-tsan OPT='-O1 -g -fsanitize=thread' LDFLAGS='-fsanitize=thread' tsan-built
 
-# libgomp is not instrumented: one compute thread, and only what the project's own threads share.
-tsan-built: all $(B)/tests/test_engine $(B)/tests/test_plan $(B)/tests/test_jobs $(B)/tests/test_checkpoint
-	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_engine
-	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_plan
-	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_jobs
-	OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 $(B)/tests/test_checkpoint
+# What threads share: the engine's, the worker's, the store's and the loop's. libgomp is not instrumented, and its
+# own would look like races: one compute thread.
+TSAN_TESTS := $(patsubst %,$(B)/tests/test_%,engine plan jobs checkpoint embeddings worker store service service_tokens \
+                studio_fuzz studio)
+tsan-built: all $(TSAN_TESTS)
+	@OMP_THREAD_LIMIT=1 TSAN_OPTIONS=halt_on_error=1 sh tests/run.sh $(B) $(TSAN_TESTS)
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \

@@ -21,7 +21,7 @@ enum event_kind {
     EVENT_STARTED,   /* picture `index` of the job begins; steps, width, height, seed */
     EVENT_STAGE,     /* `stage` begins; STAGE_LOAD once, before the first picture's STARTED */
     EVENT_PROGRESS,  /* stage, step/steps (sampling), block/blocks in it, seconds, eta_seconds */
-    EVENT_PREVIEW,   /* image: x0 in latent size (width/8 x height/8), step; newest wins */
+    EVENT_PREVIEW,   /* image: x0, from latent size (width/8 x height/8) up to the picture's; step; newest wins */
     EVENT_MEMORY,    /* memory: where a stage begins, and about once a second at work */
     EVENT_NOTICE,    /* text: something worth saying that is no fault */
     EVENT_DONE,      /* image (full size), text: path written, seconds, index */

@@ -77,7 +77,9 @@ static const char *const versions[] = {
     "  INSERT INTO words(rowid, prompt, negative, model, preset)"
     "  VALUES(new.id, new.prompt, new.negative, new.model, new.preset); END;",
     "ALTER TABLE queue ADD COLUMN fault TEXT NOT NULL DEFAULT '';"
-    "ALTER TABLE queue ADD COLUMN stage TEXT NOT NULL DEFAULT '';",
+    "ALTER TABLE queue ADD COLUMN stage TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE history ADD COLUMN job INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX history_job ON history(job) WHERE job != 0;",
 };
 enum { VERSION = sizeof versions / sizeof *versions };
 
@@ -853,14 +855,14 @@ static bool put_picture(struct store *s, const struct store_new *n, const char *
     bool ok = jpeg &&
               finish(s, ask(s, e,
                             "INSERT INTO history(path, bytes, changed, prompt, negative, model, preset, record, seed, width,"
-                            " height, time, seconds) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
+                            " height, time, seconds, job) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
                             " ON CONFLICT(path) WHERE trashed = 0 DO UPDATE SET bytes = ?2, changed = ?3, prompt = ?4, negative = ?5,"
                             " model = ?6, preset = ?7, record = ?8, seed = ?9, width = ?10, height = ?11, time = ?12,"
-                            " seconds = ?13, mark = 0 RETURNING id", "biittttt" "iiii" "d", path,
+                            " seconds = ?13, job = ?14, mark = 0 RETURNING id", "biittttt" "iiii" "di", path,
                             (int64_t)file->st_size, (int64_t)file->st_mtim.tv_sec * 1000000000 + file->st_mtim.tv_nsec,
                             word(record, "prompt"), word(record, "negative"), word(record, "model"), n->preset, n->record,
                             (int64_t)seed_of(record), (int64_t)n->image->width, (int64_t)n->image->height, when,
-                            n->seconds), id, e);
+                            n->seconds, n->job), id, e);
     sqlite3_stmt *q = ok ? ask(s, e, "INSERT OR REPLACE INTO thumbnail(id, jpeg) VALUES(?1, ?2)", "i", *id) : NULL;
     if (q && sqlite3_bind_blob64(q, 2, jpeg, bytes, SQLITE_STATIC) != SQLITE_OK) {
         ok = wrong(s, e);
@@ -1031,6 +1033,15 @@ bool store_history_get(struct store *s, int64_t id, struct store_picture *p, str
     if (own.kind != ERR_NONE)
         store_picture_free(p);
     return pass_on(&own, e);
+}
+
+bool store_history_of_job(struct store *s, int64_t job, struct store_picture *p, struct err *e)
+{
+    int64_t id = 0;
+    *p = (struct store_picture){ 0 };
+    return finish(s, ask(s, e, "SELECT ifnull(max(id), 0) FROM history WHERE job = ?1 AND job != 0 AND trashed = 0", "i", job),
+                  &id, e) &&
+           (id ? store_history_get(s, id, p, e) : err_set(e, ERR_INPUT, "no picture of job %lld is in the history", (long long)job));
 }
 
 struct image *store_thumbnail(struct store *s, int64_t id, struct err *e)

@@ -158,6 +158,8 @@ bool store_history_keep(struct store *s, const struct job *j, const struct event
 bool store_history_list(struct store *s, const struct store_query *q, struct store_page *page, struct err *e);
 /* False with ERR_INPUT: there is no such picture. */
 bool store_history_get(struct store *s, int64_t id, struct store_picture *p, struct err *e);
+/* The latest that this job of the queue has made; the same. */
+bool store_history_of_job(struct store *s, int64_t job, struct store_picture *p, struct err *e);
 /* At most STORE_THUMBNAIL_PX a side, for image_free. NULL with e set. */
 struct image *store_thumbnail(struct store *s, int64_t id, struct err *e);
 bool store_history_mark(struct store *s, int64_t id, int mark, struct err *e);

@@ -61,6 +61,8 @@ static bool act_post_op(dnnl_post_ops_t ops, enum act act)
         return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_gelu_tanh, 0, 0) == dnnl_success;
     case ACT_GELU_ERF:
         return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_gelu_erf, 0, 0) == dnnl_success;
+    case ACT_RELU: /* without a leak it is a maximum, and loses a NaN: with the least there is */
+        return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_relu, 0x1p-149f, 0) == dnnl_success;
     }
     return false;
 }

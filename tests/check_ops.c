@@ -264,7 +264,7 @@ static enum dtype activation_type(struct call *c)
     return c->compute != DT_F32 && rng_one_in(&c->rng, 4) ? DT_F32 : c->compute;
 }
 
-static enum act any_act(struct call *c) { return (enum act)rng_below(&c->rng, ACT_GELU_ERF + 1); }
+static enum act any_act(struct call *c) { return (enum act)rng_below(&c->rng, ACT_RELU + 1); }
 
 /* x, and y of the same shape: another tensor or x itself. */
 static void make_xy(struct call *c, int ndim, const int64_t *shape, bool may_be_in_place, double scale, double huge)

@@ -177,7 +177,7 @@ static struct job small_job(void)
     return (struct job){ .prompt = (char *)(uintptr_t)prompt, .width = 16, .height = 16, .steps = 1, .guidance = 3.5f,
                          .cfg = 2, .negative = (char *)(uintptr_t)prompt, .sampler = SAMPLER_HEUN,
                          .count = 1, .threads = 1, .precision = PRECISION_FP32, .out = picture, .dump_stages = stages,
-                         .preview = true };
+                         .preview = PREVIEW_AUTO };
 }
 
 static bool run_with(struct pipeline *p, struct err *e)

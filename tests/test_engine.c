@@ -282,7 +282,7 @@ static void events_come_in_order(void **state)
     assert_memory_equal(saved->rgb, done->image->rgb, WIDTH * HEIGHT * 3);
     image_free(saved);
 
-    j.preview = false;
+    j.preview = PREVIEW_NONE;
     run_well(p, &j);
     assert_int_equal(count_of(EVENT_PREVIEW), 0);
     job_free(&j);

@@ -1,5 +1,6 @@
 /* test_screen_queue.c - the queue's screen, its questions, the contact sheet and the
  * remedies as text: keys and answers in, cells and wishes out. */
+#include "engine/job_text.h"
 #include "tests/view_help.h"
 
 #include <locale.h>
@@ -16,14 +17,20 @@ struct row { int64_t id; enum store_state state; const char *prompt, *error; int
 static void fill(struct view *v, const struct row *rows, int n, int64_t at_work)
 {
     struct store_queue q = { .count = n, .at = calloc((size_t)n + 1, sizeof *q.at) };
+    struct job j;
 
+    assert_true(job_init(&j, fake_model(), NULL));
+    j.seed = 42;
+    j.budget = 8000000000;
     for (int i = 0; i < n; i++)
         q.at[i] = (struct store_job){
-            .id = rows[i].id, .state = rows[i].state, .foreign = rows[i].foreign, .text = strdup("budget=8G"), .model = strdup("/models/fake-model"),
-            .preset = strdup(i == 1 ? "portrait" : ""), .prompt = strdup(rows[i].prompt), .error = strdup(rows[i].error ? rows[i].error : ""),
+            .id = rows[i].id, .state = rows[i].state, .foreign = rows[i].foreign, .text = job_text(&j, NULL),
+            .model = strdup("/models/fake-model"), .preset = strdup(i == 1 ? "portrait" : ""),
+            .prompt = strdup(rows[i].prompt), .error = strdup(rows[i].error ? rows[i].error : ""),
             .pictures = rows[i].pictures ? rows[i].pictures : 1, .made = rows[i].made, .step = rows[i].step, .steps = 20, .ended = i,
             .fault = rows[i].state == STORE_FAILED ? ERR_DEVICE_MEMORY : ERR_NONE, .stage = STAGE_VAE,
         };
+    job_free(&j);
     view_queue(v, &q, at_work);
     assert_null(q.at);
 }
@@ -114,6 +121,10 @@ static void test_keys(void **state)
     press(v, K_ESC);
     press(v, K_DOWN);
     is_queue(type(v, "e"), QUEUE_LOAD, 3);
+    has(v, "Enter Picture");
+    w = press(v, K_ENTER);
+    assert_true(w.kind == WISH_HISTORY && w.history.what == HISTORY_OPEN_JOB);
+    assert_int_equal(w.history.id, 3);
     is_queue(type(v, "D"), QUEUE_CLEAR, 0);
     press(v, K_DOWN); /* no further */
     assert_int_equal(type(v, "r").kind, WISH_NONE);
@@ -121,7 +132,7 @@ static void test_keys(void **state)
     type(v, "2");
     w = press(v, K_ENTER);
     is_queue(w, QUEUE_REPEAT, 3);
-    assert_int_equal(w.queue.number, 12);
+    assert_int_equal(w.queue.number, 2);
     type(v, "r");
     type(v, "x");
     assert_int_equal(press(v, K_ENTER).kind, WISH_NONE);

@@ -109,7 +109,7 @@ static void a_job_comes_back_from_its_text(void **state)
     j.budget = JOB_BUDGET_LEAST;
     j.link = 12345678901.0;
     j.sampler = SAMPLER_DPMPP_2M;
-    j.preview = false;
+    j.preview = PREVIEW_NONE;
     char *text = job_text(&j, NULL);
     CHECK(job_from_text(&back, text, x));
     for (int i = 0; i < setting_count(); i++)
@@ -406,7 +406,12 @@ static void the_trash_gives_back(void **state)
     struct store_page page;
     struct err e = { 0 };
     char path[FILE_PATH_MAX];
-    int64_t id = keep(s, "t.png", "to be thrown away", "", 9, 0);
+    struct store_picture of;
+    struct err none = { 0 };
+    int64_t id = keep(s, "t.png", "to be thrown away", "", 9, 77);
+    CHECK(store_history_of_job(s, 77, &of, x));
+    assert_int_equal(of.id, id);
+    store_picture_free(&of);
     path_in(pictures, "t.png", path);
     CHECK(store_history_trash(s, id, x));
     CHECK(store_history_trash(s, id, x)); /* it is there already */
@@ -418,6 +423,9 @@ static void the_trash_gives_back(void **state)
     store_page_free(&page);
 
     /* Another one has come in its place: neither is lost. */
+    assert_false(store_history_of_job(s, 77, &of, &none)); /* nor what is in the trash */
+    assert_non_null(strstr(none.text, "no picture of job 77"));
+    assert_false(store_history_of_job(s, 0, &of, NULL));
     int64_t other = keep(s, "t.png", "the other", "", 9, 0);
     assert_int_not_equal(other, id);
     assert_false(store_history_restore(s, id, &e));
@@ -603,6 +611,7 @@ static void others_are_waited_for_and_newer_ones_left_alone(void **state)
 
     /* What the first version kept: of a failure no kind. */
     with_sqlite("ALTER TABLE queue DROP COLUMN fault; ALTER TABLE queue DROP COLUMN stage; PRAGMA user_version = 1;"
+                "DROP INDEX history_job; ALTER TABLE history DROP COLUMN job;"
                 "UPDATE queue SET state = 5, error = 'why' WHERE prompt = 'before'");
     s = open_store();
     assert_string_equal(queue_text(s), "before failed, locked out waiting");

@@ -100,6 +100,9 @@ static void test_busy_screen(void **state)
     news(v, ev);
     ev = about(EVENT_PROGRESS, 4);
     ev.stage = STAGE_FLUX;
+    ev.step = 1;
+    ev.eta_seconds = 40;
+    news(v, ev);
     ev.step = 5;
     ev.seconds = 10;
     ev.eta_seconds = 30;
@@ -535,16 +538,17 @@ static void test_start(void **state)
     assert_true(j.guidance == 1.5f);
     assert_int_equal(j.threads, 3);
     assert_int_equal(j.vae, VAE_BANDS);
-    assert_true(j.preview && !j.random_seed);
+    assert_true(j.preview == PREVIEW_AUTO && !j.random_seed);
     job_free(&j);
     view_free(v);
-    start.random_seed = start.preview = false;
+    start.random_seed = false;
+    start.preview = PREVIEW_NONE;
     start.seed = 12;
     assert_true(view_new(&v, fake_model(), &o, &e));
     assert_true(view_request(v, &j, &random_seed, NULL));
     assert_false(random_seed);
     assert_int_equal(j.seed, 12);
-    assert_false(j.preview);
+    assert_int_equal(j.preview, PREVIEW_NONE);
     job_free(&j);
     view_free(v);
     job_free(&start);
@@ -568,7 +572,7 @@ static void test_request(void **state)
     assert_string_equal(j.prompt, "a fox");
     assert_int_equal(j.width, 256);
     assert_int_equal(j.steps, 20);
-    assert_true(j.preview);
+    assert_int_equal(j.preview, PREVIEW_AUTO);
     job_free(&j);
     set_field(v, 1, "500X130");
     set_field(v, 1, "9");
@@ -617,6 +621,17 @@ static void test_focus_and_nudging(void **state)
     press(v, K_HOME);
     type(v, "1");
     has(v, "Seed  *16 ");
+    /* come to by a key, a field is written anew; moved in, changed */
+    press(v, K_BACKTAB);
+    press(v, K_BACKTAB);
+    type(v, "8");
+    has(v, "Steps *8 ");
+    type(v, "0");
+    has(v, "Steps *80 ");
+    press(v, K_TAB);
+    press(v, K_BACKTAB);
+    press(v, K_BACKSPACE);
+    has(v, "Steps *8 ");
     view_free(v);
 }
 
@@ -902,6 +917,9 @@ static void test_job_from_start_to_end(void **state)
     has(v, "1.8 GB");
     ev = about(EVENT_PROGRESS, 7);
     ev.stage = STAGE_FLUX;
+    ev.step = 1;
+    ev.eta_seconds = 40;
+    news(v, ev);
     ev.step = 5;
     ev.blocks = 57;
     ev.block = 3;
@@ -912,6 +930,14 @@ static void test_job_from_start_to_end(void **state)
     has(v, "25 %  0:30 left");
     view_tick(v, 5000); /* four seconds later, no news: the time left goes on */
     has(v, "0:26 left");
+    ev = about(EVENT_STARTED, 7); /* gone on with, from its 13th step: most of it is there already */
+    news(v, ev);
+    ev = about(EVENT_PROGRESS, 7);
+    ev.stage = STAGE_FLUX;
+    ev.step = 13;
+    ev.eta_seconds = 10;
+    news(v, ev);
+    has(v, "60 %");
     ev = about(EVENT_PREVIEW, 7);
     ev.step = 5;
     ev.image = fake_image(32, 32, 1);
@@ -1110,30 +1136,30 @@ static void test_pixels_are_offered(void **state)
 
     view_resize(v, (struct view_screen){ 120, 40, 8, 16, 0, 0, true });
     assert_true(view_draw(v, &g, NULL));
-    assert_null(g.picture);
+    assert_int_equal(g.pictures, 0);
     ev.image = fake_image(64, 32, 1);
     news(v, ev);
     assert_true(view_draw(v, &g, NULL));
-    assert_non_null(g.picture);
-    assert_false(g.picture_fine);
-    assert_in_range(g.picture_at.h * 16 * 2, g.picture_at.w * 8 - 15, g.picture_at.w * 8 + 16); /* to the nearest cell */
-    for (int y = 0; y < g.picture_at.h; y++)
-        for (int x = 0; x < g.picture_at.w; x++)
-            assert_true(g.cells[(g.picture_at.y + y) * g.cols + g.picture_at.x + x].attr & CELL_PICTURE);
+    assert_int_equal(g.pictures, 1);
+    assert_false(g.picture[0].fine);
+    assert_in_range(g.picture[0].at.h * 16 * 2, g.picture[0].at.w * 8 - 15, g.picture[0].at.w * 8 + 16); /* to the nearest cell */
+    for (int y = 0; y < g.picture[0].at.h; y++)
+        for (int x = 0; x < g.picture[0].at.w; x++)
+            assert_true(g.cells[(g.picture[0].at.y + y) * g.cols + g.picture[0].at.x + x].attr & CELL_PICTURE);
     ev = about(EVENT_DONE, 1);
     ev.image = fake_image(64, 32, 1);
-    uint64_t serial = g.picture_serial;
+    uint64_t serial = g.picture[0].serial;
     news(v, ev);
     assert_true(view_draw(v, &g, NULL));
-    assert_true(g.picture_fine && g.picture_serial != serial);
+    assert_true(g.picture[0].fine && g.picture[0].serial != serial);
     press(v, K_F1);
     assert_true(view_draw(v, &g, NULL));
-    assert_null(g.picture);
+    assert_int_equal(g.pictures, 0);
     press(v, K_ESC);
     /* a terminal that draws at most 200 px */
     view_resize(v, (struct view_screen){ 120, 40, 8, 16, 200, 200, true });
     assert_true(view_draw(v, &g, NULL));
-    assert_true(g.picture_at.w * 8 <= 200);
+    assert_true(g.picture[0].at.w * 8 <= 200);
     grid_free(&g);
     view_free(v);
 }

@@ -353,7 +353,7 @@ static void loop(struct studio *s)
     s->dirty = true;
     while (!s->quit) {
         bool clear = term_flush(s->term); /* half a picture is out: nothing may come between */
-        struct pollfd p[4 + SERVICE_STORE_FDS];
+        struct pollfd p[5 + SERVICE_STORE_FDS];
         int wait;
 
         service_plan_pump(&s->plans);
@@ -364,10 +364,11 @@ static void loop(struct studio *s)
         p[1] = (struct pollfd){ .fd = s->calls->fd(s->engine), .events = POLLIN };
         p[2] = (struct pollfd){ .fd = signal_pipe[0], .events = POLLIN };
         p[3] = (struct pollfd){ .fd = worker_fd(s->worker), .events = POLLIN };
-        service_store_fds(s->store, p + 4);
+        p[4] = (struct pollfd){ .fd = term_encoder_fd(s->term), .events = POLLIN };
+        service_store_fds(s->store, p + 5);
         wait = patience(s);
         if (s->dirty && p[0].events & POLLOUT && wait < FRAME_MS) wait = FRAME_MS;
-        if (poll(p, 4 + SERVICE_STORE_FDS, wait) == 0 && view_busy(s->view)) s->dirty = true;
+        if (poll(p, 5 + SERVICE_STORE_FDS, wait) == 0 && view_busy(s->view)) s->dirty = true;
         if (p[2].revents & POLLIN) take_signals(s);
         take_keys(s);
         take_news(s);

@@ -33,7 +33,7 @@ void grid_clear(struct grid *g)
     memset(g->cells, 0, (size_t)g->cols * (size_t)g->rows * sizeof *g->cells);
     for (int i = 0; i < g->cols * g->rows; i++) g->cells[i].width = 1;
     g->cursor_shown = false;
-    g->picture = NULL;
+    g->pictures = 0;
 }
 
 char *grid_text(const struct grid *g)
@@ -198,9 +198,22 @@ int draw_wrapped(struct grid *g, struct rect clip, int y, int max, enum colour c
     return n;
 }
 
+/* Something is drawn over r: pixels would lie above it. */
+static void cover(struct grid *g, struct rect r)
+{
+    int kept = 0;
+
+    for (int i = 0; i < g->pictures; i++) {
+        struct rect both = meet(g->picture[i].at, r);
+        if (!both.w || !both.h) g->picture[kept++] = g->picture[i];
+    }
+    g->pictures = kept;
+}
+
 void draw_fill(struct grid *g, struct rect r, const char *utf8, enum colour c, int attr)
 {
     r = meet(r, whole(g));
+    cover(g, r);
     for (int y = r.y; y < r.y + r.h; y++)
         for (int x = r.x; x < r.x + r.w; x++) set_cell(g, x, y, c, attr, utf8, strlen(utf8), 1);
 }
@@ -279,6 +292,14 @@ bool draw_picture(struct grid *g, struct rect r, const struct image *im, struct 
         }
     image_free(small);
     return true;
+}
+
+void grid_offer(struct grid *g, struct rect r, const struct image *im, uint64_t serial, bool fine)
+{
+    r = meet(r, whole(g));
+    cover(g, r);
+    if (r.w < 1 || r.h < 1 || g->pictures == GRID_PICTURES_MAX) return;
+    g->picture[g->pictures++] = (struct grid_picture){ im, r, serial, fine };
 }
 
 const char *draw_size(size_t bytes, char buf[16])

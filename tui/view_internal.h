@@ -10,7 +10,7 @@
 #include "tui/screen.h"
 #include "tui/view.h"
 
-enum { VIEW_STACK_MAX = 8, VIEW_HINTS_MAX = 32, VIEW_NAME_BYTES = 256, VIEW_RECENT_MAX = 24, VIEW_THUMB_PX = 128 };
+enum { VIEW_STACK_MAX = 8, VIEW_HINTS_MAX = 32, VIEW_NAME_BYTES = 256, VIEW_RECENT_MAX = 24, VIEW_THUMB_PX = 192 };
 enum shown { SHOWN_NONE, SHOWN_PREVIEW, SHOWN_PARTIAL, SHOWN_UNSAVED, SHOWN_DONE };
 
 /* A job that was submitted and has not ended. */
@@ -68,6 +68,7 @@ struct view {
     uint64_t running_id;
     enum stage stage;
     int step, steps, block, blocks, index, count;
+    int first_step; /* that this run of the picture took: others were taken before an interruption; 0: none yet */
     double seconds, eta_seconds, fraction;
     int64_t progress_ms;
     bool stage_seen[STAGE_COUNT];
@@ -86,7 +87,7 @@ struct view {
 
     struct recent { /* newest first */
         struct image *thumb;
-        uint64_t seed;
+        uint64_t serial, seed;
         char path[VIEW_PATH_BYTES];
     } recent[VIEW_RECENT_MAX];
     int recent_count;
