@@ -16,7 +16,7 @@
 #include "engine/file.h"
 #include "engine/job.h"
 
-enum { STORE_NOTICE_BYTES = 1024, STORE_THUMBNAIL_PX = 128 };
+enum { STORE_NOTICE_BYTES = 1024, STORE_THUMBNAIL_PX = 192 };
 
 struct store;
 

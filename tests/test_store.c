@@ -310,8 +310,8 @@ static int64_t keep(struct store *s, const char *name, const char *prompt, const
     int64_t id;
     CHECK(job_set_string(&j.negative, negative, x));
     j.cfg = 2;
-    j.width = 160;
-    j.height = 80;
+    j.width = 240;
+    j.height = 120;
     write_picture(path_in(pictures, name, path), &j, shade);
     CHECK(record_make(&record, &j, 0, "tiny", j.steps, x));
     struct image *im = image_read(path, NULL);
@@ -351,13 +351,13 @@ static void the_history_is_found_again(void **state)
     assert_string_equal(p.model, "tiny");
     assert_string_equal(p.preset, "portrait");
     assert_int_equal(p.seed, 5);
-    assert_int_equal(p.width, 160);
+    assert_int_equal(p.width, 240);
     assert_true(p.seconds == 1.5 && !p.trashed && p.mark == 0);
     assert_non_null(strstr(p.record, "\"sampler\":\"euler\""));
     store_picture_free(&p);
     struct image *im = store_thumbnail(s, a, NULL);
-    assert_int_equal(im->width, 128);
-    assert_int_equal(im->height, 64);
+    assert_int_equal(im->width, STORE_THUMBNAIL_PX);
+    assert_int_equal(im->height, STORE_THUMBNAIL_PX / 2);
     assert_in_range(im->rgb[3000], 198, 202);
     image_free(im);
 

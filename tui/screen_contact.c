@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEEDS_USUAL = 12, THUMB_PX = 256 };
+enum { SEEDS_USUAL = 12 };
 
 struct contact_state {
     uint64_t id;     /* of its job, while that has not ended */
@@ -87,7 +87,7 @@ static void contact_event(struct view *v, const struct event *ev)
     if (!contact_has(v, ev->job)) return;
     if (ev->kind == EVENT_DONE && v->image && ev->index >= 0 && ev->index < s->seeds && !s->at[ev->index].thumb) {
         int w, h;
-        scale_fit(v->image->width, v->image->height, 1, THUMB_PX, THUMB_PX, &w, &h);
+        scale_fit(v->image->width, v->image->height, 1, VIEW_THUMB_PX, VIEW_THUMB_PX, &w, &h);
         s->at[ev->index].thumb = scale_image(v->image, w, h, NULL);
         s->at[ev->index].serial = ++v->serials;
         s->made++;

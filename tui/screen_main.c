@@ -860,7 +860,7 @@ static bool draw_recent(const struct view *v, struct grid *g, const struct layou
         const struct image *im = v->recent[i].thumb;
         struct rect at = layout_picture(cell, im->width, im->height, v->cell_w, v->cell_h);
         if (!draw_picture(g, at, im, e)) return false;
-        grid_offer(g, at, im, v->recent[i].serial, true);
+        if (v->pixels) grid_offer(g, at, im, v->recent[i].serial, true);
     }
     return true;
 }
