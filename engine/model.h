@@ -83,8 +83,8 @@ struct model {
     struct flux_config flux;
     struct vae_config vae;
     struct scheduler_config scheduler;
-    /* TAEF1's decoder for previews (taef1.h), a file or a folder; "": not found. It is no part of a pipeline: one serves
-     * every model with FLUX.1's latents. Looked for as MODEL_TAEF1_PLACES says. */
+    /* TAEF1's decoder for previews (taef1.h), a file or a folder; "": not found. It is no part of a pipeline: one
+     * serves every model with FLUX.1's latents. Looked for as MODEL_TAEF1_PLACES says. */
     char taef1[MODEL_PATH_MAX];
     /* sluice.json beside model_index.json, all keys optional: {"width",
      * "height", "steps", "guidance", "max_sequence_length" (T5's padded length),
