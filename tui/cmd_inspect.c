@@ -174,8 +174,7 @@ static struct taef1 *taef1_examine(const struct model *m, bool check, struct fau
         !taef1_open(&t, m->taef1, m->vae.latent_channels, m->vae.factor, &e))
         fault_add(faults, &e);
     for (size_t i = 0; t && check && i < weights_count(taef1_weights(t)); i++)
-        if (!weights_finite(taef1_weights(t), weights_name(taef1_weights(t), i),
-                            weights_tensor(taef1_weights(t), i), &e)) {
+        if (!weights_finite(taef1_weights(t), weights_name(taef1_weights(t), i), weights_tensor(taef1_weights(t), i), &e)) {
             fault_add(faults, &e);
             err_clear(&e);
         }
@@ -271,8 +270,7 @@ static void model_print_json(const struct model *m, const struct part *parts, co
     json_print(json_pack("{s:s, s:s, s:{s:i, s:i, s:i, s:f}, s:o, s:o, s:I, s:o}", "name", m->name, "path",
                          m->path, "defaults", "width", m->defaults.width, "height",
                          m->defaults.height, "steps", m->defaults.steps, "guidance",
-                         (double)m->defaults.guidance, "parts", list, "taef1", taef1_json(m, tiny, tensors),
-                         "fault_count",
+                         (double)m->defaults.guidance, "parts", list, "taef1", taef1_json(m, tiny, tensors), "fault_count",
                          (json_int_t)faults->count, "faults", wrong));
 }
 
