@@ -20,8 +20,9 @@ enum stage stage_named(const char *name)
 
 const char *event_kind_name(enum event_kind k)
 {
-    static const char *const names[EVENT_KIND_COUNT] = { "queued",  "started", "stage",     "progress", "preview", "memory",
-                                                         "notice",  "done",    "cancelled", "failed",   "paused",  "resumed", "idle" };
+    static const char *const names[EVENT_KIND_COUNT] = { "queued",  "started", "stage",     "progress",
+                                                         "preview", "memory",  "notice",    "done",
+                                                         "cancelled", "failed", "paused",   "resumed", "idle" };
     return (unsigned)k < EVENT_KIND_COUNT ? names[k] : "?";
 }
 

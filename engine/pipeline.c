@@ -404,7 +404,8 @@ bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, c
                    struct err *e)
 {
     memset(plan, 0, sizeof *plan);
-    return load(p, j, e) && size_fits(p->model, j, e) && make_plan(p, j, devices_budget(&p->devices, j, notice), plan, e);
+    return load(p, j, e) && size_fits(p->model, j, e) &&
+           make_plan(p, j, devices_budget(&p->devices, j, notice), plan, e);
 }
 
 /* --- the plan beside a job --------------------------------------------------------- */
@@ -575,7 +576,8 @@ static bool arena_allocate(struct run *r, struct err *e)
         if (refused.kind != ERR_DEVICE_MEMORY)
             return err_set(e, refused.kind, "%s", refused.text);
         if (!make_plan(r->p, r->job, less, &r->plan, &why))
-            return err_set(e, ERR_DEVICE_MEMORY, "%zu MB for %dx%d were refused, and less does not do: choose a smaller size",
+            return err_set(e, ERR_DEVICE_MEMORY,
+                           "%zu MB for %dx%d were refused, and less does not do: choose a smaller size",
                            wanted / 1000000, r->job->width, r->job->height);
         err_clear(&refused);
     }
@@ -1024,7 +1026,8 @@ static bool plan_smaller(struct run *r, struct err *e)
     arena_close(r);
     if (!make_plan(r->p, r->job, less_than(r, had), &r->plan, e) || !arena_open(r, e))
         return false;
-    snprintf(text, sizeof text, "memory ran out in step %d: it goes on from there, with the same result, in %.0f MB instead "
+    snprintf(text, sizeof text,
+             "memory ran out in step %d: it goes on from there, with the same result, in %.0f MB instead "
              "of %.0f MB", r->step, (double)r->plan.arena_bytes * 1e-6, (double)had * 1e-6);
     notice(r, text);
     return true;
@@ -1061,7 +1064,8 @@ static void keep_place(struct run *r, const struct sampler *s)
 {
     struct record record = { 0 };
     struct err why = { 0 };
-    struct checkpoint here = { .index = r->index, .step = s->step, .trial = s->trial, .latent = latent_tensor(r, r->latent),
+    struct checkpoint here = { .index = r->index, .step = s->step, .trial = s->trial,
+                               .latent = latent_tensor(r, r->latent),
                                .x0 = latent_tensor(r, r->x0) };
     if (!r->job->checkpoint || sampler_behind(s) == 0)
         return;
@@ -1113,7 +1117,8 @@ static void find_place(struct run *r)
     bool read = record_read_checkpoint(&record, &r->from, r->job->resume, &why);
     if (!read || !place_fits(r, &r->from, &record)) {
         checkpoint_free(&r->from);
-        snprintf(text, sizeof text, "%.3000s: the picture begins anew", read ? "what was kept is of another picture" : why.text);
+        snprintf(text, sizeof text, "%.3000s: the picture begins anew",
+                 read ? "what was kept is of another picture" : why.text);
         notice(r, text);
     }
     record_free(&record);
@@ -1540,7 +1545,8 @@ static void tell_end(struct run *r, int latents, struct err *e)
 bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const struct pipeline_hooks *hooks,
                   struct err *e)
 {
-    struct run r = { .p = p, .job = j, .hooks = hooks, .id = id, .index = j->first, .heed = PIPELINE_CANCEL, .prompt = -1,
+    struct run r = { .p = p, .job = j, .hooks = hooks, .id = id, .index = j->first, .heed = PIPELINE_CANCEL,
+                     .prompt = -1,
                      .stages = { .open = j->dump_stages != NULL } };
     bool deferred = j->decode == DECODE_DEFERRED && job_pictures(j) > 1;
     int latents = j->first;

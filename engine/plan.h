@@ -118,7 +118,8 @@ struct plan_summary {
     char text[512];        /* of a plan: what is to be said of it, or "" */
     bool card;             /* it is of a card's memory, else of the processor's */
     char device[64];       /* the card's name, or "cpu" */
-    struct { size_t total, free, others; } memory; /* of it, but for what is the process's own; total 0, or EVENT_UNKNOWN: unknown */
+    /* of it, but for what is the process's own; total 0, or EVENT_UNKNOWN: unknown */
+    struct { size_t total, free, others; } memory;
     size_t budget;         /* 0: none */
     size_t arena, kept;    /* plan.arena_bytes, kept_bytes */
     size_t link;           /* over the link, for one picture */

@@ -158,7 +158,8 @@ static const char *single(const char *s, char brace)
     return s;
 }
 
-/* The prompt with its braces written twice; where it is old's with other words, those in old's place for them. malloc'd. */
+/* The prompt with its braces written twice; where it is old's with other words, those in old's place for them.
+ * malloc'd. */
 static char *prompt_text(const char *prompt, const struct preset *old)
 {
     const struct sheet_row *row = old ? sheet_find(&old->rows, setting_find("prompt")) : NULL;

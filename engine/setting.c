@@ -106,7 +106,8 @@ static const struct setting settings[] = {
       "note the pictures in the history: sluice history" },
 
     { "device", SETTING_CHOICE, SETTING_RUN, AT(device),
-      CHOICES({ "auto", DEVICE_AUTO }, { "cuda", DEVICE_CUDA }, { "gpu", DEVICE_CUDA }, { "cpu", DEVICE_CPU }), 0, 0, "NAME",
+      CHOICES({ "auto", DEVICE_AUTO }, { "cuda", DEVICE_CUDA }, { "gpu", DEVICE_CUDA }, { "cpu", DEVICE_CPU }), 0,
+      0, "NAME",
       "auto (a card if there is one), cuda, cpu" },
     { "threads", SETTING_INT, SETTING_RUN, AT(threads), CHOICES({ "auto", 0 }), 0, JOB_THREADS_MAX, "N",
       "of the processor (default: all cores)" },

@@ -46,7 +46,9 @@ bool shelf_is_name(const char *text)
 bool shelf_folder(char path[FILE_PATH_MAX], enum shelf s, struct err *e)
 {
     place(0, s, path);
-    return *path || err_set(e, ERR_IO, "there is no place for %ss: neither XDG_CONFIG_HOME nor HOME is an absolute path", what(s));
+    return *path ||
+           err_set(e, ERR_IO,
+                   "there is no place for %ss: neither XDG_CONFIG_HOME nor HOME is an absolute path", what(s));
 }
 
 bool shelf_named(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e)

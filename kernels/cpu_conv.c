@@ -94,7 +94,8 @@ size_t cpu_conv2d_scratch(struct device *d, struct tensor y, struct tensor x, st
 {
     cpu_cache_trim(cpu_of(d));
     struct wants most = wants_of(cpu_of(d), y, x, w, v);
-    return cpu_round((size_t)w.shape[0] * sizeof(float)) + widened_bytes(x, w) + most.weights + most.pad + most.x + most.y;
+    return cpu_round((size_t)w.shape[0] * sizeof(float)) + widened_bytes(x, w) + most.weights + most.pad +
+           most.x + most.y;
 }
 
 static void convert(struct tensor y, struct tensor x)

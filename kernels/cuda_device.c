@@ -370,7 +370,8 @@ static bool device_new(struct device **out, enum dtype compute, const struct cud
     c->search = o->search;
     c->pin_weights = o->pin_weights;
     bool ok = c->sm < SM_LEAST || (compute == DT_BF16 && c->sm < SM_BF16)
-                  ? err_set(e, ERR_DEVICE, "%s has compute capability %d.%d: %s", c->card.name, c->card.major, c->card.minor,
+                  ? err_set(e, ERR_DEVICE, "%s has compute capability %d.%d: %s", c->card.name, c->card.major,
+                            c->card.minor,
                             c->sm < SM_LEAST ? "7.5 is needed" : "bf16 needs 8.0; use --precision fp16")
                   : open_device(c, e);
     if (!ok) {

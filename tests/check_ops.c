@@ -215,7 +215,8 @@ static void fill(struct call *c, enum slot s, enum values v, double scale, doubl
         case NORMAL: break;
         case WIDE: x *= exp2(rng_below(r, 40) - 30); break;
         case SUBNORMAL: x = type_min_normal(t.dtype) * (2 * rng_unit(r) - 1); break;
-        case HUGE_VALUES: x = top * (rng_one_in(r, 4) ? 1 : 0.5 + 0.5 * rng_unit(r)) * (rng_one_in(r, 2) ? 1 : -1); break;
+        case HUGE_VALUES:
+            x = top * (rng_one_in(r, 4) ? 1 : 0.5 + 0.5 * rng_unit(r)) * (rng_one_in(r, 2) ? 1 : -1); break;
         case ZERO_ROWS: x = zero ? 0 : x; break;
         case CONSTANT_ROWS: x = row; break;
         case SPIKE: x = i % cols == spike ? fmin(1e4 * scale, top) : x; break;

@@ -97,7 +97,8 @@ static struct event about(const struct fake_job *j, enum event_kind kind, enum s
                            .seed = j->job.seed + (uint64_t)j->index, .eta_seconds = -1 };
 }
 
-static void finish(struct fake *f, const struct fake_job *j, enum event_kind kind, enum err_kind fault, const char *text,
+static void finish(struct fake *f, const struct fake_job *j, enum event_kind kind, enum err_kind fault,
+                   const char *text,
                    bool image, double seconds)
 {
     struct event ev = about(j, kind, STAGE_SAVE);
@@ -121,7 +122,8 @@ static bool run_job(struct fake *f, const struct fake_job *j)
 
     if (!j->index) push(f, about(j, EVENT_STARTED, STAGE_LOAD));
     ev.memory = (struct event_memory){
-        .arena_bytes = 14200000, .used_bytes = 9100000, .rss = 61000000, .rss_anonymous = 31000000, .rss_file = 30000000,
+        .arena_bytes = 14200000, .used_bytes = 9100000, .rss = 61000000, .rss_anonymous = 31000000,
+        .rss_file = 30000000,
         .activations = { 0, 300000, 1200000, 9100000, 14200000, 0 },
         .weights = { 0, 1700000, 4100000, 12600000, 3300000, 0 },
     };

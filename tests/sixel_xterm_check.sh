@@ -15,8 +15,9 @@ x11_begin sixel_in_xterm 1000x700 xterm
 
 begin() # TERMINAL-ID GEOMETRY STEP_MS
 {
-    FAKE_ENGINE_STEP_MS=$3 xterm -ti "$1" -T sluice-check -tn xterm-256color -fn 6x13 -geometry "$2+0+0" -bg black -fg white \
-        -cr gray20 -xrm 'XTerm.vt100.metaSendsEscape: true' -e sh -c "'$player' --play auto '$dir'; sleep 60" 2>/dev/null &
+    FAKE_ENGINE_STEP_MS=$3 xterm -ti "$1" -T sluice-check -tn xterm-256color -fn 6x13 -geometry "$2+0+0" \
+        -bg black -fg white -cr gray20 -xrm 'XTerm.vt100.metaSendsEscape: true' \
+        -e sh -c "'$player' --play auto '$dir'; sleep 60" 2>/dev/null &
     terminal=$!
     sleep 1.5
     xdotool mousemove 200 200 >/dev/null 2>&1

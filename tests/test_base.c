@@ -48,7 +48,8 @@ static void err_kinds_have_names_and_follow_from_errno(void **state)
 {
     (void)state;
     static const struct { int number; enum err_kind kind; } of[] = {
-        { EACCES, ERR_IO }, { ENOENT, ERR_MISSING }, { ENOMEM, ERR_MEMORY }, { EDQUOT, ERR_DISK_FULL }, { EFBIG, ERR_DISK_FULL },
+        { EACCES, ERR_IO }, { ENOENT, ERR_MISSING }, { ENOMEM, ERR_MEMORY }, { EDQUOT, ERR_DISK_FULL },
+        { EFBIG, ERR_DISK_FULL },
     };
     for (int k = ERR_NONE; k < ERR_KIND_COUNT; k++)
         assert_int_equal(err_kind_named(err_kind_name((enum err_kind)k)), k);

@@ -167,7 +167,8 @@ static void assert_same(const struct image *a, const struct image *b)
 
 static void assert_nothing_left(const char *when)
 {
-    static const char *const kinds[FAKE_CUDA_KINDS] = { "memory", "pinned memory", "registered memory", "stream", "event",
+    static const char *const kinds[FAKE_CUDA_KINDS] = { "memory", "pinned memory", "registered memory",
+                                                        "stream", "event",
                                                         "graph", "graph to start", "cuBLASLt", "cuDNN" };
     for (int k = 0; k < FAKE_CUDA_KINDS; k++)
         if (fake.live(k))
@@ -591,7 +592,8 @@ static int begin(void **state)
     path_in(scratch, "picture.png", out);
     golden_make("dev96", path_in(scratch, "dev96", dir));
     if (!model_open(&model, dir, true, &e) ||
-        !synth_from_header(GOLDEN_DIR "/taef1/sequential.json", path_in(dir, "taef1_decoder.safetensors", path), 5, &e) ||
+        !synth_from_header(GOLDEN_DIR "/taef1/sequential.json",
+                           path_in(dir, "taef1_decoder.safetensors", path), 5, &e) ||
         !model_open(&drawn, dir, true, &e) || !model_open(&shipped, "assets/demo", true, &e))
         fail_msg("%s", e.text);
     find_fake();

@@ -835,7 +835,8 @@ static void prompts_of_all_kinds(void **state)
     prompt_is_kept(p, "a red apple, \"quoted\" \\ back", "a red apple, \"quoted\" \\ back");
     prompt_is_kept(p, "ein grüner Apfel 🍏 苹果", "ein grüner Apfel 🍏 苹果");
     prompt_is_kept(p, "\x01\x02\t\r\n\x1b[31mred\x7f", "\x01\x02\t\r\n\x1b[31mred\x7f");
-    prompt_is_kept(p, "bad \xff\xfe \xc3( \xed\xa0\x80 end\xf0\x9f", "bad \uFFFD\uFFFD \uFFFD( \uFFFD\uFFFD\uFFFD end\uFFFD");
+    prompt_is_kept(p, "bad \xff\xfe \xc3( \xed\xa0\x80 end\xf0\x9f",
+                   "bad \uFFFD\uFFFD \uFFFD( \uFFFD\uFFFD\uFFFD end\uFFFD");
     char *big = malloc(100 * 1024 + 1);
     assert_non_null(big);
     for (int i = 0; i < 100 * 1024; i++)
@@ -941,15 +942,18 @@ static void jobs_are_checked(void **state)
     }
     job_free(&j);
 
-    static const struct { const char *text; int width, height; } good[] = { { "1024x768", 1024, 768 }, { "16X16", 16, 16 },
-                                                                          { "0x0", 0, 0 }, { "1000000x7", 1000000, 7 } };
+    static const struct { const char *text; int width, height; } good[] = { { "1024x768", 1024, 768 },
+                                                                            { "16X16", 16, 16 },
+                                                                          { "0x0", 0, 0 },
+                                                                          { "1000000x7", 1000000, 7 } };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         int w, h;
         must(job_parse_size(good[i].text, &w, &h, &e), &e);
         assert_int_equal(w, good[i].width);
         assert_int_equal(h, good[i].height);
     }
-    static const char *const bad[] = { "", "x", "1024", "1024x", "x768", "1024*768", "10x20x30", "12x-5", "-12x5", "1e3x5",
+    static const char *const bad[] = { "", "x", "1024", "1024x", "x768", "1024*768", "10x20x30", "12x-5",
+                                       "-12x5", "1e3x5",
                                        "1024 x 768", "99999999999999999999x5", "5x99999999999999999999", "5x1000001" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         int w, h;
@@ -964,7 +968,8 @@ static void paths_of_pictures(void **state)
     (void)state;
     static const struct { const char *out; int index; const char *path; } cases[] = {
         { "a.png", 0, "a.png" }, { "a.png", 1, "a-1.png" },     { "a.PNG", 2, "a-2.PNG" }, { "a", 0, "a" },
-        { "a", 3, "a-3.png" },   { "d.png/a", 1, "d.png/a-1.png" }, { ".png", 1, ".png-1.png" }, { "a.jpg", 10, "a.jpg-10.png" },
+        { "a", 3, "a-3.png" },   { "d.png/a", 1, "d.png/a-1.png" }, { ".png", 1, ".png-1.png" },
+        { "a.jpg", 10, "a.jpg-10.png" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct err e = { 0 };
@@ -991,7 +996,8 @@ static void schedule_is_flux(void **state)
     (void)state;
     /* s t / (1 + (s - 1) t) with s = e^mu, mu 0.5 at 256 tokens to 1.15 at 4096. */
     sigmas_are(&dev.scheduler, 4096, 4, (double[]){ 1, 0.9045307667386397, 0.7595109169491111, 0.5128441015091338, 0 });
-    sigmas_are(&dev.scheduler, 1024, 4, (double[]){ 1, 0.8492348306829303, 0.6524894621927445, 0.38494474881746926, 0 });
+    sigmas_are(&dev.scheduler, 1024, 4,
+               (double[]){ 1, 0.8492348306829303, 0.6524894621927445, 0.38494474881746926, 0 });
     sigmas_are(&dev.scheduler, 256, 2, (double[]){ 1, 0.6224593312018546, 0 });
     sigmas_are(&dev.scheduler, 6, 3, (double[]){ 1, 0.7596623908243416, 0.44140425839588027, 0 });
     sigmas_are(&dev.scheduler, 4096, 1, (double[]){ 1, 0 });
@@ -1201,7 +1207,8 @@ static uint64_t submit(struct engine *g, const struct job *j)
 
 static bool is_end(const struct event *ev)
 {
-    return ev->kind == EVENT_CANCELLED || ev->kind == EVENT_FAILED || (ev->kind == EVENT_DONE && ev->index + 1 == ev->count);
+    return ev->kind == EVENT_CANCELLED || ev->kind == EVENT_FAILED ||
+           (ev->kind == EVENT_DONE && ev->index + 1 == ev->count);
 }
 
 /* Into rec until the first event of this kind (and job, unless 0). */

@@ -266,7 +266,8 @@ static void scratch_is_what_the_target_says(void **state)
             want = linear_told(&target, y, x, w);
             device_linear(&c.device, y, x, w, none, ACT_NONE);
         } else if (below(2)) {
-            struct tensor q = tensor_split(tensor_2d(NULL, a, m, n * k), n, k), o = tensor_split(tensor_2d(NULL, b, m, n * k), n, k);
+            struct tensor q = tensor_split(tensor_2d(NULL, a, m, n * k), n, k),
+                o = tensor_split(tensor_2d(NULL, b, m, n * k), n, k);
             struct tensor v = tensor_split(tensor_2d(NULL, a, 1 + (int64_t)below(5), n * k), n, k);
             want = attention_told(&target, o, q, v);
             device_attention(&c.device, o, q, v, v, &(struct attention){ .scale = 1 });
@@ -593,7 +594,8 @@ static void case_open(struct case_models *c, const char *path)
 {
     struct err e = { 0 };
     if (!model_open(&c->model, path, true, &e) || !clip_open(&c->clip, &c->model, &e) ||
-        !t5_open(&c->t5, &c->model, &e) || !flux_open(&c->flux, &c->model, &e) || !vae_open(&c->vae, &c->model, false, &e))
+        !t5_open(&c->t5, &c->model, &e) || !flux_open(&c->flux, &c->model, &e) ||
+        !vae_open(&c->vae, &c->model, false, &e))
         fail_msg("%s", e.text);
     c->taef1 = NULL;
     if (c->model.vae.latent_channels != 16 || c->model.vae.factor != 8)
@@ -766,7 +768,8 @@ static void what_is_foreseen_is_what_is_planned(void **state)
         golden_open(&g, goldens[n]);
         for (enum precision precision = PRECISION_FP32; precision < PRECISION_COUNT_; precision++) {
             g.job.precision = precision;
-            size_t least = least_budget(&g), budgets[] = { 0, JOB_BUDGET_LEAST, least, least + below(least), 600000000 };
+            size_t least = least_budget(&g),
+                budgets[] = { 0, JOB_BUDGET_LEAST, least, least + below(least), 600000000 };
             for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
                 g.job.budget = budgets[i];
                 pipeline_foresee(g.pipeline, &g.job, &s);
@@ -832,7 +835,8 @@ static void plans_beside_a_job(void **state)
     assert_int_equal(pthread_create(&thread, NULL, foresee_on, &w), 0);
     for (int i = 0; i < 20 && (i < 2 || atomic_load(&w.plans) < 6); i++) {
         struct seen got = run(&g, 600000000);
-        assert_memory_equal(got.image->rgb, want.image->rgb, (size_t)want.image->width * (size_t)want.image->height * 3);
+        assert_memory_equal(got.image->rgb, want.image->rgb,
+                            (size_t)want.image->width * (size_t)want.image->height * 3);
         image_free(got.image);
     }
     atomic_store(&w.stop, true);

@@ -500,7 +500,8 @@ static void a_preset_says_all_it_can(void **unused)
     (void)unused;
     put("beside.yaml", "sluice: 1\nbudget: 12G\nlarge:\n  from: 512x512\n  budget: 13G\n");
     const char *path = put("all.yaml",
-        "\xef\xbb\xbf" "sluice: 1\r\n# with a byte order mark and DOS lines\r\nname: 'All: of it'\r\nabout: \"\\u00e9\"\r\n"
+        "\xef\xbb\xbf"
+        "sluice: 1\r\n# with a byte order mark and DOS lines\r\nname: 'All: of it'\r\nabout: \"\\u00e9\"\r\n"
         "model:\r\n  name: FLUX.1-dev\r\n  sha256:\r\n    vae/a.safetensors: "
         "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef\r\n"
         "profile: beside.yaml\r\nprompt: >\r\n  one\r\n  {two}\r\n\r\n  three {{4}}\r\nnegative: |\r\n  a\r\n  b\r\n"

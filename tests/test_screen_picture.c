@@ -246,7 +246,8 @@ static void test_before_and_after(void **state)
     type(v, " ");
     g = draw(v, 80, 24, true);
     /* the sides have changed */
-    assert_memory_equal(left, g->picture[0].image->rgb + (g->picture[0].image->height / 2 * 800 + 800 - 396 + 200) * 3, 3);
+    assert_memory_equal(left,
+                        g->picture[0].image->rgb + (g->picture[0].image->height / 2 * 800 + 800 - 396 + 200) * 3, 3);
     has(v, "after  seed 42");
     type(v, " w");
     has(v, "before  seed 41");

@@ -310,8 +310,8 @@ static void test_own_words_stay(void **state)
     free(text);
     key(v, K_ESC);
     load(v, "/portrait");
-    says(v, "Portrait photograph of a {red|green} fox, looking past the camera. Soft window light from the left, 85 mm lens "
-            "at f/2, natural skin texture, plain dark background.", "people", 7);
+    says(v, "Portrait photograph of a {red|green} fox, looking past the camera. Soft window light from the left, "
+            "85 mm lens at f/2, natural skin texture, plain dark background.", "people", 7);
     view_free(v);
     /* the words that a preset came with are not the user's */
     v = opened();
@@ -556,7 +556,9 @@ static void test_random_sizes_and_keys(void **state)
             view_presets(v, &a);
         }
         if (r % 11 == 0) press(v, K_F2);
-        view_resize(v, (struct view_screen){ 40 + (int)(random_next(&seed) % 120), 10 + (int)(random_next(&seed) % 50), 9, 18, 0, 0, false });
+        view_resize(v,
+                    (struct view_screen){ 40 + (int)(random_next(&seed) % 120), 10 + (int)(random_next(&seed) % 50), 9,
+                                          18, 0, 0, false });
         assert_true(view_draw(v, &g, NULL));
         if (g.cursor_shown && (g.cursor_x < 0 || g.cursor_x >= g.cols || g.cursor_y < 0 || g.cursor_y >= g.rows))
             fail_msg("key %d: the cursor is off the screen", i);

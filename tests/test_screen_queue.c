@@ -27,7 +27,8 @@ static void fill(struct view *v, const struct row *rows, int n, int64_t at_work)
             .id = rows[i].id, .state = rows[i].state, .foreign = rows[i].foreign, .text = job_text(&j, NULL),
             .model = strdup("/models/fake-model"), .preset = strdup(i == 1 ? "portrait" : ""),
             .prompt = strdup(rows[i].prompt), .error = strdup(rows[i].error ? rows[i].error : ""),
-            .pictures = rows[i].pictures ? rows[i].pictures : 1, .made = rows[i].made, .step = rows[i].step, .steps = 20, .ended = i,
+            .pictures = rows[i].pictures ? rows[i].pictures : 1, .made = rows[i].made, .step = rows[i].step,
+            .steps = 20, .ended = i,
             .fault = rows[i].state == STORE_FAILED ? ERR_DEVICE_MEMORY : ERR_NONE, .stage = STAGE_VAE,
         };
     job_free(&j);
@@ -373,7 +374,8 @@ static void test_sheet(void **state)
     has(v, "2 marked");
     assert_int_equal(press(v, K_ENTER).kind, WISH_FINISH);
     assert_int_equal(view_sheet_base(v)->seed, 100);
-    assert_true(view_sheet_good(v, 0) && !view_sheet_good(v, 1) && view_sheet_good(v, 2) && !view_sheet_good(v, 5) && !view_sheet_good(v, -1));
+    assert_true(view_sheet_good(v, 0) && !view_sheet_good(v, 1) && view_sheet_good(v, 2) && !view_sheet_good(v, 5) &&
+                !view_sheet_good(v, -1));
     alt(v, 'k'); /* a new one */
     has(v, "how many seeds");
     press(v, K_ESC);
@@ -422,7 +424,8 @@ static void test_hostile(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_goldens),  cmocka_unit_test(test_keys),    cmocka_unit_test(test_chosen_stays_with_its_job),
+        cmocka_unit_test(test_goldens),  cmocka_unit_test(test_keys),
+            cmocka_unit_test(test_chosen_stays_with_its_job),
         cmocka_unit_test(test_strip_counts_what_waits_on_disk),          cmocka_unit_test(test_editing),
         cmocka_unit_test(test_questions), cmocka_unit_test(test_remedies),
         cmocka_unit_test(test_trouble), cmocka_unit_test(test_sheet), cmocka_unit_test(test_hostile),

@@ -364,8 +364,10 @@ static void the_history_is_found_again(void **state)
     static const struct { const char *search; int64_t count; } cases[] = {
         { "", 3 }, { "  ", 3 }, { "fox", 2 }, { "FOX red", 1 }, { "fo", 2 }, { "f", 2 }, { "cafe", 1 },
         { "caf\xc3\xa9 rai", 1 }, { "blurry", 1 }, { "portr", 3 }, { "tiny sea", 1 }, { "nothing", 0 },
-        { "\"", 0 }, { "\"quoted", 1 }, { "fox OR rain", 0 }, { "NOT fox", 0 }, { "prompt:fox", 0 }, { "fox*", 2 }, { "(((", 0 },
-        { "red AND", 0 }, { "^a", 2 }, { "fox -", 2 }, { "NEAR(a", 0 }, { "{a b}:c", 0 }, { "\xff\xfe", 0 }, { "'; DROP", 0 },
+        { "\"", 0 }, { "\"quoted", 1 }, { "fox OR rain", 0 }, { "NOT fox", 0 }, { "prompt:fox", 0 }, { "fox*", 2 },
+        { "(((", 0 },
+        { "red AND", 0 }, { "^a", 2 }, { "fox -", 2 }, { "NEAR(a", 0 }, { "{a b}:c", 0 }, { "\xff\xfe", 0 },
+        { "'; DROP", 0 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (found(s, cases[i].search) != cases[i].count)

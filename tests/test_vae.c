@@ -231,7 +231,8 @@ static void check_bands(struct call c, const int *band, int n)
         for (size_t k = 0; k < size; k++)
             if (memcmp(&got[k], &want[k], sizeof *got))
                 fail_msg("%s, %s, %s %dx%d latents in bands of %d: value %zu of %zu is %.9g, whole %.9g", c.s->name,
-                         dtype_name(c.compute), c.encode ? "encode" : "decode", c.h, c.w, band[i], k, size, (double)got[k],
+                         dtype_name(c.compute), c.encode ? "encode" : "decode", c.h, c.w, band[i], k, size,
+                         (double)got[k],
                          (double)want[k]);
         free(got);
     }

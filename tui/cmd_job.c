@@ -98,7 +98,8 @@ char *cmd_job_list(void *request, const char *name, struct err *e)
     size_t bytes;
     int n = r->lists ? 1 : file_xdg(own, "XDG_CONFIG_HOME", ".config", "wildcards");
     if (!n) {
-        err_set(e, ERR_INPUT, "list %s: no place for lists: neither XDG_CONFIG_HOME nor HOME is an absolute path", name);
+        err_set(e, ERR_INPUT,
+                "list %s: no place for lists: neither XDG_CONFIG_HOME nor HOME is an absolute path", name);
         return NULL;
     }
     if (n < FILE_PATH_MAX)

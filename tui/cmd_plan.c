@@ -57,10 +57,13 @@ static void print_json(const struct plan *p, const struct job *j)
     const struct plan_preview *v = &p->preview;
     json_t *preview = v->scale ? json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "scale", v->scale,
                                      "width", j->width / v->scale, "height", j->height / v->scale, "weight_bytes",
-                                     (json_int_t)v->weights, "activation_bytes", (json_int_t)v->activations, "peak_bytes",
-                                     (json_int_t)v->peak, "repeats", (json_int_t)v->repeats, "flops", (json_int_t)v->flops,
+                                     (json_int_t)v->weights, "activation_bytes", (json_int_t)v->activations,
+                                     "peak_bytes",
+                                     (json_int_t)v->peak, "repeats", (json_int_t)v->repeats, "flops",
+                                     (json_int_t)v->flops,
                                      "seconds", v->seconds > 0 ? json_real(v->seconds) : json_null()) : json_null();
-    json_t *o = json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "width", j->width, "height", j->height,
+    json_t *o = json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "width", j->width, "height",
+                          j->height,
                           "steps", j->steps, "budget_bytes", (json_int_t)p->budget, "arena_bytes",
                           (json_int_t)p->arena_bytes, "kept_bytes", (json_int_t)p->kept_bytes, "link_bytes",
                           (json_int_t)plan_link_bytes(p), "seconds",
@@ -166,7 +169,8 @@ static void print_table(const struct plan *p, const struct job *j, const struct 
     if (p->kept_bytes)
         printf("\n  The text encoders stay on the device (%s) for all prompts.\n", cmd_bytes(p->kept_bytes, a));
     if (v->scale)
-        printf("\n  TAEF1 makes the previews, %dx%d, in the steps' own room.\n", j->width / v->scale, j->height / v->scale);
+        printf("\n  TAEF1 makes the previews, %dx%d, in the steps' own room.\n", j->width / v->scale,
+               j->height / v->scale);
     if (!p->budget)
         puts("\n  No budget: weights are used where they lie in the mapped files.");
     if (p->disk_seconds > 0)

@@ -49,7 +49,8 @@ static void list_json(const struct store_queue *q)
     for (int i = 0; i < q->count; i++) {
         const struct store_job *j = &q->at[i];
         json_t *o = json_pack("{s:I, s:s, s:b, s:i, s:i, s:i, s:i, s:I}", "id", (json_int_t)j->id, "state",
-                              store_state_name(j->state), "elsewhere", j->foreign, "pictures", j->pictures, "made", j->made,
+                              store_state_name(j->state), "elsewhere", j->foreign, "pictures", j->pictures,
+                              "made", j->made,
                               "step", j->step, "steps", j->steps, "added", (json_int_t)j->added);
         put_text(o, "prompt", j->prompt);
         put_text(o, "model", j->model);
@@ -170,7 +171,8 @@ static int add(struct store *s, int argc, char **argv)
         return cmd_usage("queue add", "the prompt is missing");
     }
     struct job j = { 0 };
-    bool ok = cmd_job_make(&j, &request, &options, argv + optind, path, &e) && (request.output || name_output(&j, &e)) &&
+    bool ok = cmd_job_make(&j, &request, &options, argv + optind, path, &e) &&
+              (request.output || name_output(&j, &e)) &&
               absolute(&j.out, &e) && absolute(&j.init_latents, &e) &&
               store_queue_add(s, &j, realpath(path, real) ? real : path, options.preset.name, &id, &e);
     if (ok)

@@ -166,7 +166,8 @@ static void take_size(struct studio *s)
 {
     struct term_size z = term_size(s->term);
 
-    view_resize(s->view, (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h, z.pixels });
+    view_resize(s->view,
+                (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h, z.pixels });
 }
 
 /* The terminal to another program, and back; meanwhile this one can be stopped. */
@@ -247,7 +248,8 @@ static void grant(struct studio *s, struct wish w)
     case WISH_MOUSE: term_mouse(s->term, w.on); break;
     case WISH_EDITOR: use_editor(s, w.number); break;
     case WISH_QUIT: s->quit = true; break;
-    case WISH_PROFILE_SAVE: service_profile_save(&s->profiles, w.profile.name, w.profile.text, w.profile.replace); break;
+    case WISH_PROFILE_SAVE:
+        service_profile_save(&s->profiles, w.profile.name, w.profile.text, w.profile.replace); break;
     case WISH_PROFILE_DELETE: service_profile_delete(&s->profiles, w.profile.name); break;
     case WISH_PRESETS: service_preset(s->worker, s->view, s->calls->model(s->engine), w.presets); break;
     case WISH_DOCTOR: service_doctor(s->worker, s->view); break;

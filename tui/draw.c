@@ -129,7 +129,8 @@ int draw_bytes(struct grid *g, struct rect clip, int x, int y, enum colour c, in
             bytes = strlen(s);
         }
         if (w == 0) { /* joins the character before; nothing to join, nothing shown */
-            if (last && strlen(last->text) + bytes < sizeof last->text) memcpy(last->text + strlen(last->text), s, bytes);
+            if (last && strlen(last->text) + bytes < sizeof last->text)
+                memcpy(last->text + strlen(last->text), s, bytes);
             continue;
         }
         last = NULL;
@@ -240,7 +241,8 @@ void draw_box(struct grid *g, struct rect r, const char *title, const char *note
     if (title && r.w > 6) {
         int x = r.x + 2;
         x += draw_text(g, all, x, r.y, c, 0, " ");
-        x += draw_fit(g, all, x, r.y, r.w - 6, focused ? COLOUR_ACCENT : COLOUR_TEXT, focused ? CELL_BOLD : 0, title, false);
+        x += draw_fit(g, all, x, r.y, r.w - 6, focused ? COLOUR_ACCENT : COLOUR_TEXT, focused ? CELL_BOLD : 0,
+                      title, false);
         x += draw_text(g, all, x, r.y, c, 0, " ");
         taken = x - r.x;
     }

@@ -182,8 +182,10 @@ static void collect(const struct pane_memory *m, const struct plan_summary *p, b
         if (now->device_total)
             figure_device(f, now->device_total, now->device_free, now->device_others);
         else
-            figure_device(f, now->host_total, now->host_free, left(now->host_total, now->host_free, now->rss_anonymous));
-        if (m->history && m->history->link_rate > 0) figure(f, "link", "%s/s", draw_size((size_t)m->history->link_rate, a));
+            figure_device(f, now->host_total, now->host_free,
+                          left(now->host_total, now->host_free, now->rss_anonymous));
+        if (m->history && m->history->link_rate > 0)
+            figure(f, "link", "%s/s", draw_size((size_t)m->history->link_rate, a));
     } else if (p) {
         figure_device(f, p->memory.total, p->memory.free, p->memory.others);
         if (p->link) figure(f, "over link", "%s", draw_size(p->link, a));

@@ -34,7 +34,8 @@ static const struct {
     { "precision", "Precision", "Prec.", "of weights and products", 0 },
 };
 enum { FIELDS = sizeof form / sizeof *form, FIELD_BYTES = 64 };
-enum { FIELD_SIZE = 0, FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
+/* those with more to them than the table says */
+enum { FIELD_SIZE = 0, FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 };
 enum { FOCUS_PROMPT, FOCUS_NEGATIVE, FOCUS_FIELDS, FOCUS_GENERATE = FOCUS_FIELDS + FIELDS, FOCUS_COUNT };
 
 struct main_state {
@@ -572,6 +573,7 @@ static const char *main_hint(const struct view *v, enum action a)
     case ACTION_PRESETS: return unsaved ? NULL : "Presets";
     case ACTION_QUEUE: return unsaved ? NULL : "Queue";
     case ACTION_GALLERY: return unsaved ? NULL : "Gallery";
+    case ACTION_DOCTOR: return unsaved ? NULL : "Doctor";
     case ACTION_RESET: return field >= 0 && field_edited(v, field) ? label : NULL;
     default: return label;
     }

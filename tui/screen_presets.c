@@ -161,7 +161,8 @@ static bool set_from(struct job *to, const struct job *from, const struct settin
     return ok;
 }
 
-/* What the user wrote in the prompt: all of it, or what stands in a preset's place for words. NULL: nothing. malloc'd. */
+/* What the user wrote in the prompt: all of it, or what stands in a preset's place for words. NULL: nothing.
+ * malloc'd. */
 static char *own_words(const struct presets_state *s, const char *prompt)
 {
     char *words = NULL, *usual = NULL;
@@ -987,7 +988,8 @@ static void look_lines(const struct view *v, struct lines *l)
         put(l, 0, l->r.w, COLOUR_WARN, 0, text);
     } else if (h->unread) {
         snprintf(text, sizeof text,
-                 "%d files of the model are too large to be compared in passing: sluice preset verify does.", h->unread);
+                 "%d files of the model are too large to be compared in passing: sluice preset verify does.",
+                 h->unread);
         put(l, 0, l->r.w, COLOUR_DIM, 0, text);
     } else if (h->same) {
         put(l, 0, l->r.w, COLOUR_GOOD, 0, "The model's files are those that it was made with.");

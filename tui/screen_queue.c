@@ -371,7 +371,8 @@ static void draw_row(const struct view *v, struct grid *g, struct rect r, const 
         [STORE_RUNNING] = COLOUR_ACCENT, [STORE_PAUSED] = COLOUR_WARN, [STORE_INTERRUPTED] = COLOUR_WARN,
         [STORE_DONE] = COLOUR_GOOD,      [STORE_FAILED] = COLOUR_BAD,  [STORE_CANCELLED] = COLOUR_DIM,
     };
-    const char *name = j->foreign ? "elsewhere" : store_state_name(j->state), *prompt = *j->prompt ? j->prompt : "(no prompt)";
+    const char *name = j->foreign ? "elsewhere" : store_state_name(j->state),
+        *prompt = *j->prompt ? j->prompt : "(no prompt)";
     enum colour c = j->foreign || has_ended(j) ? COLOUR_DIM : COLOUR_TEXT;
     char right[64];
     int w = (int)strlen(far(v, j, right)), attr = on ? CELL_BOLD : 0;

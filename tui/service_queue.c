@@ -331,7 +331,8 @@ static bool make_sheet(struct task *t, struct err *e)
     snprintf(path, sizeof path, "%s/sheet.png", folder);
     job_draw_seed(&t->j);
     bool ok = job_set_string(&t->j.out, path, e) &&
-              contact_sheet(&sheet, &t->j, &(struct contact){ .seeds = t->number }, e) && batch_add(&t->batch, &sheet, e);
+              contact_sheet(&sheet, &t->j, &(struct contact){ .seeds = t->number }, e) &&
+              batch_add(&t->batch, &sheet, e);
     job_free(&sheet);
     if (!ok) rmdir(folder);
     return ok;

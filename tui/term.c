@@ -192,7 +192,8 @@ static void write_crash_text(const struct term *t)
 
     /* ST first: the crash may have come in the middle of a picture. */
     n = snprintf(crash_text, sizeof crash_text, "%s\033[?2026l\033[?2004l%s%s%s%s", t->strings_safe ? "\033\\" : "",
-                 t->mouse ? mouse_off : "", capability("sgr0", "", normal), capability("cnorm", "", cursor), capability("rmcup", "\r\n", leave));
+                 t->mouse ? mouse_off : "", capability("sgr0", "", normal), capability("cnorm", "", cursor),
+                 capability("rmcup", "\r\n", leave));
     crash_bytes = n > 0 && (size_t)n < sizeof crash_text ? (size_t)n : 0;
 }
 
@@ -242,7 +243,8 @@ static wchar_t plain(wchar_t c)
 {
     static const struct { wchar_t from, to; } map[] = {
         { L'─', '-' }, { L'│', '|' }, { L'┌', '+' }, { L'┐', '+' }, { L'└', '+' }, { L'┘', '+' },
-        { L'├', '+' }, { L'┤', '+' }, { L'█', '#' }, { L'▒', '=' }, { L'»', '>' }, { L'◆', '*' }, { L'·', ' ' }, { L'…', '~' },
+        { L'├', '+' }, { L'┤', '+' }, { L'█', '#' }, { L'▒', '=' }, { L'»', '>' }, { L'◆', '*' }, { L'·', ' ' },
+        { L'…', '~' },
     };
 
     if (c < 128) return c;
@@ -578,7 +580,8 @@ static size_t more(size_t a, size_t b)
 /* How long p would take at its best, as far as one can tell before. */
 static double fine_ms(const struct term *t, const struct grid_picture *p)
 {
-    double px = (double)p->at.w * t->cell_w * p->at.h * t->cell_h, of = (double)p->image->width * p->image->height, bytes;
+    double px = (double)p->at.w * t->cell_w * p->at.h * t->cell_h,
+        of = (double)p->image->width * p->image->height, bytes;
 
     switch (term_graphics(t)) {
     case GRAPHICS_SIXEL: bytes = 1.2 * px; break;
@@ -762,7 +765,9 @@ static void start_encoding(struct term *t, const struct grid *g, int i, const st
     struct graphics_how *how;
     int first = KITTY_ID + 2 * s->place;
 
-    if (n) *n = (struct encoding){ .job.run = encode, .kind = term_graphics(t), .serial = p->serial, .slow = l->slow && !l->draft };
+    if (n)
+        *n = (struct encoding){ .job.run = encode, .kind = term_graphics(t), .serial = p->serial, .slow = l->slow &&
+                                !l->draft };
     if (!n || (n->kind != GRAPHICS_BLOCKS && !(n->image = image_copy(p->image, NULL)))) { /* the cells have to do */
         s->up = true;
         s->serial = p->serial;
@@ -772,7 +777,8 @@ static void start_encoding(struct term *t, const struct grid *g, int i, const st
     }
     how = &n->how;
     n->level = t->sixel_level;
-    *how = (struct graphics_how){ .at = p->at, .cell_w = t->cell_w ? t->cell_w : 10, .cell_h = t->cell_h ? t->cell_h : 20,
+    *how = (struct graphics_how){ .at = p->at, .cell_w = t->cell_w ? t->cell_w : 10,
+                                  .cell_h = t->cell_h ? t->cell_h : 20,
                                   .strips = t->cell_source && !t->in_tmux, .colours = t->sixel_colours,
                                   .fine = !l->draft, .level = &n->level, .old_id = s->id,
                                   .id = s->id == first ? first + 1 : first };
@@ -1199,18 +1205,21 @@ static void stop_encoder(struct term *t)
 
 bool term_open(struct term **out, enum graphics wanted, const struct theme *theme, struct err *e)
 {
-    const char *name = getenv("TERM"), *colour = getenv("COLORTERM"), *delay = getenv("ESCDELAY"), *tmux = getenv("TMUX");
+    const char *name = getenv("TERM"), *colour = getenv("COLORTERM"), *delay = getenv("ESCDELAY"),
+        *tmux = getenv("TMUX");
     struct term *t = calloc(1, sizeof *t);
 
     *out = NULL;
     if (!t) return err_set(e, ERR_MEMORY, "no memory for the terminal");
     t->fd = -1;
     if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) {
-        err_set(e, ERR_INPUT, "the studio needs a terminal on standard input and output (sluice generate works without)");
+        err_set(e, ERR_INPUT,
+                "the studio needs a terminal on standard input and output (sluice generate works without)");
         goto failed;
     }
     if (!name || !*name || !strcmp(name, "dumb")) {
-        err_set(e, ERR_INPUT, "the studio needs a terminal that can place the cursor; TERM is \"%s\"", name ? name : "");
+        err_set(e, ERR_INPUT, "the studio needs a terminal that can place the cursor; TERM is \"%s\"",
+                name ? name : "");
         goto failed;
     }
     if (tcgetattr(STDIN_FILENO, &t->saved)) {
@@ -1219,7 +1228,8 @@ bool term_open(struct term **out, enum graphics wanted, const struct theme *them
     }
     /* Its own open file: O_NONBLOCK here must not reach curses or the shell. */
     t->fd = open("/dev/tty", O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (t->fd < 0 && ttyname(STDOUT_FILENO)) t->fd = open(ttyname(STDOUT_FILENO), O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (t->fd < 0 && ttyname(STDOUT_FILENO))
+        t->fd = open(ttyname(STDOUT_FILENO), O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (t->fd < 0) {
         err_errno(e, errno, "cannot open the terminal /dev/tty");
         goto failed;

@@ -19,7 +19,8 @@ enum wish_kind {
     WISH_MOUSE,    /* on or off: `on` */
     WISH_EDITOR,   /* the prompt `number` into the user's own editor; then view_written or view_refused */
     WISH_QUIT,
-    WISH_PROFILE_SAVE,   /* `text` as the user's own profile `name`, `replace`: over one that is there; then view_profiles */
+    /* `text` as the user's own profile `name`, `replace`: over one that is there; then view_profiles */
+    WISH_PROFILE_SAVE,
     WISH_PROFILE_DELETE, /* the user's own profile `name`; then view_profiles */
     /* for service_store.h */
     WISH_QUEUE,    /* `queue`; then view_queue, or view_refused */

@@ -238,7 +238,8 @@ static void finals(const char *graphics, const char *da1)
 
 void bench_studio(void)
 {
-    static const char sixel[] = "\033[?62;4;22c", kitty[] = "\033_Gi=31;OK\033\\\033[?62;22c", neither[] = "\033[?62;22c";
+    static const char sixel[] = "\033[?62;4;22c", kitty[] = "\033_Gi=31;OK\033\\\033[?62;22c",
+        neither[] = "\033[?62;22c";
 
     puts("\nStudio over a line of 64 KB/s: from a key to its letter, p50, p99, most");
     previews("sixel", sixel, false);
