@@ -432,7 +432,8 @@ bool bench_run(struct bench *b, const struct model *m, const struct job *base, c
     bool ok = pipeline_new(&s.p, m, e) && job_copy(&j, base, e) && file_join(out, folder, "picture.png", e) &&
               job_set_string(&j.out, out, e);
     j.count = 1;
-    j.random_seed = j.preview = j.embedding_cache = false;
+    j.random_seed = j.embedding_cache = false;
+    j.preview = PREVIEW_NONE;
     ok = ok && warm_up(&s, &j, e) && size_rows(&s, &j, e) && level_rows(&s, &j, e) && strategy_rows(&s, &j, e);
     job_free(&j);
     pipeline_free(s.p);

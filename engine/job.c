@@ -49,7 +49,7 @@ bool job_init(struct job *j, const struct model *m, struct err *e)
         .count = 1,
         .rng = RNG_TORCH_CPU,
         .precision = PRECISION_BF16,
-        .preview = true,
+        .preview = PREVIEW_AUTO,
         .cfg = 1,
         .memory_fraction = 0.92f,
         .vae_tile = 64,

@@ -70,8 +70,7 @@ struct cuda_link {
 
 static bool failed(struct err *e, cudaError_t rc, const char *what)
 {
-    return err_set(e, rc == cudaErrorMemoryAllocation ? ERR_MEMORY : ERR_DEVICE, "cuda: %s: %s", what,
-                   cudaGetErrorString(rc));
+    return err_set(e, cuda_error_kind(rc), "cuda: %s: %s", what, cudaGetErrorString(rc));
 }
 
 /* One slice through the slot of that turn. */

@@ -97,10 +97,12 @@ static struct event about(const struct fake_job *j, enum event_kind kind, enum s
                            .seed = j->job.seed + (uint64_t)j->index, .eta_seconds = -1 };
 }
 
-static void finish(struct fake *f, const struct fake_job *j, enum event_kind kind, const char *text, bool image, double seconds)
+static void finish(struct fake *f, const struct fake_job *j, enum event_kind kind, enum err_kind fault, const char *text,
+                   bool image, double seconds)
 {
     struct event ev = about(j, kind, STAGE_SAVE);
 
+    ev.fault = fault;
     if (image) ev.image = fake_image(j->job.width, j->job.height, ev.seed);
     ev.seconds = seconds;
     snprintf(ev.text, sizeof ev.text, "%s", text);
@@ -131,6 +133,7 @@ static bool run_job(struct fake *f, const struct fake_job *j)
         if (s == STAGE_T5 && !strcmp(job->prompt, "crash")) raise(SIGSEGV);
         if (s == STAGE_T5 && !strcmp(job->prompt, "fail")) {
             ev = about(j, EVENT_FAILED, STAGE_T5);
+            ev.fault = ERR_DAMAGED;
             snprintf(ev.text, sizeof ev.text, "T5: text_encoder_2/model.safetensors: tensor shared.weight is missing");
             push(f, ev);
             return false;
@@ -162,18 +165,19 @@ static bool run_job(struct fake *f, const struct fake_job *j)
     if (!strcmp(job->prompt, "nosave")) {
         char text[512];
         snprintf(text, sizeof text, "save: cannot write %.400s: No space left on device", job->out);
-        finish(f, j, EVENT_FAILED, text, true, 1);
+        finish(f, j, EVENT_FAILED, ERR_DISK_FULL, text, true, 1);
         return false;
     }
     if (j->index) snprintf(path, sizeof path, "%s_%d.png", job->out, j->index);
     else snprintf(path, sizeof path, "%s", job->out);
     done = fake_image(job->width, job->height, job->seed + (uint64_t)j->index);
-    if (done && image_write_png(done, path, NULL, 0, &e)) finish(f, j, EVENT_DONE, path, true, job->steps * ms / 1000.0);
-    else finish(f, j, EVENT_FAILED, e.text, true, 0);
+    if (done && image_write_png(done, path, NULL, 0, &e))
+        finish(f, j, EVENT_DONE, ERR_NONE, path, true, job->steps * ms / 1000.0);
+    else finish(f, j, EVENT_FAILED, e.kind, e.text, true, 0);
     image_free(done);
     return true;
 stopped:
-    finish(f, j, EVENT_CANCELLED, "", false, 0);
+    finish(f, j, EVENT_CANCELLED, ERR_NONE, "", false, 0);
     return false;
 }
 

@@ -1,15 +1,17 @@
 #!/bin/sh
-# run.sh BUILD - runs every test of BUILD/tests from the repository root and sums up.
+# run.sh BUILD [TEST...] - runs these or every test of BUILD/tests, from the repository root, and sums up.
 # The last line is "N passed, N failed, N skipped"; exit 1 if any failed.
 set -u
 build=$1
+shift
 passed=0 failed=0 skipped=0
 export SLUICE_BUILD="$build" OMP_WAIT_POLICY=passive
 # Nothing of the user's is read or written; a test that is about the cache makes its own.
 export XDG_CACHE_HOME="$PWD/$build/test-cache" XDG_STATE_HOME="$PWD/$build/test-state" SLUICE_CACHE_BYTES=0
 # The processor computes, whatever this build and this machine have; a test that is about a card says so.
 export SLUICE_CUDA= SLUICE_NVML=
-for t in "$build"/tests/test_* tests/*_check.sh; do
+[ $# -gt 0 ] || set -- "$build"/tests/test_* tests/*_check.sh
+for t in "$@"; do
     case $t in *.o|*.d) continue ;; esac
     [ -x "$t" ] || continue
     log="$build/$(basename "$t").log"

@@ -2,7 +2,7 @@
  *
  * A piece of work is done again and again with its 1st, 2nd, 3rd, ...
  * allocation refused, until none is left to refuse. Each time it must end in
- * ERR_MEMORY, or well (what could be done without), and do its work right after.
+ * ERR_MEMORY (ERR_DEVICE_MEMORY: the processor's own), or well (what could be done without), and do its work right after.
  * Leaks and wild pointers are the address sanitizer's to find (make asan). What
  * libraries allocate inside is not refused, but for stb_image, which is compiled
  * in, and jansson, which can be given functions: there a failure may have any kind. */
@@ -45,7 +45,7 @@ static void refuse_each(const char *what, bool (*work_once)(struct err *e), long
             break;
         }
         refused++;
-        if (!ok && e.kind != ERR_MEMORY && !any_kind)
+        if (!ok && e.kind != ERR_MEMORY && e.kind != ERR_DEVICE_MEMORY && !any_kind)
             fail_msg("%s, allocation %ld refused: not a failure of memory: \"%s\"", what, n, e.text);
         if (!ok && (e.kind == ERR_NONE || !e.text[0]))
             fail_msg("%s, allocation %ld refused: a failure that says nothing", what, n);
@@ -177,7 +177,7 @@ static struct job small_job(void)
     return (struct job){ .prompt = (char *)(uintptr_t)prompt, .width = 16, .height = 16, .steps = 1, .guidance = 3.5f,
                          .cfg = 2, .negative = (char *)(uintptr_t)prompt, .sampler = SAMPLER_HEUN,
                          .count = 1, .threads = 1, .precision = PRECISION_FP32, .out = picture, .dump_stages = stages,
-                         .preview = true };
+                         .preview = PREVIEW_AUTO };
 }
 
 static bool run_with(struct pipeline *p, struct err *e)

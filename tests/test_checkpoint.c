@@ -128,7 +128,7 @@ static struct job make_job(const char *prompt)
     j.steps = STEPS;
     j.seed = 11;
     j.embedding_cache = false;
-    j.preview = false;
+    j.preview = PREVIEW_NONE;
 #ifdef __SANITIZE_THREAD__
     j.threads = 1;
 #else

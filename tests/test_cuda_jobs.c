@@ -325,7 +325,7 @@ static void the_host_never_touches_device_memory(void **state)
         struct said card, processor;
         j.width = 32;
         j.height = 48;
-        j.preview = true;
+        j.preview = PREVIEW_AUTO;
         cases[i].change(&j);
         fake.seed(i);
         run(&j, &card);
@@ -392,7 +392,7 @@ static void a_card_with_little_memory(void **state)
     struct err e = { 0 };
     memset(&got, 0, sizeof got);
     assert_false(try(&j, &got, &e));
-    assert_int_equal(e.kind, ERR_MEMORY);
+    assert_int_equal(e.kind, ERR_BUDGET);
     assert_non_null(strstr(e.text, "needs at least"));
     job_free(&j);
     assert_nothing_left("after too little memory");

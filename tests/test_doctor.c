@@ -555,7 +555,7 @@ static void test_bench_card(void **state)
     assert_string_equal(text, "");
     free(text);
     with_card("75", "1", "12000000000");
-    text = run(&status, "bench --device cuda --quick --size 32x32 --steps 1 --budget 1K --markdown");
+    text = run(&status, "bench --device cuda --quick --limit 60 --size 32x32 --steps 1 --budget 1K --markdown");
     assert_int_equal(status, 0);
     assert_non_null(strstr(text, "fp16 is used"));
     free(text);

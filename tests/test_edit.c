@@ -439,6 +439,37 @@ static void random_session(uint32_t seed)
     edit_free(&e);
 }
 
+/* A proposal gives way to what is typed or pasted, and is changed by any other key. */
+static void test_offer(void **state)
+{
+    (void)state;
+    struct edit e = { 0 };
+
+    assert_true(edit_init(&e, 100));
+    edit_offer(&e);
+    assert_false(e.offered); /* there is none */
+    edit_set(&e, "20");
+    edit_offer(&e);
+    write_text(&e, "8");
+    is(&e, "8|");
+    write_text(&e, "0");
+    is(&e, "80|");
+    assert_true(edit_undo(&e) && edit_undo(&e));
+    is(&e, "20|");
+    edit_offer(&e);
+    edit_key(&e, &(struct key){ .kind = K_PASTE, .text = "1024", .bytes = 4 });
+    is(&e, "1024|");
+    edit_offer(&e);
+    press_key(&e, K_BACKSPACE, 0);
+    write_text(&e, "5");
+    is(&e, "1025|");
+    edit_offer(&e);
+    press_ctrl(&e, 'a');
+    write_text(&e, "x");
+    is(&e, "x|1025");
+    edit_free(&e);
+}
+
 static void test_random_sessions(void **state)
 {
     (void)state;
@@ -463,6 +494,7 @@ int main(void)
         cmocka_unit_test(test_clusters),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_refused_memory),
+        cmocka_unit_test(test_offer),
         cmocka_unit_test(test_random_sessions),
     };
 

@@ -282,7 +282,7 @@ static void events_come_in_order(void **state)
     assert_memory_equal(saved->rgb, done->image->rgb, WIDTH * HEIGHT * 3);
     image_free(saved);
 
-    j.preview = false;
+    j.preview = PREVIEW_NONE;
     run_well(p, &j);
     assert_int_equal(count_of(EVENT_PREVIEW), 0);
     job_free(&j);
@@ -589,15 +589,17 @@ static void cancel_of_a_batch(void **state)
 
 /* --- failures ---------------------------------------------------------------------------- */
 
-/* The job fails, its text has both parts, and the pipeline still works. */
-static void fails_with(struct pipeline *p, const struct job *j, void (*on)(struct record *, const struct event *),
-                       bool picture, const char *part, const char *other)
+/* The job fails, its text has both parts, and the pipeline still works. The kind of failure. */
+static enum err_kind fails_with(struct pipeline *p, const struct job *j,
+                                void (*on)(struct record *, const struct event *), bool picture, const char *part,
+                                const char *other)
 {
     enum err_kind kind = run_watched(p, j, on);
     if (kind == ERR_NONE || kind == ERR_CANCELLED || count_of(EVENT_FAILED) != 1 || count_of(EVENT_DONE) != 0)
         fail_msg("expected a failure about %s", part);
     const struct event *ev = &rec.ev[rec.count - 1];
     assert_int_equal(ev->kind, EVENT_FAILED);
+    assert_int_equal(ev->fault, kind);
     if (!strstr(ev->text, part) || !strstr(ev->text, other))
         fail_msg("\"%s\" does not say %s, %s", ev->text, part, other);
     if (getenv("ENGINE_VERBOSE"))
@@ -609,6 +611,7 @@ static void fails_with(struct pipeline *p, const struct job *j, void (*on)(struc
     } else {
         assert_null(ev->image);
     }
+    return kind;
 }
 
 static rlim_t size_limit;
@@ -642,7 +645,8 @@ static void output_that_cannot_be_written(void **state)
     (void)state;
     struct pipeline *p = pipeline_of(&dev);
     struct job j = job_named("no/such/picture.png");
-    fails_with(p, &j, NULL, false, "no/such", "folder");
+    assert_int_equal(fails_with(p, &j, NULL, false, "no/such", "folder"), ERR_MISSING);
+    assert_int_equal(rec.ev[rec.count - 1].stage, STAGE_SAVE); /* it is what cannot be done, though nothing is yet */
     assert_int_equal(count_stage(STAGE_CLIP), 0); /* said before any work */
     mkdir(in_work("afolder.png"), 0777);
     set(&j.out, in_work("afolder.png"));
@@ -674,7 +678,8 @@ static void output_that_cannot_be_written(void **state)
     mkdir(in_work("full"), 0777);
     set(&j.out, in_work("full/picture.png"));
     size_limit = 700;
-    fails_with(p, &j, disk_full_on_save, true, "full/picture.png", "limit");
+    assert_int_equal(fails_with(p, &j, disk_full_on_save, true, "full/picture.png", "limit"), ERR_DISK_FULL);
+    assert_int_equal(rec.ev[rec.count - 1].stage, STAGE_SAVE);
     assert_int_equal(files_in(in_work("full")), 0);
     size_limit = 20000; /* enough for the picture */
     set(&j.dump_stages, in_work("full/dump.safetensors"));
@@ -775,7 +780,7 @@ static void broken_weights_are_named(void **state)
         struct pipeline *p = pipeline_of(&m);
         j.precision = i % 2 ? PRECISION_BF16 : PRECISION_FP32;
         fails_with(p, &j, NULL, false, cases[i].file, cases[i].tensor);
-        fails_with(p, &j, NULL, false, cases[i].part, "element 0");
+        assert_int_equal(fails_with(p, &j, NULL, false, cases[i].part, "element 0"), ERR_DAMAGED);
         pipeline_free(p);
         poke(path, cases[i].tensor, old);
 
@@ -783,7 +788,7 @@ static void broken_weights_are_named(void **state)
         p = pipeline_of(&m);
         path_in(dir, "away", away);
         assert_int_equal(rename(path, away), 0);
-        fails_with(p, &j, NULL, false, cases[i].part, "broken");
+        assert_int_equal(fails_with(p, &j, NULL, false, cases[i].part, "broken"), ERR_MISSING);
         struct model whole;
         assert_false(model_open(&whole, dir, true, &e));
         assert_non_null(strstr(e.text, cases[i].part));

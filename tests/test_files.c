@@ -432,7 +432,7 @@ static void test_disk_full(void **state)
     assert_says(&e, "limit");
     assert_says(&e2, "full/b.png");
     assert_says(&e2, "limit");
-    assert_int_equal(e2.kind, ERR_IO);
+    assert_int_equal(e2.kind, ERR_DISK_FULL);
     assert_says(&e3, "full/c");
     assert_int_equal(scratch_entries(in("full")), 0);
 

@@ -201,6 +201,7 @@ static void test_asked_for(void **state)
     view_planned(v, second, &p);
     golden(v, "memory-refused", 80, 24);
     golden(v, "memory-refused", 120, 40);
+    press(v, K_END);
     type(v, "x"); /* a size that cannot be read */
     assert_false(view_plan_wanted(v, &j, &second));
     has(v, "no plan: a setting cannot be read");

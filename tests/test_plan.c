@@ -492,7 +492,7 @@ static void budgets_of(const struct case_models *c, const struct job *j, int bud
     struct plan p;
     char number[32];
     ref_device_init(&d, DT_BF16); /* whose operations need no scratch, so that nothing is compiled */
-    struct models m = { &c->model, c->clip, c->t5, c->flux, c->vae };
+    struct models m = { &c->model, c->clip, c->t5, c->flux, c->vae, NULL };
     struct plan_devices devices = { &d, &d };
     struct plan_rates rates = { 1e9 * (double)(1 + below(100000)), 1e9 * (double)(1 + below(100000)),
                                 1e6 * (double)(1 + below(100000)), 0 };

@@ -5,7 +5,7 @@
  * goes through libvterm, after the strings libvterm 0.1 does not know (sixel,
  * kitty) have been cut out and counted. libvterm's answers (DA1, DSR) go back,
  * so a studio that waits for the terminal is waited for. */
-#include "tests/fake_engine.h"
+#include "tests/view_help.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +32,8 @@
 
 #include <cmocka.h>
 
+enum { KITTY_ID = 7341 }; /* the first of term's */
+
 struct pty {
     pid_t pid;
     int fd, keep_open; /* our copy of the child's side, for its termios after the end */
@@ -43,6 +45,7 @@ struct pty {
     char kind, string[64];
     size_t string_bytes, all_bytes;
     int sixels, kitties, syncs;
+    bool kitty_up[256]; /* by id, from KITTY_ID on: placed and not deleted */
     const char *da1;   /* answered instead of libvterm's, or NULL */
     bool mute, ended;  /* mute: answer nothing */
     int status;
@@ -105,6 +108,7 @@ static void be_shell(void)
 
 static char state_dir[64];
 static bool same_state;
+static const char *start_in; /* the next one's home and working folder, for one that may write anything; NULL: ours */
 
 /* argv[0] "fake": the studio with the fake engine, argv[1]: its graphics; then perhaps "mouse" or "mono". */
 static void start(struct pty *p, int cols, int rows, const char *da1, char **argv)
@@ -128,6 +132,12 @@ static void start(struct pty *p, int cols, int rows, const char *da1, char **arg
         setenv("TERM", getenv("PTY_TERM") ? getenv("PTY_TERM") : "xterm-256color", 1);
         setenv("LC_ALL", getenv("PTY_LC_ALL") ? getenv("PTY_LC_ALL") : "C.UTF-8", 1);
         setenv("XDG_STATE_HOME", state_dir, 1);
+        if (start_in) {
+            static const char *const places[] = { "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR" };
+            for (size_t i = 0; i < sizeof places / sizeof *places; i++) setenv(places[i], start_in, 1);
+            setenv("VISUAL", "true", 1);
+            if (chdir(start_in)) _exit(126);
+        }
         unsetenv("TMUX");
         unsetenv("COLORTERM");
         if (!getenv("KEEP_NO_COLOR")) unsetenv("NO_COLOR");
@@ -177,11 +187,29 @@ static void keys(struct pty *p, const char *s)
     send_bytes(p, s, strlen(s));
 }
 
+static void resize(struct pty *p, int cols, int rows)
+{
+    struct winsize w = { .ws_row = (unsigned short)rows, .ws_col = (unsigned short)cols };
+
+    p->cols = cols;
+    p->rows = rows;
+    vterm_set_size(p->vt, rows, cols);
+    ioctl(p->fd, TIOCSWINSZ, &w);
+    kill(p->pid, SIGWINCH);
+}
+
 static void string_end(struct pty *p)
 {
+    const char *i;
+    int id;
+
     p->string[p->string_bytes < sizeof p->string ? p->string_bytes : sizeof p->string - 1] = 0;
     if (p->kind == 'P') p->sixels++;
     else if (strstr(p->string, "a=p")) p->kitties++;
+    if (p->kind == '_' && (i = strstr(p->string, ",i=")) && (id = atoi(i + 3) - KITTY_ID) >= 0 && id < 256) {
+        if (strstr(p->string, "a=p")) p->kitty_up[id] = true;
+        if (strstr(p->string, "a=d")) p->kitty_up[id] = false;
+    }
     p->in_string = 0;
 }
 
@@ -282,6 +310,17 @@ static void listen_some(struct pty *p)
         take(p, buf, (size_t)n);
         answer(p);
     }
+}
+
+/* Until it has read nearly all that it was sent: it is not to see thousands of keys at once. */
+static void keep_pace(struct pty *p)
+{
+    int unread = 0;
+
+    do {
+        if (unread || poll(&(struct pollfd){ .fd = p->fd, .events = POLLIN }, 1, 0) > 0) listen_some(p);
+        if (waitpid(p->pid, &p->status, WNOHANG) == p->pid) p->ended = true;
+    } while (!p->ended && ioctl(p->keep_open, FIONREAD, &unread) == 0 && unread > 16);
 }
 
 static void text_of(struct pty *p, char *out, size_t size)
@@ -460,7 +499,9 @@ static void test_idle_costs_nothing(void **state)
 static void test_bytes_of_a_key(void **state)
 {
     (void)state;
-    static const char *const pressed[] = { "a", "b", " ", "\177", "\001", "\005", "\t", "\t", "\033[C", "\033[D", "7", "\177", "\033[Z", "\033[Z", "c" };
+    static const char *const pressed[] = {
+        "a", "b", " ", "\177", "\001", "\005", "\t", "\t", "\033[C", "\033[D", "7", "8", "\177", "\033[Z", "\033[Z", "c",
+    };
     struct pty p;
 
     start_fake(&p, 80, 24);
@@ -543,12 +584,7 @@ static void test_resizing(void **state)
     keys(&p, "kept");
     wait_for(&p, "kept", 10000);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        struct winsize w = { .ws_row = (unsigned short)sizes[i].rows, .ws_col = (unsigned short)sizes[i].cols };
-        p.cols = sizes[i].cols;
-        p.rows = sizes[i].rows;
-        vterm_set_size(p.vt, p.rows, p.cols);
-        ioctl(p.fd, TIOCSWINSZ, &w);
-        kill(p.pid, SIGWINCH);
+        resize(&p, sizes[i].cols, sizes[i].rows);
         listen_ms(&p, 300, true);
         wait_for(&p, sizes[i].shows, 10000);
     }
@@ -707,14 +743,9 @@ static void test_resize_storm(void **state)
     keys(&p, "kept\t\t\025900\r");
     wait_for_step(&p, 1, 10000);
     for (int i = 0; i <= 200; i++) {
-        struct winsize w = { .ws_row = 24, .ws_col = 80 };
         s = s * 1664525u + 1013904223u;
-        if (i < 200) w = (struct winsize){ .ws_row = (unsigned short)(1 + (s >> 10) % 70), .ws_col = (unsigned short)(1 + (s >> 20) % 220) };
-        p.cols = w.ws_col;
-        p.rows = w.ws_row;
-        vterm_set_size(p.vt, p.rows, p.cols);
-        ioctl(p.fd, TIOCSWINSZ, &w);
-        kill(p.pid, SIGWINCH);
+        if (i < 200) resize(&p, 1 + (int)((s >> 20) % 220), 1 + (int)((s >> 10) % 70));
+        else resize(&p, 80, 24);
         listen_ms(&p, i % 10 == 9 ? 40 : 1, true);
         assert_false(p.ended);
     }
@@ -893,6 +924,70 @@ static void test_pictures_wait_for_the_terminal(void **state)
     keys(&p, "\021");
     expect_clean_end(&p, 10000);
     finish(&p);
+}
+
+static int kitties_up(const struct pty *p)
+{
+    int n = 0;
+
+    for (int i = 0; i < 256; i++) n += p->kitty_up[i];
+    return n;
+}
+
+/* Until so many pictures are on the screen, and no other comes. */
+static void wait_for_kitties(struct pty *p, int n)
+{
+    for (int t = 0; t < 100 && kitties_up(p) != n; t++) listen_ms(p, 60, false);
+    listen_ms(p, 200, false);
+    assert_int_equal(kitties_up(p), n);
+}
+
+/* Each thumbnail in the terminal's pixels: sent once, sent again only when something has lain over it, taken off when it
+ * is gone. */
+static void test_many_pictures(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    setenv("FAKE_ENGINE_STEP_MS", "4", 1);
+    start(&p, 120, 40, "\033_Gi=31;OK\033\\\033[?62c", (char *[]){ "fake", "auto", NULL });
+    wait_for(&p, "Describe", 10000);
+    keys(&p, "{a|b|c|d|e|f}\r");
+    wait_for(&p, "_6.png", 10000);
+    wait_for(&p, "Queue: empty", 10000);
+    keys(&p, "\033[15~"); /* F5 */
+    wait_for(&p, "Gallery: 6 pictures", 10000);
+    wait_for_kitties(&p, 6);
+    p.kitties = 0;
+    keys(&p, "\033[C\033[C 3"); /* to another one, and marks */
+    wait_for(&p, "*** d", 10000);
+    wait_for_kitties(&p, 6);
+    assert_int_equal(p.kitties, 0);
+    keys(&p, "e"); /* a line to be typed, beside them */
+    wait_for(&p, "Copy it to", 10000);
+    wait_for_kitties(&p, 6);
+    keys(&p, "\033");
+    listen_ms(&p, 300, false);
+    assert_int_equal(p.kitties, 0);
+    keys(&p, "d");
+    wait_for(&p, "Gallery: 5 pictures", 10000);
+    wait_for_kitties(&p, 5);
+    keys(&p, "v");
+    wait_for(&p, "Thumbnails", 10000);
+    wait_for_kitties(&p, 1);
+    keys(&p, "\033[18~"); /* F7 */
+    wait_for(&p, "Doctor", 10000);
+    wait_for_kitties(&p, 0);
+    keys(&p, "\033");
+    wait_for(&p, "[ Generate ]", 10000);
+    keys(&p, "\025a\033k\r");
+    wait_for(&p, "12 of 12 seeds", 10000);
+    wait_for_kitties(&p, 12);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    assert_int_equal(kitties_up(&p), 0);
+    finish(&p);
+    unsetenv("FAKE_ENGINE_STEP_MS");
 }
 
 static void test_without_colour(void **state)
@@ -1106,6 +1201,71 @@ static void test_real_binary(void **state)
     finish(&p);
 }
 
+/* Keys at random to the real engine, all its threads and the disk, from where a picture is being made: nothing ends the
+ * studio but ^Q. What a sanitizer finds ends it, too. 10,000 in five sessions, each with what the last one left in the
+ * queue; SLUICE_SEED replays them, SLUICE_ROUNDS makes them longer. */
+static void test_random_keys_to_the_real_engine(void **state)
+{
+    (void)state;
+    /* What leads to other screens and to work. Letters come between; no path outside the studio's folder can be typed. */
+    static const char *const words[] = {
+        "\r", "\r", "\r", "\033", "\033", "\t", "\t", "\033[Z", " ", "\177", "\025", "\033OP", "\033OQ", "\033OR", "\033OS", "\033[15~", "\033[17~",
+        "\033[18~", "\033[19~", "\033[20~", "\033[A", "\033[B", "\033[C", "\033[D", "\033[H", "\033[F", "\033[5~", "\033[6~", "\033[3~", "\033k",
+        "\033s", "\033r", "\033n", "\033e", "\033p", "\022", "\023", "\024", "\014", "\001", "\005", "\013", "\031", "{red|blue} ", "a pear ", "y",
+        "\033[200~one\ntwo\033[201~", "\033[<0;20;10M", "\033[<64;20;10M", "\xe7\x8c\xab",
+    };
+    enum { SESSIONS = 5 };
+    struct pty p;
+    glob_t made;
+    char program[256], whole[4096], model[4096], home[64], out[80];
+    const char *from = getenv("SLUICE_SEED"), *rounds = getenv("SLUICE_ROUNDS");
+    uint32_t seed = from ? (uint32_t)strtoul(from, NULL, 10) | 1 : (uint32_t)time(NULL) | 1;
+
+    if (!binary(program) || !realpath(program, whole) || !realpath("assets/demo", model)) skip();
+    print_message("SLUICE_SEED=%u\n", seed);
+    snprintf(home, sizeof home, "%s/fuzz", out_dir);
+    snprintf(out, sizeof out, "%s/pictures", home);
+    mkdir(home, 0700);
+    start_in = home;
+    for (int session = 0; session < SESSIONS; session++) {
+        same_state = session > 0;
+        start(&p, 100, 30, "\033[?62;4c", (char *[]){ whole, "--out-dir", out, "-m", model, "--size", "64x64", "--steps", "20", NULL });
+        wait_for(&p, "Prompt", 20000);
+        listen_ms(&p, 500, true);
+        keys(&p, "\033"); /* what was left waits */
+        listen_ms(&p, 200, false);
+        keys(&p, "a pear\r");
+        wait_for(&p, "transformer", 60000);
+        for (int left = (rounds ? atoi(rounds) : 1) * 10000 / SESSIONS; left > 0 && !p.ended; left--) {
+            uint32_t r = random_next(&seed) >> 4;
+            char letter[2] = { (char)(32 + r / 3 % 95), 0 };
+            if (letter[0] == '/') letter[0] = 'a';
+            keys(&p, r % 3 ? letter : words[r / 3 % (sizeof words / sizeof *words)]);
+            if (r % 64 == 0) { /* the emulator, which may not survive it, keeps its size */
+                struct winsize w = { .ws_row = (unsigned short)(1 + (r >> 6) % 50), .ws_col = (unsigned short)(1 + (r >> 14) % 140) };
+                ioctl(p.fd, TIOCSWINSZ, &w);
+            }
+            if (r % 128 == 0) listen_ms(&p, 40, false); /* the engine is slower than who types */
+            keep_pace(&p);
+        }
+        for (int i = 0; i < 8 && !p.ended; i++) { /* a question may be open, or the editor */
+            keys(&p, "\033");
+            listen_ms(&p, 300, false);
+            keys(&p, "\021");
+            listen_ms(&p, 1000, false);
+        }
+        if (p.ended && (!WIFEXITED(p.status) || WEXITSTATUS(p.status)))
+            fail_msg("session %d: status %#x:\n%.*s", session, (unsigned)p.status, (int)p.tail_bytes, p.tail);
+        expect_clean_end(&p, 60000);
+        finish(&p);
+    }
+    same_state = false;
+    start_in = NULL;
+    snprintf(out, sizeof out, "%s/pictures/*.png", home);
+    print_message("%zu pictures\n", glob(out, 0, NULL, &made) ? 0 : made.gl_pathc);
+    globfree(&made);
+}
+
 static void test_real_binary_says_what_is_wrong(void **state)
 {
     (void)state;
@@ -1274,6 +1434,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_late_answers_are_not_typed),
         cmocka_unit_test(test_sixel_only_where_it_is_said),
         cmocka_unit_test(test_pictures_wait_for_the_terminal),
+        cmocka_unit_test(test_many_pictures),
         cmocka_unit_test(test_without_colour),
         cmocka_unit_test(test_theme),
         cmocka_unit_test(test_plain_terminal),
@@ -1282,6 +1443,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_failure_of_the_engine_is_told),
         cmocka_unit_test(test_hostile_bytes),
         cmocka_unit_test(test_real_binary),
+        cmocka_unit_test(test_random_keys_to_the_real_engine),
         cmocka_unit_test(test_real_binary_says_what_is_wrong),
         cmocka_unit_test(test_killed_and_gone_on),
         cmocka_unit_test(test_hung_up_and_later),

@@ -195,7 +195,7 @@ static void some_answer(struct view *v)
     case 14: view_ask_many(v, (int)draw(999)); break;
     case 15:
         if (!view_job(v, &j, NULL)) break;
-        view_trouble(v, draw(9), &j, (enum stage)draw(STAGE_COUNT), hostile());
+        view_trouble(v, draw(9), &j, (enum err_kind)draw(ERR_KIND_COUNT), (enum stage)draw(STAGE_COUNT), hostile());
         job_free(&j);
         break;
     default:

@@ -98,6 +98,9 @@ static void test_busy_screen(void **state)
     news(v, ev);
     ev = about(EVENT_PROGRESS, 4);
     ev.stage = STAGE_FLUX;
+    ev.step = 1;
+    ev.eta_seconds = 40;
+    news(v, ev);
     ev.step = 5;
     ev.seconds = 10;
     ev.eta_seconds = 30;
@@ -533,16 +536,17 @@ static void test_start(void **state)
     assert_true(j.guidance == 1.5f);
     assert_int_equal(j.threads, 3);
     assert_int_equal(j.vae, VAE_BANDS);
-    assert_true(j.preview && !j.random_seed);
+    assert_true(j.preview == PREVIEW_AUTO && !j.random_seed);
     job_free(&j);
     view_free(v);
-    start.random_seed = start.preview = false;
+    start.random_seed = false;
+    start.preview = PREVIEW_NONE;
     start.seed = 12;
     assert_true(view_new(&v, fake_model(), &o, &e));
     assert_true(view_request(v, &j, &random_seed, NULL));
     assert_false(random_seed);
     assert_int_equal(j.seed, 12);
-    assert_false(j.preview);
+    assert_int_equal(j.preview, PREVIEW_NONE);
     job_free(&j);
     view_free(v);
     job_free(&start);
@@ -566,7 +570,7 @@ static void test_request(void **state)
     assert_string_equal(j.prompt, "a fox");
     assert_int_equal(j.width, 256);
     assert_int_equal(j.steps, 20);
-    assert_true(j.preview);
+    assert_int_equal(j.preview, PREVIEW_AUTO);
     job_free(&j);
     set_field(v, 1, "500X130");
     set_field(v, 1, "9");
@@ -615,6 +619,17 @@ static void test_focus_and_nudging(void **state)
     press(v, K_HOME);
     type(v, "1");
     has(v, "Seed  *16 ");
+    /* come to by a key, a field is written anew; moved in, changed */
+    press(v, K_BACKTAB);
+    press(v, K_BACKTAB);
+    type(v, "8");
+    has(v, "Steps *8 ");
+    type(v, "0");
+    has(v, "Steps *80 ");
+    press(v, K_TAB);
+    press(v, K_BACKTAB);
+    press(v, K_BACKSPACE);
+    has(v, "Steps *8 ");
     view_free(v);
 }
 
@@ -900,6 +915,9 @@ static void test_job_from_start_to_end(void **state)
     has(v, "1.8 GB");
     ev = about(EVENT_PROGRESS, 7);
     ev.stage = STAGE_FLUX;
+    ev.step = 1;
+    ev.eta_seconds = 40;
+    news(v, ev);
     ev.step = 5;
     ev.blocks = 57;
     ev.block = 3;
@@ -910,6 +928,14 @@ static void test_job_from_start_to_end(void **state)
     has(v, "25 %  0:30 left");
     view_tick(v, 5000); /* four seconds later, no news: the time left goes on */
     has(v, "0:26 left");
+    ev = about(EVENT_STARTED, 7); /* gone on with, from its 13th step: most of it is there already */
+    news(v, ev);
+    ev = about(EVENT_PROGRESS, 7);
+    ev.stage = STAGE_FLUX;
+    ev.step = 13;
+    ev.eta_seconds = 10;
+    news(v, ev);
+    has(v, "60 %");
     ev = about(EVENT_PREVIEW, 7);
     ev.step = 5;
     ev.image = fake_image(32, 32, 1);
@@ -1165,7 +1191,7 @@ static void random_service(struct view *v, uint32_t r)
     switch (r >> 9 & 63) {
     case 0: view_ask_resume(v, 1, 2, 3, 20); break;
     case 1: view_ask_many(v, 30); break;
-    case 2: view_trouble(v, 3, &j, (enum stage)(r % STAGE_COUNT), r & 8 ? "out of memory" : "not finite"); break;
+    case 2: view_trouble(v, 3, &j, (enum err_kind)(r % ERR_KIND_COUNT), (enum stage)(r % STAGE_COUNT), "out of memory"); break;
     case 3: view_sheet(v, 1 + (r & 3), &j, 1 + (int)(r % 40)); break;
     case 4: view_gallery_record(v, "file\t/x.png\nprompt\t\xe7\x8c\xab\n"); break;
     case 5: view_gallery_changed(v, (int)(r & 1)); break;

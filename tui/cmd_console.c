@@ -63,6 +63,8 @@ static void print_json(const struct event *ev)
     }
     if (ev->kind == EVENT_MEMORY)
         json_object_set_new(o, "memory", memory_json(&ev->memory));
+    if (ev->kind == EVENT_FAILED)
+        json_object_set_new(o, "fault", json_string(err_kind_name(ev->fault)));
     if (ev->text[0]) {
         json_t *text = json_string(ev->text);
         json_object_set_new(o, file ? "path" : "text", text ? text : json_string("(not UTF-8)"));

@@ -42,6 +42,7 @@ bool view_ask_line(struct view *v, const char *label, const char *text,
     a->then_line = then;
     snprintf(a->title, sizeof a->title, "%s", label);
     edit_set(&a->line, text);
+    edit_offer(&a->line);
     return view_open(v, &screen_ask);
 }
 

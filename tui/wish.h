@@ -56,6 +56,7 @@ enum history_wish {
     HISTORY_SCAN,    /* the pictures of the folder `text`; view_gallery_changed */
     HISTORY_RECORD,  /* view_gallery_record */
     HISTORY_OPEN,    /* view_show_image */
+    HISTORY_OPEN_JOB, /* the latest of the queue's job `id` */
     HISTORY_LOAD,    /* its settings into the form; view_load */
 };
 

@@ -327,7 +327,7 @@ static void bench_budgets(const struct model *m)
         fail(&e);
     j.width = j.height = 256;
     j.steps = STEPS;
-    j.preview = false;
+    j.preview = PREVIEW_NONE;
     double in_place = 0;
     size_t ring = 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
