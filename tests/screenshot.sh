@@ -83,6 +83,12 @@ settle
 shot screenshot-gallery
 keys Escape
 settle
+draw 'a tiger face on a green background'
+keys F6 c
+settle
+shot screenshot-picture
+keys Escape
+settle
 keys ctrl+a ctrl+k
 say 'a penguin on a blue background'
 keys alt+k
@@ -94,11 +100,7 @@ settle
 shot screenshot-sheet
 keys Escape
 settle
-draw 'a tiger face on a green background'
-keys F6 c
-settle
-shot screenshot-picture
-keys Escape F3
+keys F3
 settle
 keys Down Tab
 settle
