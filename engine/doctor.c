@@ -509,7 +509,7 @@ static void examine_models(struct examination *x)
         snprintf(x->demo, sizeof x->demo, "%s", path);
     if (!model_folder(folder)) {
         doctor_say(x->d, DOCTOR_MODELS, DOCTOR_NOTE, "your models", "models are given by their path",
-                   "neither HOME nor XDG_DATA_HOME is set");
+                   "neither XDG_DATA_HOME nor HOME is an absolute path");
         return;
     }
     int n = scandir(folder, &list, NULL, alphasort);

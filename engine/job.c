@@ -238,18 +238,3 @@ bool job_parse_bytes(const char *text, size_t *bytes, struct err *e)
     *bytes = (size_t)(n * unit);
     return true;
 }
-
-bool job_parse_budget(const char *text, size_t *bytes, struct err *e)
-{
-    if (!strcmp(text, "min"))
-        *bytes = JOB_BUDGET_LEAST;
-    else if (!strcmp(text, "auto"))
-        *bytes = JOB_BUDGET_AUTO;
-    else if (!strcmp(text, "none"))
-        *bytes = 0;
-    else if (!job_parse_bytes(text, bytes, e))
-        return false;
-    else if (*bytes == 0)
-        return err_set(e, ERR_INPUT, "a budget of 0 bytes: give one like 600M, or auto, min, none");
-    return true;
-}

@@ -142,8 +142,6 @@ char *job_out_path(const struct job *j, int index, struct err *e);
 
 /* "600M", "8G", "1.5GB" (powers of 1000), "8GiB" (of 1024), plain bytes. */
 bool job_parse_bytes(const char *text, size_t *bytes, struct err *e);
-/* The same, or "min": JOB_BUDGET_LEAST, "auto": JOB_BUDGET_AUTO, "none": 0. */
-bool job_parse_budget(const char *text, size_t *bytes, struct err *e);
 
 /* "WxH" -> width and height. */
 bool job_parse_size(const char *text, int *width, int *height, struct err *e);

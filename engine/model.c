@@ -522,15 +522,14 @@ bool model_open(struct model *m, const char *path, bool require_all, struct err 
 static bool place(int i, const char *name, char buf[MODEL_PATH_MAX])
 {
     char exe[MODEL_PATH_MAX] = "";
-    const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    char own[FILE_PATH_MAX];
     int n = 0;
     buf[0] = '\0';
     switch (i) {
     case 0:
-        if (data && data[0] == '/')
-            n = snprintf(buf, MODEL_PATH_MAX, "%s/sluice/models/%s", data, name);
-        else if (home && *home)
-            n = snprintf(buf, MODEL_PATH_MAX, "%s/.local/share/sluice/models/%s", home, name);
+        n = file_xdg(own, "XDG_DATA_HOME", ".local/share", "models");
+        if (n && n < FILE_PATH_MAX)
+            n = snprintf(buf, MODEL_PATH_MAX, "%s/%s", own, name);
         break;
     case 1: /* PREFIX/bin/sluice */
     case 2: /* build/sluice in the source tree */

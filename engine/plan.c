@@ -564,14 +564,6 @@ size_t plan_link_bytes(const struct plan *p)
     return bytes;
 }
 
-size_t plan_resident_bytes(const struct plan *p)
-{
-    size_t bytes = 0;
-    for (enum phase i = 0; i < PHASE_COUNT; i++)
-        bytes += p->phase[i].placement.resident_bytes;
-    return bytes;
-}
-
 double plan_seconds(const struct plan *p)
 {
     double seconds = 0;

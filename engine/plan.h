@@ -108,7 +108,6 @@ int plan_evaluations(const struct job *j);
 
 /* Of one picture, encoding included. */
 size_t plan_link_bytes(const struct plan *p);
-size_t plan_resident_bytes(const struct plan *p); /* of the phases together */
 double plan_seconds(const struct plan *p);        /* 0: unknown; without previews, which grow with the room */
 /* The phase with the largest peak. */
 enum phase plan_top(const struct plan *p);

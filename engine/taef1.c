@@ -102,13 +102,17 @@ static bool load(struct taef1 *t, int latent_channels, int factor, struct err *e
     const char *prefix = diffusers ? "decoder.layers." : "";
     int at = diffusers ? 0 : 1;
     char what[160];
+    struct tensor first;
     if (!has(t->weights, prefix, at, ".weight"))
         return fault(t, &l, "expected TAEF1's decoder (a tensor 1.weight or decoder.layers.0.weight), found neither: an "
                      "encoder's file has no decoder");
+    snprintf(what, sizeof what, "%s%d.weight", prefix, at);
+    if (!weights_get(t->weights, &first, what, WEIGHTS_SHAPE(-1, latent_channels, 3, 3), e))
+        return false;
     t->channels = latent_channels;
+    t->width = (int)first.shape[0];
     t->factor = 1;
-    t->in = take(t, &l, -1, latent_channels, true, prefix, at, "");
-    t->width = l.failed ? 0 : (int)t->in.w.shape[0];
+    t->in = take(t, &l, t->width, latent_channels, true, prefix, at, "");
     at += 2; /* behind the convolution is its ReLU */
     while (!l.failed && t->links < MAX_LINKS && !(t->links && t->link[t->links - 1].kind == OUT))
         at = take_link(t, &l, prefix, at);

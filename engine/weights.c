@@ -192,7 +192,6 @@ void weights_close(struct weights *w)
     free(w);
 }
 
-const char *weights_component(const struct weights *w) { return w->component; }
 size_t weights_count(const struct weights *w) { return w->first[w->shards]; }
 
 static size_t shard_of(const struct weights *w, size_t i)

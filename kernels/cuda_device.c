@@ -32,6 +32,7 @@ bool cuda_check(struct device *d, cudaError_t rc, const char *what)
 {
     if (rc == cudaSuccess)
         return true;
+    cudaGetLastError(); /* told here; not again by the next launch, which may be of work that goes on without this */
     if (!device_ok(d)) /* the first failure is the one that is told */
         return false;
     if (rc == cudaErrorMemoryAllocation)
@@ -232,6 +233,7 @@ static void close_device(struct device *d)
         cublasLtDestroy(c->blas);
     if (c->compute)
         cudaStreamDestroy(c->compute);
+    cudaGetLastError(); /* the next device's first launch would have it */
     free(c);
 }
 
@@ -373,7 +375,6 @@ static bool device_new(struct device **out, enum dtype compute, const struct cud
                   : open_device(c, e);
     if (!ok) {
         close_device(&c->device);
-        cudaGetLastError(); /* the next device's first launch would have it */
         return false;
     }
     *out = &c->device;

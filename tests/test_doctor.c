@@ -537,7 +537,7 @@ static void test_bench_card(void **state)
     (void)state;
     int status;
     with_card("86", "1", "12000000000");
-    json_t *root = run_json("bench --device cuda --quick --size 32x32 --steps 1 --budget 1K --json"), *r;
+    json_t *root = run_json("bench --device cuda --quick --limit 60 --size 32x32 --steps 1 --budget 1K --json"), *r;
     size_t i, measured = 0;
     assert_non_null(strstr(json_string_value(json_object_get(root, "device")), "Fake card 0 sm_86"));
     json_array_foreach(json_object_get(root, "levels"), i, r) {

@@ -499,7 +499,6 @@ static void test_weights_shards(void **state)
     write_text(index, "{\"metadata\":{\"total_size\":32},\"weight_map\":{\"a\":\"m-1.safetensors\","
                       "\"b\":\"m-2.safetensors\"}}");
     assert_fine(weights_open_dir(&w, in("p"), "transformer", &e), &e);
-    assert_string_equal(weights_component(w), "transformer");
     assert_int_equal(weights_count(w), 2);
     assert_int_equal(weights_files(w), 2);
     assert_int_equal(weights_bytes(w), 32);

@@ -420,6 +420,14 @@ static void finish(struct pty *p)
     vterm_free(p->vt);
 }
 
+static const char *binary(char buf[256])
+{
+    const char *build = getenv("SLUICE_BUILD");
+
+    snprintf(buf, 256, "%s/sluice", build ? build : "build");
+    return access(buf, X_OK) == 0 ? buf : NULL;
+}
+
 /* --- cases ------------------------------------------------------------------------- */
 
 static void test_picture_in_a_terminal(void **state)
@@ -589,6 +597,44 @@ static void test_resizing(void **state)
         wait_for(&p, sizes[i].shows, 10000);
     }
     wait_for(&p, "kept", 10000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+}
+
+/* Sizes that only a program would give its terminal: to one that runs (the emulator keeps its own), and at the start. */
+static void test_sizes_beyond_curses(void **state)
+{
+    (void)state;
+    static const struct winsize sizes[] = {
+        { .ws_col = 65535, .ws_row = 3 }, { .ws_col = 80, .ws_row = 24 }, { .ws_col = 32768, .ws_row = 40 }, { .ws_col = 2, .ws_row = 65535 },
+        { .ws_col = 0, .ws_row = 0 }, { .ws_col = 2001, .ws_row = 5, .ws_xpixel = 65535, .ws_ypixel = 65535 },
+    };
+    struct pty p;
+    char program[256];
+
+    start_fake(&p, 80, 24);
+    wait_for(&p, "Describe", 10000);
+    keys(&p, "kept");
+    for (int round = 0; round < 3; round++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            ioctl(p.fd, TIOCSWINSZ, &sizes[i]);
+            listen_ms(&p, 100, false);
+            assert_false(p.ended);
+        }
+    resize(&p, 80, 24);
+    wait_for(&p, "kept", 10000);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+
+    if (!binary(program)) return;
+    setenv("COLUMNS", "99999", 1);
+    start(&p, 80, 24, NULL, (char *[]){ "/bin/sh", "-c", "stty cols 65535 rows 30; exec \"$0\" -m assets/demo", program, NULL });
+    unsetenv("COLUMNS");
+    for (int t = 0; t < 100 && !p.alt; t++) listen_ms(&p, 60, false);
+    resize(&p, 80, 24);
+    wait_for(&p, "Prompt", 10000);
     keys(&p, "\021");
     expect_clean_end(&p, 10000);
     finish(&p);
@@ -1171,14 +1217,6 @@ static void test_hostile_bytes(void **state)
 
 /* --- the real binary ------------------------------------------------------------------ */
 
-static const char *binary(char buf[256])
-{
-    const char *build = getenv("SLUICE_BUILD");
-
-    snprintf(buf, 256, "%s/sluice", build ? build : "build");
-    return access(buf, X_OK) == 0 ? buf : NULL;
-}
-
 static void test_real_binary(void **state)
 {
     (void)state;
@@ -1422,6 +1460,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_typing_is_live),
         cmocka_unit_test(test_cancel_and_interrupt),
         cmocka_unit_test(test_resizing),
+        cmocka_unit_test(test_sizes_beyond_curses),
         cmocka_unit_test(test_large_paste),
         cmocka_unit_test(test_crash_leaves_a_clean_terminal),
         cmocka_unit_test(test_signals_end_it_cleanly),

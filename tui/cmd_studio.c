@@ -378,11 +378,9 @@ static void loop(struct studio *s)
 
 static void default_folder(char buf[PATH_BYTES])
 {
-    const char *home = getenv("HOME"), *pictures = getenv("XDG_PICTURES_DIR");
+    int n = file_xdg(buf, "XDG_PICTURES_DIR", "Pictures", "");
 
-    if (pictures && pictures[0] == '/') snprintf(buf, PATH_BYTES, "%s/sluice", pictures);
-    else if (home && home[0] == '/') snprintf(buf, PATH_BYTES, "%s/Pictures/sluice", home);
-    else snprintf(buf, PATH_BYTES, "sluice-pictures");
+    if (!n || n >= PATH_BYTES) snprintf(buf, PATH_BYTES, "sluice-pictures");
 }
 
 /* What the title says until the first plan tells which device it is. */

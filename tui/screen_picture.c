@@ -6,7 +6,7 @@
  * stays. The other of two is the one marked, else the result before.
  *
  * Places are fractions of a picture, so that they stay where the next one has
- * another size: a preview is an eighth of its picture. What is not simply the
+ * another size: a preview is smaller than its picture, down to an eighth. What is not simply the
  * whole picture is composed here, in the screen's own pixels, because a grid has
  * one picture. */
 #include "tui/edit.h"

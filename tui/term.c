@@ -33,6 +33,8 @@ enum { ANSWER_LATE_MS = 2000, SIXEL_MAX_PX = 1000, TMUX_SIXEL_BYTES = 1000 * 100
  * A finished one that takes longer than DRAFT_MS is first sent as a preview would be, and its
  * own pieces wait while somebody types. */
 enum { PREVIEW_MS = 150, FINE_MS = 6000, PIECE_MS = 6, DRAFT_MS = 400, TYPING_MS = 1000, PIECE_BYTES_LEAST = 384 };
+/* Of a larger terminal a part is used: curses counts in shorts, and crashes past them. */
+enum { COLS_MAX = 2000, ROWS_MAX = 1000 };
 enum { CELL_BARE = 128 }; /* in cell.attr: a picture's cell that shows nothing */
 enum { KITTY_ID = 7341 }; /* and on: two for each place, a picture's and that of the one that comes instead */
 
@@ -1131,19 +1133,26 @@ bool term_read(struct term *t, struct key *k)
 
 /* --- open and close ------------------------------------------------------------------ */
 
+static bool tty_size(struct winsize *w)
+{
+    *w = (struct winsize){ 0 };
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, w) == 0 && w->ws_col && w->ws_row;
+}
+
 static void learn_size(struct term *t)
 {
-    struct winsize w = { 0 };
+    struct winsize w;
 
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col && w.ws_row) {
+    t->cols = COLS;
+    t->rows = LINES;
+    if (tty_size(&w)) {
         t->cols = w.ws_col;
         t->rows = w.ws_row;
         if (w.ws_xpixel && w.ws_ypixel && !(w.ws_xpixel == 640 && w.ws_ypixel == 480))
             set_cell(t, w.ws_xpixel / w.ws_col, w.ws_ypixel / w.ws_row, false, "the tty (TIOCGWINSZ)");
-    } else {
-        t->cols = COLS;
-        t->rows = LINES;
     }
+    if (t->cols > COLS_MAX) t->cols = COLS_MAX;
+    if (t->rows > ROWS_MAX) t->rows = ROWS_MAX;
 }
 
 static void ask_all(struct term *t)
@@ -1229,6 +1238,8 @@ bool term_open(struct term **out, enum graphics wanted, const struct theme *them
     t->escape_ms = delay && atoi(delay) > 0 ? atoi(delay) : 50;
     input_init(&t->input);
     if (!worker_start(&t->encoder, e)) goto failed;
+    /* What the tty knows is told below, within bounds; COLUMNS and LINES are for one that does not. */
+    use_env(!tty_size(&(struct winsize){ 0 }));
     t->screen = newterm(NULL, stdout, stdin);
     if (!t->screen) {
         err_set(e, ERR_INPUT, "curses does not know the terminal \"%s\"; is TERM right?", name);
