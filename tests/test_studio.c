@@ -32,6 +32,8 @@
 
 #include <cmocka.h>
 
+enum { KITTY_ID = 7341 }; /* the first of term's */
+
 struct pty {
     pid_t pid;
     int fd, keep_open; /* our copy of the child's side, for its termios after the end */
@@ -43,6 +45,7 @@ struct pty {
     char kind, string[64];
     size_t string_bytes, all_bytes;
     int sixels, kitties, syncs;
+    bool kitty_up[256]; /* by id, from KITTY_ID on: placed and not deleted */
     const char *da1;   /* answered instead of libvterm's, or NULL */
     bool mute, ended;  /* mute: answer nothing */
     int status;
@@ -198,9 +201,16 @@ static void resize(struct pty *p, int cols, int rows)
 
 static void string_end(struct pty *p)
 {
+    const char *i;
+    int id;
+
     p->string[p->string_bytes < sizeof p->string ? p->string_bytes : sizeof p->string - 1] = 0;
     if (p->kind == 'P') p->sixels++;
     else if (strstr(p->string, "a=p")) p->kitties++;
+    if (p->kind == '_' && (i = strstr(p->string, ",i=")) && (id = atoi(i + 3) - KITTY_ID) >= 0 && id < 256) {
+        if (strstr(p->string, "a=p")) p->kitty_up[id] = true;
+        if (strstr(p->string, "a=d")) p->kitty_up[id] = false;
+    }
     p->in_string = 0;
 }
 
@@ -970,6 +980,70 @@ static void test_pictures_wait_for_the_terminal(void **state)
     finish(&p);
 }
 
+static int kitties_up(const struct pty *p)
+{
+    int n = 0;
+
+    for (int i = 0; i < 256; i++) n += p->kitty_up[i];
+    return n;
+}
+
+/* Until so many pictures are on the screen, and no other comes. */
+static void wait_for_kitties(struct pty *p, int n)
+{
+    for (int t = 0; t < 100 && kitties_up(p) != n; t++) listen_ms(p, 60, false);
+    listen_ms(p, 200, false);
+    assert_int_equal(kitties_up(p), n);
+}
+
+/* Each thumbnail in the terminal's pixels: sent once, sent again only when something has lain over it, taken off when it
+ * is gone. */
+static void test_many_pictures(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    setenv("FAKE_ENGINE_STEP_MS", "4", 1);
+    start(&p, 120, 40, "\033_Gi=31;OK\033\\\033[?62c", (char *[]){ "fake", "auto", NULL });
+    wait_for(&p, "Describe", 10000);
+    keys(&p, "{a|b|c|d|e|f}\r");
+    wait_for(&p, "_6.png", 10000);
+    wait_for(&p, "Queue: empty", 10000);
+    keys(&p, "\033[15~"); /* F5 */
+    wait_for(&p, "Gallery: 6 pictures", 10000);
+    wait_for_kitties(&p, 6);
+    p.kitties = 0;
+    keys(&p, "\033[C\033[C 3"); /* to another one, and marks */
+    wait_for(&p, "*** d", 10000);
+    wait_for_kitties(&p, 6);
+    assert_int_equal(p.kitties, 0);
+    keys(&p, "e"); /* a line to be typed, beside them */
+    wait_for(&p, "Copy it to", 10000);
+    wait_for_kitties(&p, 6);
+    keys(&p, "\033");
+    listen_ms(&p, 300, false);
+    assert_int_equal(p.kitties, 0);
+    keys(&p, "d");
+    wait_for(&p, "Gallery: 5 pictures", 10000);
+    wait_for_kitties(&p, 5);
+    keys(&p, "v");
+    wait_for(&p, "Thumbnails", 10000);
+    wait_for_kitties(&p, 1);
+    keys(&p, "\033[18~"); /* F7 */
+    wait_for(&p, "Doctor", 10000);
+    wait_for_kitties(&p, 0);
+    keys(&p, "\033");
+    wait_for(&p, "[ Generate ]", 10000);
+    keys(&p, "\025a\033k\r");
+    wait_for(&p, "12 of 12 seeds", 10000);
+    wait_for_kitties(&p, 12);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    assert_int_equal(kitties_up(&p), 0);
+    finish(&p);
+    unsetenv("FAKE_ENGINE_STEP_MS");
+}
+
 static void test_without_colour(void **state)
 {
     (void)state;
@@ -1416,6 +1490,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_late_answers_are_not_typed),
         cmocka_unit_test(test_sixel_only_where_it_is_said),
         cmocka_unit_test(test_pictures_wait_for_the_terminal),
+        cmocka_unit_test(test_many_pictures),
         cmocka_unit_test(test_without_colour),
         cmocka_unit_test(test_theme),
         cmocka_unit_test(test_plain_terminal),

@@ -1311,6 +1311,16 @@ static void drain(struct term *t)
     }
 }
 
+/* With the screen of before some terminals bring the cursor back as it was at the last picture: hidden, perhaps. */
+static void leave_screen(void)
+{
+    char shown[64];
+
+    endwin();
+    capability("cnorm", "", shown);
+    if (write(STDOUT_FILENO, shown, strlen(shown)) < 0) {} /* it has gone: so be it */
+}
+
 void term_close(struct term *t)
 {
     if (!t) return;
@@ -1322,7 +1332,7 @@ void term_close(struct term *t)
         put_back(t);
         drain(t);
         move(t->rows - 1, 0);
-        endwin();
+        leave_screen();
     }
     disarm_crash();
     if (!t->gone) tcsetattr(STDIN_FILENO, TCSAFLUSH, &t->saved);
@@ -1372,7 +1382,7 @@ void term_suspend(struct term *t)
     t->out.count = t->out_done = 0;
     put_back(t);
     t->sixel_restore = 0;
-    endwin();
+    leave_screen();
     crash_armed = 0;
 }
 

@@ -641,7 +641,6 @@ static void remember(struct view *v, const struct event *ev)
     scale_fit(ev->image->width, ev->image->height, 1, VIEW_THUMB_PX, VIEW_THUMB_PX, &w, &h);
     new.thumb = scale_image(ev->image, w, h, NULL);
     if (!new.thumb) return;
-    new.serial = ++v->serials;
     snprintf(new.path, sizeof new.path, "%s", ev->text);
     if (v->recent_count == VIEW_RECENT_MAX) image_free(v->recent[--v->recent_count].thumb);
     memmove(v->recent + 1, v->recent, (size_t)v->recent_count * sizeof *v->recent);
