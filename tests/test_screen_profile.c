@@ -167,6 +167,24 @@ static void test_screens(void **state)
     view_free(v);
 }
 
+/* Each way a switch that is on or off can stand: it is one byte, wherever in a job it lies. */
+static void test_on_and_off(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "pin_weights", "preview", "embedding_cache", "history" };
+    struct view *v = opened("8gb");
+
+    press(v, K_TAB);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        to_switch(v, names[i]);
+        for (int turn = 0; turn < 2; turn++) {
+            press(v, K_RIGHT);
+            screen(v, 80, 24);
+        }
+    }
+    view_free(v);
+}
+
 /* What it saves and costs is there before it is thrown, and follows what is thrown. */
 static void test_effects(void **state)
 {
@@ -559,7 +577,7 @@ static void test_plans(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_screens), cmocka_unit_test(test_effects), cmocka_unit_test(test_no_plan),
+        cmocka_unit_test(test_screens), cmocka_unit_test(test_on_and_off), cmocka_unit_test(test_effects), cmocka_unit_test(test_no_plan),
         cmocka_unit_test(test_apply),   cmocka_unit_test(test_save),    cmocka_unit_test(test_broken),
         cmocka_unit_test(test_large),   cmocka_unit_test(test_random_use),
         cmocka_unit_test(test_disk),    cmocka_unit_test(test_plans),

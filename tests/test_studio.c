@@ -761,6 +761,32 @@ static void test_stopped_and_continued(void **state)
     finish(&p);
 }
 
+/* Stopped by another program in the middle of a screen that nobody reads: curses has no say in it. */
+static void test_stopped_while_it_paints(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    start(&p, 200, 60, NULL, (char *[]){ "fake", "blocks", "shell", NULL });
+    wait_for(&p, "Describe", 10000);
+    keys(&p, "x\r");
+    wait_for(&p, "Saved", 10000);
+    for (int i = 0; i < 3; i++) {
+        keys(&p, "\014"); /* more than the way to the terminal holds */
+        usleep(200 * 1000);
+        kill(-tcgetpgrp(p.fd), SIGTSTP);
+        for (int t = 0; t < 100 && !contains(&p, "[stopped]"); t++) listen_ms(&p, 30, false);
+        assert_true(contains(&p, "[stopped]"));
+        assert_false(p.alt);
+        p.tail_bytes = 0;
+        for (int t = 0; t < 100 && !p.alt; t++) listen_ms(&p, 30, false);
+        wait_for(&p, "Saved", 10000);
+    }
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    finish(&p);
+}
+
 /* Half a picture is in the terminal when a signal ends the program: its string is ended, and all is put back. */
 static void test_signals_in_a_picture(void **state)
 {
@@ -1483,6 +1509,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_signals_end_it_cleanly),
         cmocka_unit_test(test_suspend_and_back),
         cmocka_unit_test(test_stopped_and_continued),
+        cmocka_unit_test(test_stopped_while_it_paints),
         cmocka_unit_test(test_signals_in_a_picture),
         cmocka_unit_test(test_resize_storm),
         cmocka_unit_test(test_own_editor),

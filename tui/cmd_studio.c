@@ -270,7 +270,10 @@ static void take_signals(struct studio *s)
             term_resized(s->term);
             take_size(s);
             break;
-        case SIGTSTP: suspend(s); break;
+        case SIGTSTP:
+            if (s->away) raise(SIGTSTP); /* came while the terminal was handed over */
+            else suspend(s);
+            break;
         case SIGCONT: /* stopped by SIGSTOP: the shell has been at the screen */
             if (!s->away) term_resume(s->term);
             break;
@@ -426,7 +429,8 @@ int studio_run(const struct studio_options *o, struct engine *g, const struct st
     s.plans = (struct service_plan){ .view = s.view, .worker = s.worker, .engine = g, .calls = calls };
     s.profiles = (struct service_profile){ .view = s.view, .worker = s.worker };
     if (!service_tokens_start(&s.tokens, calls->model(g), s.worker, WORK_TOKENS, s.view, &e)) goto done;
-    if (!term_open(&s.term, o->graphics, o->theme, &e) || !catch_signals(&e)) goto done;
+    /* The signals first: curses would take SIGTSTP for its own, and drop one that comes while it paints. */
+    if (!catch_signals(&e) || !term_open(&s.term, o->graphics, o->theme, &e)) goto done;
     term_mouse(s.term, o->mouse);
     take_size(&s);
     loop(&s);

@@ -122,7 +122,7 @@ static bool step_value(const struct job *j, const struct setting *s, int by, cha
         struct job other = { 0 };
         if (setting_set(&other, s, step[i], NULL) != SETTING_SET) continue;
         if (setting_same(j, &other, s)) at = i;
-        else if (nearest < 0 && number_of(&other, s) > number_of(j, s) && step[i][0] <= '9') nearest = i;
+        else if (nearest < 0 && step[i][0] <= '9' && number_of(&other, s) > number_of(j, s)) nearest = i;
     }
     if (!n) return false;
     if (at < 0 && nearest < 0) nearest = n - 1;
