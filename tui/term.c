@@ -1169,6 +1169,8 @@ static void ask_all(struct term *t)
     if (t->kitty_asked)
         send_now(t, "\033_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\033\\");
     if (t->mouse) send_now(t, mouse_on);
+    /* newterm lets as many rows scroll as terminfo says there are: a picture that ends below them would scroll them. */
+    send_now(t, "\0337\033[r\0338");
     send_now(t, "\033[?2004h\033[16t\033[14t\033[c");
 }
 
