@@ -404,14 +404,20 @@ bool term_flush(struct term *t)
     return t->out.count == 0;
 }
 
-/* For the few bytes of a mode switch, while pictures are not in flight. */
-static void send_now(struct term *t, const char *text)
+/* Waits until all is written, but not for ever. */
+static void write_all(struct term *t)
 {
     struct pollfd p = { .fd = t->fd, .events = POLLOUT };
 
     for (int tries = 0; !write_out(t) && tries < 20; tries++) poll(&p, 1, 50);
+}
+
+/* For the few bytes of a mode switch, while pictures are not in flight. */
+static void send_now(struct term *t, const char *text)
+{
+    write_all(t);
     bytes_text(&t->out, text);
-    for (int tries = 0; !write_out(t) && tries < 20; tries++) poll(&p, 1, 50);
+    write_all(t);
 }
 
 static void ask_size(struct term *t)
@@ -928,7 +934,7 @@ void term_paint(struct term *t, const struct grid *g)
     t->cursor_shown = g->cursor_shown;
     t->sync = now >= 0 && t->show.count == 1 && (!t->known || pace_open(&t->pace, t->show.b.count + 64));
     if (t->sync) bytes_text(&t->out, "\033[?2026h");
-    write_out(t);
+    write_all(t); /* before curses writes */
     curs_set(g->cursor_shown ? 1 : 0);
     move(g->cursor_shown ? g->cursor_y : g->rows - 1, g->cursor_shown ? g->cursor_x : 0);
     wnoutrefresh(stdscr);
@@ -1169,6 +1175,8 @@ static void ask_all(struct term *t)
     if (t->kitty_asked)
         send_now(t, "\033_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\033\\");
     if (t->mouse) send_now(t, mouse_on);
+    /* newterm lets as many rows scroll as terminfo says there are: a picture that ends below them would scroll them. */
+    send_now(t, "\0337\033[r\0338");
     send_now(t, "\033[?2004h\033[16t\033[14t\033[c");
 }
 
