@@ -192,8 +192,8 @@ static void write_crash_text(const struct term *t)
 
     /* ST first: the crash may have come in the middle of a picture. */
     n = snprintf(crash_text, sizeof crash_text, "%s\033[?2026l\033[?2004l%s%s%s%s", t->strings_safe ? "\033\\" : "",
-                 t->mouse ? mouse_off : "", capability("sgr0", "", normal), capability("cnorm", "", cursor),
-                 capability("rmcup", "\r\n", leave));
+                 t->mouse ? mouse_off : "", capability("sgr0", "", normal), capability("rmcup", "\r\n", leave),
+                 capability("cnorm", "", cursor));
     crash_bytes = n > 0 && (size_t)n < sizeof crash_text ? (size_t)n : 0;
 }
 
@@ -1305,6 +1305,15 @@ static void put_back(struct term *t)
     bytes_free(&text);
 }
 
+/* Some terminals come back from the other screen with the cursor as a picture's DECSC has saved it: it may be hidden. */
+static void leave_screen(struct term *t)
+{
+    char cursor[64];
+
+    endwin();
+    send_now(t, capability("cnorm", "", cursor));
+}
+
 /* Answers that come after the end would be typed into the shell. */
 static void drain(struct term *t)
 {
@@ -1319,16 +1328,6 @@ static void drain(struct term *t)
     }
 }
 
-/* With the screen of before some terminals bring the cursor back as it was at the last picture: hidden, perhaps. */
-static void leave_screen(void)
-{
-    char shown[64];
-
-    endwin();
-    capability("cnorm", "", shown);
-    if (write(STDOUT_FILENO, shown, strlen(shown)) < 0) {} /* it has gone: so be it */
-}
-
 void term_close(struct term *t)
 {
     if (!t) return;
@@ -1340,7 +1339,7 @@ void term_close(struct term *t)
         put_back(t);
         drain(t);
         move(t->rows - 1, 0);
-        leave_screen();
+        leave_screen(t);
     }
     disarm_crash();
     if (!t->gone) tcsetattr(STDIN_FILENO, TCSAFLUSH, &t->saved);
@@ -1390,7 +1389,7 @@ void term_suspend(struct term *t)
     t->out.count = t->out_done = 0;
     put_back(t);
     t->sixel_restore = 0;
-    leave_screen();
+    leave_screen(t);
     crash_armed = 0;
 }
 
