@@ -4,6 +4,7 @@
 #   make check   install what is missing, build, run every test
 #   make         build only          make bench   measure       make install PREFIX=
 #   make asan | tsan                 the tests under a sanitizer
+#   make kitty-check                 pictures in a real kitty, pixels counted; installs it, and OpenGL in software
 #   make gpu-check [OUT=DIR]         with a card: checks, times, a report (needs nvcc, cuBLAS, cuDNN)
 #   make clean
 #
@@ -150,7 +151,7 @@ GPU_SRC := $(wildcard tests/gpu/*.c) tests/gpu/jansson/jansson.c \
            $(patsubst %,tests/%.c,check_ops check_cuda golden_files) \
            $(patsubst %,kernels/%.c,act err tensor arena device count ref cuda) \
            $(patsubst %,engine/%.c,clip config event file flux job layer model nvml pager plan rng safetensors sampler shapes \
-             synth t5 vae weights)
+             synth t5 taef1 vae weights)
 GPU_OBJ := $(patsubst %.c,$(B)/gpu/%.o,$(wildcard $(GPU_SRC)))
 
 $(B)/gpu/%.o: %.c Makefile
@@ -200,6 +201,12 @@ setup-check:
 bench: all $(B)/bench
 	$(B)/bench
 
+# What `make check` does in an xterm. Not a part of it: software OpenGL alone is larger than all the rest.
+kitty-check: setup-check
+	@sh tests/setup.sh kitty libgl1-mesa-dri
+	@$(MAKE) --no-print-directory $(B)/tests/test_studio
+	@SLUICE_BUILD=$(B) SLUICE_CUDA= OMP_WAIT_POLICY=passive sh tests/kitty.sh
+
 # The README's pictures, made again: look at them before they are committed.
 screenshots: all
 	@sh tests/screenshot.sh assets
@@ -238,7 +245,7 @@ install: all
 clean:
 	rm -rf build build-*
 
-.PHONY: screenshots all run check check-built gpu-check setup-build setup-check bench asan tsan tsan-built install clean cuda-note
+.PHONY: kitty-check screenshots all run check check-built gpu-check setup-build setup-check bench asan tsan tsan-built install clean cuda-note
 .SECONDARY:
 
 -include $(LIB_OBJ:.o=.d) $(TUI_OBJ:.o=.d) $(HELP_OBJ:.o=.d) $(TESTS:=.d) $(BENCH_SRC:%.c=$(B)/%.d) \

@@ -1,6 +1,7 @@
 /* bench.c - see bench.h. */
 #include "engine/bench.h"
 
+#include "engine/clock.h"
 #include "engine/file.h"
 #include "engine/memory.h"
 #include "engine/pipeline.h"
@@ -9,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { RUNS = 3, STEPS_LEAST = 2, SHORT = 20 /* of the limit: a row that takes less is run again */ };
 static const double CARD_SECONDS = 0.05; /* between two looks at the card */
@@ -89,7 +89,7 @@ static void as_options(char *to, size_t room, const char *settings)
 struct watch {
     const struct bench_options *o;
     int most_steps;      /* measure so many and stop; 0: as the limit allows */
-    double began;        /* now() when the stage that the limit is for began */
+    double began;        /* clock_now() when the stage that the limit is for began */
     bool over, stopped, cut;
     enum stage stage;
     bool encoded;        /* a text encoder was run */
@@ -98,16 +98,9 @@ struct watch {
     double vae, vae_end, done; /* when decoding began and ended, and the picture was there; 0: not yet */
     struct event_memory memory;
     size_t card_before, card_peak;
-    double looked;       /* now() when the card was */
+    double looked;       /* clock_now() when the card was */
     char notice[256];
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* One step, from those that are whole. */
 static double step_seconds(const struct watch *w)
@@ -134,12 +127,12 @@ static void see_step(struct watch *w, const struct event *ev)
 
 static void look_at_card(struct watch *w)
 {
-    if (!w->o->card || now() - w->looked < CARD_SECONDS)
+    if (!w->o->card || clock_now() - w->looked < CARD_SECONDS)
         return;
     size_t used = nvml_read(w->o->nvml, w->o->card).used;
     if (used != NVML_UNKNOWN && used > w->card_before && used - w->card_before > w->card_peak)
         w->card_peak = used - w->card_before;
-    w->looked = now();
+    w->looked = clock_now();
 }
 
 static void on_event(void *user, struct event *ev)
@@ -151,7 +144,7 @@ static void on_event(void *user, struct event *ev)
         w->encoded |= ev->stage == STAGE_CLIP;
         if (ev->stage == STAGE_VAE) {
             w->vae = ev->seconds;
-            w->began = now();
+            w->began = clock_now();
         }
         if (ev->stage == STAGE_SAVE)
             w->done = ev->seconds;
@@ -176,7 +169,7 @@ static enum pipeline_stop on_stop(void *user)
     struct watch *w = user;
     w->stopped |= w->o->stop && w->o->stop(w->o->user);
     /* The limit is asked for what was stopped for its sake, too: its decoding. */
-    w->over |= now() - w->began > w->o->limit;
+    w->over |= clock_now() - w->began > w->o->limit;
     return w->stopped || w->over ? PIPELINE_ABANDON : w->cut ? PIPELINE_CANCEL : PIPELINE_GO;
 }
 
@@ -222,7 +215,7 @@ static void run_once(struct session *s, struct bench_row *r, const struct job *j
                      double *seconds)
 {
     struct err e = { 0 };
-    *w = (struct watch){ .o = s->o, .most_steps = most_steps, .began = now(), .card_before = s->card_before };
+    *w = (struct watch){ .o = s->o, .most_steps = most_steps, .began = clock_now(), .card_before = s->card_before };
     struct pipeline_hooks hooks = { .emit = on_event, .stop = on_stop, .user = w };
     bool ok = pipeline_run(s->p, j, 1, &hooks, &e);
     *seconds = 0;
@@ -432,7 +425,8 @@ bool bench_run(struct bench *b, const struct model *m, const struct job *base, c
     bool ok = pipeline_new(&s.p, m, e) && job_copy(&j, base, e) && file_join(out, folder, "picture.png", e) &&
               job_set_string(&j.out, out, e);
     j.count = 1;
-    j.random_seed = j.preview = j.embedding_cache = false;
+    j.random_seed = j.embedding_cache = false;
+    j.preview = PREVIEW_NONE;
     ok = ok && warm_up(&s, &j, e) && size_rows(&s, &j, e) && level_rows(&s, &j, e) && strategy_rows(&s, &j, e);
     job_free(&j);
     pipeline_free(s.p);

@@ -13,7 +13,8 @@ bool cache_path(char buf[FILE_PATH_MAX], const char *name, struct err *e)
     if (!n)
         return err_set(e, ERR_INPUT, "no place for a cache: neither XDG_CACHE_HOME nor HOME is an absolute path");
     if (n >= FILE_PATH_MAX)
-        return err_set(e, ERR_INPUT, "%.200s...: the path of the cache is longer than %d bytes", buf, FILE_PATH_MAX - 1);
+        return err_set(e, ERR_INPUT, "%.200s...: the path of the cache is longer than %d bytes", buf,
+                       FILE_PATH_MAX - 1);
     return true;
 }
 

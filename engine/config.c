@@ -15,10 +15,10 @@ json_t *config_parse(const char *text, size_t bytes, size_t flags, const char *p
     if (!root && (json_error_code(&fault) == json_error_out_of_memory || !fault.text[0])) {
         err_set(e, ERR_MEMORY, "%s: no memory to read its JSON", path);
     } else if (!root) {
-        err_set(e, ERR_INPUT, "%s: not valid JSON at line %d: %s; the file is damaged", path,
+        err_set(e, ERR_DAMAGED, "%s: not valid JSON at line %d: %s; the file is damaged", path,
                 fault.line, fault.text);
     } else if (!json_is_object(root)) {
-        err_set(e, ERR_INPUT, "%s: expected a JSON object { ... }, found another value", path);
+        err_set(e, ERR_DAMAGED, "%s: expected a JSON object { ... }, found another value", path);
         json_decref(root);
         root = NULL;
     }
@@ -40,10 +40,10 @@ bool config_expected(struct config *c, const char *key, const char *what)
 {
     json_t *v = json_object_get(c->root, key);
     if (!v)
-        return err_set(c->e, ERR_INPUT, "%s: key \"%s\": expected %s, found no such key", c->path,
+        return err_set(c->e, ERR_DAMAGED, "%s: key \"%s\": expected %s, found no such key", c->path,
                        key, what);
     char *found = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-    err_set(c->e, ERR_INPUT, "%s: key \"%s\": expected %s, found %.80s", c->path, key, what,
+    err_set(c->e, ERR_DAMAGED, "%s: key \"%s\": expected %s, found %.80s", c->path, key, what,
             found ? found : "?");
     free(found);
     return false;

@@ -48,7 +48,7 @@ bool contact_sheet(struct job *sheet, const struct job *j, const struct contact 
     sheet->count = how->seeds;
     sheet->steps = how->steps ? how->steps : few < j->steps ? few : j->steps;
     sheet->decode = DECODE_IMMEDIATE; /* thumbnails are to come one by one */
-    sheet->preview = false;
+    sheet->preview = PREVIEW_NONE;
     if (how->side && how->side < longer) {
         sheet->width = scaled(j->width, how->side, longer);
         sheet->height = scaled(j->height, how->side, longer);

@@ -12,7 +12,8 @@
 struct contact {
     int seeds; /* 1 to JOB_COUNT_MAX: j->seed, j->seed + 1, ... */
     int steps; /* 0: a fifth of the job's, at least 4 */
-    int side;  /* px of the longer side; 0: the job's own size. Never more than that; the shape is kept as near as 16 px allow */
+    /* px of the longer side; 0: the job's own size. Never more than that; the shape is kept as near as 16 px allow */
+    int side;
 };
 
 /* The sheet of j's first prompt, a job of its own (job_free in either case): its seed has to be drawn. Its files are

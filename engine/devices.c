@@ -146,7 +146,8 @@ static bool open_cuda(struct devices *ds, struct err *e)
         ds->precision = narrowed ? PRECISION_FP16 : ds->precision;
         ds->vae_precision = ds->vae_precision == PRECISION_BF16 ? PRECISION_FP16 : ds->vae_precision;
         if (narrowed)
-            snprintf(ds->notice, sizeof ds->notice, "%s has no bf16 arithmetic (compute capability %d.%d): fp16 is used",
+            snprintf(ds->notice, sizeof ds->notice,
+                     "%s has no bf16 arithmetic (compute capability %d.%d): fp16 is used",
                      card.name, card.major, card.minor);
     }
     struct cuda_versions v = cuda_versions();
@@ -231,7 +232,8 @@ size_t devices_budget_of(const struct job *j, const struct devices_card *c, size
     if (!available || !asked || asked == JOB_BUDGET_LEAST)
         return asked == JOB_BUDGET_AUTO ? JOB_BUDGET_LEAST : asked;
     if (asked != JOB_BUDGET_AUTO && c->held != DEVICES_UNKNOWN)
-        asked = asked > c->held ? asked - c->held : 1; /* nothing is planned within 1, and the refusal says what would */
+        /* nothing is planned within 1, and the refusal says what would */
+        asked = asked > c->held ? asked - c->held : 1;
     if (asked == JOB_BUDGET_AUTO || asked <= most)
         return asked < most ? asked : most;
     int n = snprintf(notice, EVENT_TEXT_BYTES,

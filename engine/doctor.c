@@ -509,7 +509,7 @@ static void examine_models(struct examination *x)
         snprintf(x->demo, sizeof x->demo, "%s", path);
     if (!model_folder(folder)) {
         doctor_say(x->d, DOCTOR_MODELS, DOCTOR_NOTE, "your models", "models are given by their path",
-                   "neither HOME nor XDG_DATA_HOME is set");
+                   "neither XDG_DATA_HOME nor HOME is an absolute path");
         return;
     }
     int n = scandir(folder, &list, NULL, alphasort);
@@ -575,7 +575,8 @@ static void examine_speed(struct examination *x)
         rates_measure(&r, NULL, x->largest, RATES_DISK, NULL);
     struct rates known = rates_load("cpu", "");
     rate_say(x, "disk of the models", r.of[RATE_DISK] > 0 ? r.of[RATE_DISK] : known.of[RATE_DISK], 33.7e9,
-             x->busy ? "not measured while a picture is made" : "what was read came from memory", "the first picture reads FLUX.1-dev in bf16 (33.7 GB) in");
+             x->busy ? "not measured while a picture is made" : "what was read came from memory",
+             "the first picture reads FLUX.1-dev in bf16 (33.7 GB) in");
     rate_say(x, "link, processor", known.of[RATE_LINK], 0, "not measured", NULL);
     for (int i = 0; i < x->cards; i++) {
         struct rates card = rates_load(x->card[i].name, "");

@@ -69,7 +69,7 @@ static void ended(struct engine *g, uint64_t id)
         event_push(g->events, &(struct event){ .kind = EVENT_IDLE, .job = id });
 }
 
-/* False: the one that was waiting has been withdrawn. */
+/* False: the one that was waiting has been cancelled. */
 static bool begin(struct engine *g, struct command *c)
 {
     pthread_mutex_lock(&g->lock);
@@ -175,34 +175,6 @@ bool engine_submit(struct engine *g, const struct job *j, uint64_t *id, struct e
     pthread_mutex_unlock(&g->lock);
     job_free(&c.request); /* empty if it was taken over */
     return fits ? true : err_set(e, ERR_INPUT, "the queue is full: wait for a picture to finish");
-}
-
-bool engine_replace(struct engine *g, uint64_t id, const struct job *j, struct err *e)
-{
-    struct job copy;
-    if (!job_copy(&copy, j, e))
-        return false;
-    bool waits = command_replace(g->commands, id, &copy);
-    job_free(&copy);
-    return waits ? true : err_set(e, ERR_INPUT, "the job has begun: it cannot be changed any more");
-}
-
-bool engine_withdraw(struct engine *g, uint64_t id)
-{
-    struct command c;
-    pthread_mutex_lock(&g->lock);
-    bool waits = id && command_withdraw(g->commands, id, &c);
-    if (waits) {
-        job_free(&c.request);
-        ended(g, id);
-    }
-    pthread_mutex_unlock(&g->lock);
-    return waits;
-}
-
-void engine_reorder(struct engine *g, const uint64_t *ids, int count)
-{
-    command_reorder(g->commands, ids, count);
 }
 
 void engine_pause(struct engine *g)

@@ -25,11 +25,6 @@ const struct model *engine_model(const struct engine *g);
 /* Copies the job (already through job_check) into the queue; fails if that is full (128).
  * *id: how events name it. */
 bool engine_submit(struct engine *g, const struct job *j, uint64_t *id, struct err *e);
-/* Changes to jobs that wait. False: it is none of them any more (it has begun, or ended). */
-bool engine_replace(struct engine *g, uint64_t id, const struct job *j, struct err *e); /* j: through job_check */
-bool engine_withdraw(struct engine *g, uint64_t id); /* as if it had not been submitted: no event but IDLE */
-/* These come first, in this order, then the others as they were. */
-void engine_reorder(struct engine *g, const uint64_t *ids, int count);
 
 /* The job at work stops at the end of its step and rests there, its device memory given back; no
  * other begins. EVENT_PAUSED comes when that is so. A stage that is no step is finished first. */

@@ -14,18 +14,20 @@
 enum stage { STAGE_LOAD, STAGE_CLIP, STAGE_T5, STAGE_FLUX, STAGE_VAE, STAGE_SAVE, STAGE_COUNT };
 /* For people: "load", "CLIP", "T5", "transformer", "VAE", "save". */
 const char *stage_name(enum stage s);
+enum stage stage_named(const char *name); /* STAGE_LOAD where there is none of that name */
 
 enum event_kind {
     EVENT_QUEUED,    /* job accepted: job */
     EVENT_STARTED,   /* picture `index` of the job begins; steps, width, height, seed */
     EVENT_STAGE,     /* `stage` begins; STAGE_LOAD once, before the first picture's STARTED */
     EVENT_PROGRESS,  /* stage, step/steps (sampling), block/blocks in it, seconds, eta_seconds */
-    EVENT_PREVIEW,   /* image: x0 in latent size (width/8 x height/8), step; newest wins */
+    EVENT_PREVIEW,   /* image: x0, from latent size (width/8 x height/8) up to the picture's; step; newest wins */
     EVENT_MEMORY,    /* memory: where a stage begins, and about once a second at work */
     EVENT_NOTICE,    /* text: something worth saying that is no fault */
     EVENT_DONE,      /* image (full size), text: path written, seconds, index */
     EVENT_CANCELLED, /* image: partial picture or NULL, text: its path or "" */
-    EVENT_FAILED,    /* text: the reason by stage; image: finished picture that could not be saved, or NULL */
+    EVENT_FAILED,    /* text: the reason, for people; fault: its kind; stage: where; image: finished picture that could
+                        not be saved, or NULL */
     EVENT_PAUSED,    /* the job rests between two steps, its memory given back: step, how many are done; job 0: none
                         is at work, and none will begin */
     EVENT_RESUMED,   /* it goes on from there; job 0: jobs begin again */
@@ -60,6 +62,7 @@ struct event {
     uint64_t job;            /* id that engine_submit gave */
     int index, count;        /* picture of the batch, 0-based, and how many */
     enum stage stage;
+    enum err_kind fault;     /* of what has failed, else ERR_NONE */
     int step, steps;         /* 1-based while sampling; 0 before */
     int block, blocks;       /* of the current stage or step; blocks 0: unknown */
     int width, height;

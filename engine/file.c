@@ -252,7 +252,7 @@ bool file_space(const char *folder, uint64_t bytes, struct err *e)
         return err_errno(e, errno, "%s: cannot tell the free space", folder);
     uint64_t there = (uint64_t)v.f_bavail * v.f_frsize;
     if (there < bytes)
-        return err_set(e, ERR_IO, "%s: needs %.2f GB of disk, %.2f GB are free; free some space or "
+        return err_set(e, ERR_DISK_FULL, "%s: needs %.2f GB of disk, %.2f GB are free; free some space or "
                        "choose another folder", folder, (double)bytes / 1e9, (double)there / 1e9);
     return true;
 }

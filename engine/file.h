@@ -65,7 +65,7 @@ bool file_copy(const char *from, const char *to, size_t most, struct err *e);
  * folder. The path's length, FILE_PATH_MAX or more where it is cut; 0: HOME is no absolute path either. */
 int file_xdg(char path[FILE_PATH_MAX], const char *variable, const char *fallback, const char *name);
 
-/* Fails with ERR_IO, saying how much is needed and how much is there, if the
+/* Fails with ERR_DISK_FULL, saying how much is needed and how much is there, if the
  * folder's file system has less than `bytes` free. */
 bool file_space(const char *folder, uint64_t bytes, struct err *e);
 

@@ -49,7 +49,7 @@ bool job_init(struct job *j, const struct model *m, struct err *e)
         .count = 1,
         .rng = RNG_TORCH_CPU,
         .precision = PRECISION_BF16,
-        .preview = true,
+        .preview = PREVIEW_AUTO,
         .cfg = 1,
         .memory_fraction = 0.92f,
         .vae_tile = 64,
@@ -236,20 +236,5 @@ bool job_parse_bytes(const char *text, size_t *bytes, struct err *e)
     if (!ok || *end || !(n * unit < 1e18))
         return err_set(e, ERR_INPUT, "\"%s\" is no number of bytes: write it as 600M, 8G or 8GiB", text);
     *bytes = (size_t)(n * unit);
-    return true;
-}
-
-bool job_parse_budget(const char *text, size_t *bytes, struct err *e)
-{
-    if (!strcmp(text, "min"))
-        *bytes = JOB_BUDGET_LEAST;
-    else if (!strcmp(text, "auto"))
-        *bytes = JOB_BUDGET_AUTO;
-    else if (!strcmp(text, "none"))
-        *bytes = 0;
-    else if (!job_parse_bytes(text, bytes, e))
-        return false;
-    else if (*bytes == 0)
-        return err_set(e, ERR_INPUT, "a budget of 0 bytes: give one like 600M, or auto, min, none");
     return true;
 }

@@ -51,6 +51,12 @@ enum t5_chunk_mode {
     T5_CHUNK_EXACT,       /* attention still sees every token */
     T5_CHUNK_INDEPENDENT, /* each chunk is encoded alone: changes the picture */
 };
+enum preview_mode {
+    PREVIEW_NONE,
+    PREVIEW_AUTO,   /* TAEF1's, if its file is there and it fits beside the rest; else as latent */
+    PREVIEW_LATENT, /* one pixel for each latent pixel, by the model's matrix */
+    PREVIEW_TAEF1,  /* refused without the file, and room for it is planned */
+};
 enum decode_order {
     DECODE_IMMEDIATE, /* each picture is decoded when it is sampled */
     DECODE_DEFERRED,  /* all latents of a batch first, each saved as it comes; then decoded one by one */
@@ -82,7 +88,7 @@ struct job {
     int checkpoint_steps;  /* it is written every so many steps, and whenever the job stops */
     char *resume;          /* NULL or a checkpoint to go on from, with the same result */
     int first;             /* pictures before this one are made already */
-    bool preview;          /* send x0 previews */
+    enum preview_mode preview; /* of each step's x0 */
     /* memory */
     size_t budget;         /* bytes of device memory; 0: weights are used where they lie;
                               JOB_BUDGET_LEAST: as little as will do; JOB_BUDGET_AUTO: what is free */
@@ -136,8 +142,6 @@ char *job_out_path(const struct job *j, int index, struct err *e);
 
 /* "600M", "8G", "1.5GB" (powers of 1000), "8GiB" (of 1024), plain bytes. */
 bool job_parse_bytes(const char *text, size_t *bytes, struct err *e);
-/* The same, or "min": JOB_BUDGET_LEAST, "auto": JOB_BUDGET_AUTO, "none": 0. */
-bool job_parse_budget(const char *text, size_t *bytes, struct err *e);
 
 /* "WxH" -> width and height. */
 bool job_parse_size(const char *text, int *width, int *height, struct err *e);

@@ -272,6 +272,7 @@ static void vae_read(struct model *m, struct config *c)
         k->has_rgb = true;
         memcpy(k->rgb, flux_rgb, sizeof flux_rgb);
         memcpy(k->rgb_bias, flux_rgb_bias, sizeof flux_rgb_bias);
+        k->flux_latents = true;
     }
 }
 
@@ -340,7 +341,7 @@ static bool part_open(struct model *m, enum model_part p, bool require, struct e
         }
     }
     if (!there)
-        return !require || err_set(e, ERR_INPUT, "%s is missing: no %s in %s; download this folder "
+        return !require || err_set(e, ERR_MISSING, "%s is missing: no %s in %s; download this folder "
                                    "of the model", model_part_name(p), what, dir);
     if (parts[p].config) {
         struct config c = { config_read(path, CONFIG_MAX, 0, e), path, e };
@@ -375,6 +376,40 @@ static bool t5_tokens(struct model *m, struct err *e)
     return e->kind == ERR_NONE;
 }
 
+static bool is_taef1(const char *path)
+{
+    size_t n = strlen(path);
+    return has_safetensors(path) || (n > 12 && !strcmp(path + n - 12, ".safetensors") && file_exists(path));
+}
+
+/* As sluice.json names it. */
+static bool taef1_named(struct model *m, struct config *c)
+{
+    const char *name = config_text_or(c, "taef1", NULL);
+    if (!name)
+        return c->e->kind == ERR_NONE;
+    if (name[0] == '/' ? strlen(name) >= MODEL_PATH_MAX : !file_join(m->taef1, m->path, name, c->e))
+        return config_expected(c, "taef1", "a shorter path");
+    if (name[0] == '/')
+        strcpy(m->taef1, name);
+    return is_taef1(m->taef1) ||
+           config_expected(c, "taef1", "the path of a .safetensors file, or of a folder with one, that exists");
+}
+
+static void taef1_find(struct model *m)
+{
+    static const char *const names[] = { "taef1", "taef1_decoder.safetensors", "vae_approx/taef1_decoder.safetensors" };
+    char dir[4][MODEL_PATH_MAX];
+    strcpy(dir[0], m->path);
+    file_join(dir[1], m->path, "..", NULL);
+    file_join(dir[2], m->path, "../..", NULL); /* ComfyUI's models/diffusers/NAME and models/vae_approx */
+    model_folder(dir[3]);
+    for (int i = 0; i < (m->vae.flux_latents ? 4 : 1) && !m->taef1[0]; i++)
+        for (size_t k = 0; k < sizeof names / sizeof *names && !m->taef1[0]; k++)
+            if (!*dir[i] || !file_join(m->taef1, dir[i], names[k], NULL) || !is_taef1(m->taef1))
+                m->taef1[0] = '\0';
+}
+
 static bool defaults_read(struct model *m, struct err *e)
 {
     struct model_defaults *d = &m->defaults;
@@ -402,6 +437,8 @@ static bool defaults_read(struct model *m, struct err *e)
         }
         strcpy(m->example[m->examples++], s);
     }
+    if (e->kind == ERR_NONE)
+        taef1_named(m, &c);
     json_decref(c.root);
     return e->kind == ERR_NONE;
 }
@@ -477,7 +514,11 @@ bool model_open(struct model *m, const char *path, bool require_all, struct err 
     for (int p = 0; p < MODEL_PART_COUNT; p++)
         if (!part_open(m, (enum model_part)p, require_all, e))
             return false;
-    return t5_tokens(m, e) && defaults_read(m, e) && (!require_all || model_consistent(m, e));
+    if (!t5_tokens(m, e) || !defaults_read(m, e) || (require_all && !model_consistent(m, e)))
+        return false;
+    if (!m->taef1[0])
+        taef1_find(m);
+    return true;
 }
 
 /* --- where models are ------------------------------------------------------- */
@@ -486,15 +527,14 @@ bool model_open(struct model *m, const char *path, bool require_all, struct err 
 static bool place(int i, const char *name, char buf[MODEL_PATH_MAX])
 {
     char exe[MODEL_PATH_MAX] = "";
-    const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    char own[FILE_PATH_MAX];
     int n = 0;
     buf[0] = '\0';
     switch (i) {
     case 0:
-        if (data && data[0] == '/')
-            n = snprintf(buf, MODEL_PATH_MAX, "%s/sluice/models/%s", data, name);
-        else if (home && *home)
-            n = snprintf(buf, MODEL_PATH_MAX, "%s/.local/share/sluice/models/%s", home, name);
+        n = file_xdg(own, "XDG_DATA_HOME", ".local/share", "models");
+        if (n && n < FILE_PATH_MAX)
+            n = snprintf(buf, MODEL_PATH_MAX, "%s/%s", own, name);
         break;
     case 1: /* PREFIX/bin/sluice */
     case 2: /* build/sluice in the source tree */

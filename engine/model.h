@@ -62,6 +62,7 @@ struct vae_config {    /* vae/config.json, AutoencoderKL */
      * config keys latent_rgb_factors / latent_rgb_factors_bias if present,
      * else, for 16 channels, the matrix ComfyUI uses for FLUX. */
     bool has_rgb;
+    bool flux_latents; /* the latter: its latents are FLUX.1's own */
     float rgb[MODEL_LATENT_MAX][3], rgb_bias[3];
 };
 
@@ -82,8 +83,12 @@ struct model {
     struct flux_config flux;
     struct vae_config vae;
     struct scheduler_config scheduler;
+    /* TAEF1's decoder for previews (taef1.h), a file or a folder; "": not found. It is no part of a pipeline: one
+     * serves every model with FLUX.1's latents. Looked for as MODEL_TAEF1_PLACES says. */
+    char taef1[MODEL_PATH_MAX];
     /* sluice.json beside model_index.json, all keys optional: {"width",
      * "height", "steps", "guidance", "max_sequence_length" (T5's padded length),
+     * "taef1": "its file or folder, from this folder or absolute",
      * "prompts": ["example", ...]} */
     struct model_defaults defaults; /* sluice.json, else dev: 1024x1024, 28, 3.5; schnell: 4 steps, 0 */
     int examples;                /* prompts to show in the studio, from sluice.json */
@@ -94,6 +99,12 @@ struct model {
  * names the part and the path where it was looked for; without (inspect), it
  * is left with present[part] false. */
 bool model_open(struct model *m, const char *path, bool require_all, struct err *e);
+
+/* Where TAEF1 is looked for, in words: what sluice.json says; else the first of taef1/ (as diffusers has it),
+ * taef1_decoder.safetensors and vae_approx/taef1_decoder.safetensors (ComfyUI) that is in the model's folder or, where
+ * its latents are FLUX.1's own, in one of the two folders above it or in the user's folder of models. */
+#define MODEL_TAEF1_PLACES "taef1_decoder.safetensors, or the folder taef1, in the model's folder, beside it, or in " \
+                           "~/.local/share/sluice/models"
 
 /* True if the parts present fit each other (widths, channels) and make a
  * text-to-image model; part of model_open with require_all. */

@@ -16,6 +16,8 @@
  * piece of the ring, and waits for the groups that lay there. */
 #include "engine/pager.h"
 
+#include "engine/clock.h"
+
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -53,29 +55,51 @@ static size_t find_page(const struct trace *t, size_t from, size_t to, struct te
     return t->count;
 }
 
+/* Where the index has this weight, or would have it: open addressing, `slots` being a power of two. */
+static size_t *slot_of(const struct trace *t, struct tensor w)
+{
+    size_t i = (uintptr_t)w.data / ARENA_ALIGN * 0x9e3779b1u & (t->slots - 1);
+    while (t->index[i] && !same_weight(w, t->page[t->index[i] - 1].w))
+        i = (i + 1) & (t->slots - 1);
+    return &t->index[i];
+}
+
+static bool more_room(struct trace *t)
+{
+    size_t room = t->room ? 2 * t->room : 256;
+    struct page *grown = realloc(t->page, room * sizeof *grown);
+    if (grown)
+        t->page = grown;
+    size_t *index = grown ? calloc(2 * room, sizeof *index) : NULL;
+    if (!index)
+        return false;
+    free(t->index);
+    t->index = index;
+    t->slots = 2 * room;
+    t->room = room;
+    for (size_t i = 0; i < t->count; i++)
+        *slot_of(t, t->page[i].w) = i + 1;
+    return true;
+}
+
 static bool add_page(struct trace *t, struct tensor w, struct tensor b)
 {
-    if (t->count == t->room) {
-        size_t room = t->room ? 2 * t->room : 256;
-        struct page *grown = realloc(t->page, room * sizeof *grown);
-        if (!grown)
-            return false;
-        t->page = grown;
-        t->room = room;
-    }
+    if (t->count == t->room && !more_room(t))
+        return false;
+    size_t *newest = slot_of(t, w);
     struct page *p = &t->page[t->count];
-    *p = (struct page){ .w = w, .b = b, .bytes = aligned(tensor_bytes(w)), .first = find_page(t, 0, t->count, w),
-                        .ends = !t->holding };
+    *p = (struct page){ .w = w, .b = b, .bytes = aligned(tensor_bytes(w)), .ends = !t->holding,
+                        .first = *newest ? t->page[*newest - 1].first : t->count };
     if (tensor_present(b))
         p->bytes += aligned(tensor_bytes(b));
-    t->count++;
+    *newest = ++t->count;
     return true;
 }
 
 static void record(struct device *d, struct tensor *w, struct tensor *b)
 {
     struct trace *t = d->weights_user;
-    bool held = t->holding && find_page(t, t->held, t->count, *w) < t->count;
+    bool held = t->holding && t->slots && *slot_of(t, *w) > t->held;
     if (!held && !add_page(t, *w, b ? *b : (struct tensor){ 0 })) {
         err_set(&d->err, ERR_MEMORY, "out of memory");
         return;
@@ -115,6 +139,7 @@ bool trace_copy(struct trace *to, const struct trace *t)
 void trace_free(struct trace *t)
 {
     free(t->page);
+    free(t->index);
     memset(t, 0, sizeof *t);
 }
 
@@ -261,13 +286,6 @@ struct pager {
     struct pager_stats stats;
 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* --- the reader ------------------------------------------------------------------ */
 
 /* Bytes passed at once, before a stop is looked at; while throttled also the length of a wait. */
@@ -285,13 +303,13 @@ static bool pass(struct link *k, unsigned char *to, const unsigned char *from, s
     size_t slice = rate > 0 ? SLICE_THROTTLED : SLICE;
     for (size_t at = 0; at < bytes && !k->pager->stop; at += slice) {
         size_t n = bytes - at < slice ? bytes - at : slice;
-        double start = rate > 0 ? now() : 0;
+        double start = rate > 0 ? clock_now() : 0;
         if (!device_link_pass(k->pager->device, to + at, from + at, n, &k->err))
             return false;
         if (rate <= 0)
             continue;
         k->due = (k->due > start ? k->due : start) + (double)n / rate;
-        double left = k->due - now();
+        double left = k->due - clock_now();
         if (left > 0)
             nanosleep(&(struct timespec){ (time_t)left, (long)((left - (double)(time_t)left) * 1e9) }, NULL);
     }
@@ -408,9 +426,9 @@ static bool bring(struct pager *p, size_t n, struct link *k)
     size_t i = n % t->count;
     pthread_mutex_unlock(&p->lock);
     announce(&t->page[(i + 1) % t->count]);
-    double began = now();
+    double began = clock_now();
     bool ok = transfer(k, &t->page[i], p->place[i], &p->arrival[i]);
-    double seconds = now() - began;
+    double seconds = clock_now() - began;
     pthread_mutex_lock(&p->lock);
     p->stats.link_bytes += t->page[i].bytes;
     p->stats.copy_seconds += seconds;
@@ -477,10 +495,10 @@ static bool next_page(struct pager *p, struct tensor w, size_t *which)
     assert(n < p->total);
     assert(same_weight(w, t->page[n % t->count].w));
     if (p->arrived <= n) {
-        double began = now();
+        double began = clock_now();
         while (p->arrived <= n && p->err.kind == ERR_NONE)
             pthread_cond_wait(&p->moved, &p->lock);
-        p->stats.wait_seconds += now() - began;
+        p->stats.wait_seconds += clock_now() - began;
     }
     *which = n % t->count;
     return p->arrived > n;

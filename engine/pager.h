@@ -35,6 +35,8 @@ struct trace {
     size_t count, room;
     size_t held;    /* while a group is being recorded: its first page */
     bool holding;
+    size_t *index;  /* while recording: the newest page of a weight, plus 1, by a hash of where it is; 0: none */
+    size_t slots;
 };
 
 /* Lets d (a count device) record into t what it is asked for. */

@@ -39,6 +39,8 @@ struct pipeline {
     struct t5 *t5;
     struct flux *flux;
     struct vae *vae;
+    struct taef1 *taef1;      /* NULL: no job has asked for it yet, or taef1_why says why not */
+    struct err taef1_why;
     /* For pipeline_foresee. */
     pthread_mutex_t open;     /* held while models or `devices` are opened, or devices asked for sizes */
     bool working;             /* a job is; under `open` */
@@ -79,6 +81,8 @@ struct run {
     int evaluations;          /* of the model, so far */
     struct checkpoint from;   /* where picture from.index goes on; no data: nowhere */
     bool kept_told;           /* that a checkpoint could not be written */
+    bool failure_told;        /* with the picture that could not be saved */
+    bool taef1_failed;        /* and previews are made without it */
     int prompt;               /* whose text text[0] is; -1: none's yet */
     uint64_t link_bytes;      /* brought by pagers that have ended */
     struct timespec told;     /* when the memory was */
@@ -172,23 +176,33 @@ static void begin_stage(struct run *r, enum stage s)
     tell_memory(r);
 }
 
-/* Of decoding: as measured, or until then as many operations at a step's rate. */
+/* Of decoding: as measured, until then as many operations at a step's rate, until then as predicted. */
 static double vae_estimate(const struct run *r)
 {
     double step = (double)r->plan.phase[PHASE_STEP].flops, vae = (double)r->plan.phase[PHASE_VAE].flops;
-    return r->vae_seconds > 0 || step <= 0 ? r->vae_seconds : r->step_seconds * vae / step;
+    if (r->vae_seconds > 0)
+        return r->vae_seconds;
+    return r->step_seconds > 0 && step > 0 ? r->step_seconds * vae / step : r->plan.phase[PHASE_VAE].seconds;
 }
 
-/* Seconds left, when `done` of the step, or of decoding, is done; -1: unknown. */
+/* Seconds left of this picture, when `done` of the stage, or of its step, is done; -1: unknown. */
 static double eta(const struct run *r, double done)
 {
-    if (r->step_seconds <= 0)
+    const struct plan_phase *phase = r->plan.phase;
+    double step = r->step_seconds > 0 ? r->step_seconds : phase[PHASE_STEP].seconds / r->job->steps;
+    double left = vae_estimate(r), modulation = phase[PHASE_MODULATION].seconds;
+    if (step <= 0)
         return -1;
-    if (r->stage == STAGE_VAE)
-        return vae_estimate(r) * (1 - done);
-    if (r->stage != STAGE_FLUX)
-        return -1;
-    return ((double)(r->job->steps - (r->step - 1)) - done) * r->step_seconds + vae_estimate(r);
+    if (r->stage >= STAGE_VAE)
+        return left * (1 - done);
+    if (r->stage == STAGE_FLUX && r->step)
+        return left + ((double)(r->job->steps - (r->step - 1)) - done) * step;
+    left += r->job->steps * step + modulation;
+    if (r->stage == STAGE_FLUX)
+        return left - done * modulation;
+    if (r->stage == STAGE_T5)
+        return left + (1 - done) * phase[PHASE_T5].seconds;
+    return left + phase[PHASE_T5].seconds + (1 - done) * phase[PHASE_CLIP].seconds;
 }
 
 /* Once a second, but not in the midst of a step that may be on its way into a recording. */
@@ -241,6 +255,7 @@ void pipeline_free(struct pipeline *p)
     t5_close(p->t5);
     flux_close(p->flux);
     vae_close(p->vae);
+    taef1_close(p->taef1);
     pthread_mutex_destroy(&p->open);
     pthread_mutex_destroy(&p->told);
     free(p);
@@ -254,12 +269,27 @@ static bool fits_table(const char *tokenizer, int ids, const char *encoder, int 
                    tokenizer, ids - 1, encoder, vocab);
 }
 
+/* TAEF1 for the job's previews, tried once. Without it, or if it cannot be read, only a job that insists on it ends. */
+static bool open_taef1(struct pipeline *p, const struct job *j, struct err *e)
+{
+    const struct model *m = p->model;
+    if (j->preview != PREVIEW_AUTO && j->preview != PREVIEW_TAEF1)
+        return true;
+    if (!m->taef1[0])
+        err_set(&p->taef1_why, ERR_INPUT, "TAEF1 is not there: put %s", MODEL_TAEF1_PLACES);
+    else if (!p->taef1 && p->taef1_why.kind == ERR_NONE)
+        taef1_open(&p->taef1, m->taef1, m->vae.latent_channels, m->vae.factor, &p->taef1_why);
+    return p->taef1 || j->preview == PREVIEW_AUTO ||
+           err_set(e, p->taef1_why.kind, "preview: taef1: %s; preview: latent needs no file", p->taef1_why.text);
+}
+
 /* What a plan reads of the models; they are not changed afterwards. Under `open`. */
-static bool open_models(struct pipeline *p, struct err *e)
+static bool open_models(struct pipeline *p, const struct job *j, struct err *e)
 {
     const struct model *m = p->model;
     return (p->clip || clip_open(&p->clip, m, e)) && (p->t5 || t5_open(&p->t5, m, e)) &&
-           (p->flux || flux_open(&p->flux, m, e)) && (p->vae || vae_open(&p->vae, m, false, e));
+           (p->flux || flux_open(&p->flux, m, e)) && (p->vae || vae_open(&p->vae, m, false, e)) &&
+           open_taef1(p, j, e);
 }
 
 static bool load(struct pipeline *p, const struct job *j, struct err *e)
@@ -272,7 +302,7 @@ static bool load(struct pipeline *p, const struct job *j, struct err *e)
         !fits_table("tokenizer_2", tok_t5_id_limit(p->tok_t5), "text_encoder_2", m->t5.vocab, e))
         return false;
     pthread_mutex_lock(&p->open);
-    bool ok = open_models(p, e) && devices_open(&p->devices, j, e);
+    bool ok = open_models(p, j, e) && devices_open(&p->devices, j, e);
     pthread_mutex_unlock(&p->open);
     return ok;
 }
@@ -355,7 +385,9 @@ static struct plan_rates plan_rates(const struct rates *known, const struct plan
 
 static bool make_plan(struct pipeline *p, const struct job *j, size_t budget, struct plan *plan, struct err *e)
 {
-    struct models m = { p->model, p->clip, p->t5, p->flux, p->vae };
+    pthread_mutex_lock(&p->open); /* the other thread may be the one that opens TAEF1 */
+    struct models m = { p->model, p->clip, p->t5, p->flux, p->vae, p->taef1 };
+    pthread_mutex_unlock(&p->open);
     struct plan_devices d = { p->devices.main, p->devices.vae };
     rates_need(p);
     struct plan_rates rates = plan_rates(&p->rates, &d, j);
@@ -372,7 +404,8 @@ bool pipeline_plan(struct pipeline *p, const struct job *j, struct plan *plan, c
                    struct err *e)
 {
     memset(plan, 0, sizeof *plan);
-    return load(p, j, e) && size_fits(p->model, j, e) && make_plan(p, j, devices_budget(&p->devices, j, notice), plan, e);
+    return load(p, j, e) && size_fits(p->model, j, e) &&
+           make_plan(p, j, devices_budget(&p->devices, j, notice), plan, e);
 }
 
 /* --- the plan beside a job --------------------------------------------------------- */
@@ -450,9 +483,9 @@ static bool foresee(struct pipeline *p, const struct job *j, struct plan_summary
     struct foreseen f = { 0 };
     struct plan plan = { 0 };
     char less[EVENT_TEXT_BYTES] = "";
-    if (!open_models(p, e) || !size_fits(p->model, j, e) || !foresee_devices(p, j, &f, e))
+    if (!open_models(p, j, e) || !size_fits(p->model, j, e) || !foresee_devices(p, j, &f, e))
         return false;
-    struct models m = { p->model, p->clip, p->t5, p->flux, p->vae };
+    struct models m = { p->model, p->clip, p->t5, p->flux, p->vae, p->taef1 };
     struct rates known = rates_load(f.devices->name, p->model->name);
     struct plan_rates rates = plan_rates(&known, &f.plan, j);
     bool ok = plan_make(&plan, &m, j, &f.plan, &rates, devices_budget_of(j, &f.memory, f.available, less), e);
@@ -491,7 +524,7 @@ bool pipeline_foresee_speed(struct pipeline *p, const struct job *j, struct err 
     struct foreseen f = { 0 };
     struct err why = { 0 };
     pthread_mutex_lock(&p->open);
-    bool ok = !p->working && open_models(p, &why) && foresee_devices(p, j, &f, &why);
+    bool ok = !p->working && open_models(p, j, &why) && foresee_devices(p, j, &f, &why);
     if (ok) {
         struct rates known = rates_load(f.devices->name, p->model->name);
         ok = measure(p, f.devices, &known, &why);
@@ -540,10 +573,11 @@ static bool arena_allocate(struct run *r, struct err *e)
     while (!device_take(r->p->devices.main, &r->arena, r->plan.arena_bytes, &refused)) {
         struct err why = { 0 };
         size_t less = less_than(r, r->plan.arena_bytes);
-        if (refused.kind != ERR_MEMORY)
+        if (refused.kind != ERR_DEVICE_MEMORY)
             return err_set(e, refused.kind, "%s", refused.text);
         if (!make_plan(r->p, r->job, less, &r->plan, &why))
-            return err_set(e, ERR_MEMORY, "%zu MB for %dx%d were refused, and less does not do: choose a smaller size",
+            return err_set(e, ERR_DEVICE_MEMORY,
+                           "%zu MB for %dx%d were refused, and less does not do: choose a smaller size",
                            wanted / 1000000, r->job->width, r->job->height);
         err_clear(&refused);
     }
@@ -570,6 +604,8 @@ static void describe_memory(struct run *r)
         if (weights > m->on_device[s])
             m->on_device[s] = weights;
     }
+    if (r->plan.preview.activations > m->activations[STAGE_FLUX])
+        m->activations[STAGE_FLUX] = r->plan.preview.activations;
 }
 
 static bool arena_open(struct run *r, struct err *e)
@@ -749,7 +785,7 @@ static bool all_finite(const struct run *r, const float *x, size_t n, const stru
             for (size_t t = 0; t < weights_count(w); t++)
                 if (!weights_finite(w, weights_name(w, t), weights_tensor(w, t), e))
                     return err_prefix(e, "%s", stage_name(r->stage));
-            return err_set(e, ERR_INPUT, "%s: the result is not finite%s", stage_name(r->stage),
+            return err_set(e, ERR_OVERFLOW, "%s: the result is not finite%s", stage_name(r->stage),
                            r->job->precision != PRECISION_FP32 ? ": try --precision fp32" : "");
         }
     return true;
@@ -871,26 +907,58 @@ static struct tensor latent_tensor(const struct run *r, float *data)
     return tensor_3d(data, DT_F32, r->p->model->vae.latent_channels, r->h, r->w);
 }
 
-/* x0 through the model's least-squares matrix: one pixel per latent pixel. */
-static void preview(struct run *r)
+/* x0 through the model's least-squares matrix: one pixel per latent pixel. NULL: there is none. */
+static struct image *preview_latent(const struct run *r)
 {
     const struct vae_config *c = &r->p->model->vae;
-    if (!r->job->preview || !c->has_rgb)
-        return;
-    struct event ev = news(r, EVENT_PREVIEW);
-    ev.image = image_new(r->w, r->h, NULL);
-    if (!ev.image)
-        return;
+    struct image *im = c->has_rgb ? image_new(r->w, r->h, NULL) : NULL;
     size_t n = (size_t)r->h * (size_t)r->w;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; im && i < n; i++)
         for (int k = 0; k < 3; k++) {
             float v = c->rgb_bias[k];
             for (int ch = 0; ch < c->latent_channels; ch++)
                 v += c->rgb[ch][k] * r->x0[(size_t)ch * n + i];
             float byte = (v + 1) * 127.5f;
-            ev.image->rgb[3 * i + (size_t)k] = (unsigned char)(byte > 0 ? byte < 255 ? byte + 0.5f : 255 : 0);
+            im->rgb[3 * i + (size_t)k] = (unsigned char)(byte > 0 ? byte < 255 ? byte + 0.5f : 255 : 0);
         }
-    emit(r, &ev);
+    return im;
+}
+
+/* x0 by TAEF1, on the device that makes the steps. NULL: it failed, which is no reason to end the job, or a stop is
+ * asked for, which the next step will hear. */
+static struct image *preview_taef1(struct run *r)
+{
+    struct device *d = r->p->devices.main;
+    struct err why = { 0 };
+    int scale = r->plan.preview.scale, height = r->job->height / scale, width = r->job->width / scale;
+    float *values = malloc((size_t)height * (size_t)width * 3 * sizeof *values);
+    struct image *im = NULL;
+    if (!values)
+        return NULL;
+    taef1_decode(r->p->taef1, d, scale, r->h, r->w, r->x0, values);
+    if (device_sync(d, &why))
+        im = image_from_tensor(tensor_3d(values, DT_F32, height, width, 3), NULL);
+    else if (why.kind != ERR_CANCELLED)
+        r->taef1_failed = true;
+    if (r->taef1_failed) {
+        err_prefix(&why, "previews go on without TAEF1");
+        notice(r, why.text);
+    }
+    free(values);
+    return im;
+}
+
+static void preview(struct run *r)
+{
+    struct event ev = news(r, EVENT_PREVIEW);
+    if (r->job->preview == PREVIEW_NONE)
+        return;
+    if (r->plan.preview.scale && !r->taef1_failed)
+        ev.image = preview_taef1(r);
+    if (!ev.image)
+        ev.image = preview_latent(r);
+    if (ev.image)
+        emit(r, &ev);
 }
 
 /* A step so short that starting its operations one by one would show, by what it has taken or by
@@ -922,7 +990,7 @@ static bool evaluate(struct run *r, const struct flux_tables *tables, int at, st
             return false;
         tell_memory_again(r);
         if (++r->evaluations == r->job->inject_oom)
-            return err_set(e, ERR_MEMORY, "out of memory, as --inject-oom asks for");
+            return err_set(e, ERR_DEVICE_MEMORY, "out of memory, as --inject-oom asks for");
         if (!all_finite(r, r->packed, r->latent_count, flux_weights(p->flux), e))
             return false;
         flux_unpack(c ? r->against : r->velocity, r->packed, channels, r->h, r->w);
@@ -958,7 +1026,8 @@ static bool plan_smaller(struct run *r, struct err *e)
     arena_close(r);
     if (!make_plan(r->p, r->job, less_than(r, had), &r->plan, e) || !arena_open(r, e))
         return false;
-    snprintf(text, sizeof text, "memory ran out in step %d: it goes on from there, with the same result, in %.0f MB instead "
+    snprintf(text, sizeof text,
+             "memory ran out in step %d: it goes on from there, with the same result, in %.0f MB instead "
              "of %.0f MB", r->step, (double)r->plan.arena_bytes * 1e-6, (double)had * 1e-6);
     notice(r, text);
     return true;
@@ -970,9 +1039,9 @@ static bool evaluate_somehow(struct run *r, struct flux_tables *tables, int at, 
 {
     while (!evaluate(r, tables, at, e)) {
         struct err why = { 0 };
-        if (e->kind != ERR_MEMORY && e->kind != ERR_AGAIN)
+        if (e->kind != ERR_DEVICE_MEMORY && e->kind != ERR_AGAIN)
             return false;
-        if (e->kind == ERR_MEMORY && !plan_smaller(r, &why))
+        if (e->kind == ERR_DEVICE_MEMORY && !plan_smaller(r, &why))
             return false; /* the first reason is the one to tell */
         err_clear(e);
         weights_end(r);
@@ -995,7 +1064,8 @@ static void keep_place(struct run *r, const struct sampler *s)
 {
     struct record record = { 0 };
     struct err why = { 0 };
-    struct checkpoint here = { .index = r->index, .step = s->step, .trial = s->trial, .latent = latent_tensor(r, r->latent),
+    struct checkpoint here = { .index = r->index, .step = s->step, .trial = s->trial,
+                               .latent = latent_tensor(r, r->latent),
                                .x0 = latent_tensor(r, r->x0) };
     if (!r->job->checkpoint || sampler_behind(s) == 0)
         return;
@@ -1047,7 +1117,8 @@ static void find_place(struct run *r)
     bool read = record_read_checkpoint(&record, &r->from, r->job->resume, &why);
     if (!read || !place_fits(r, &r->from, &record)) {
         checkpoint_free(&r->from);
-        snprintf(text, sizeof text, "%.3000s: the picture begins anew", read ? "what was kept is of another picture" : why.text);
+        snprintf(text, sizeof text, "%.3000s: the picture begins anew",
+                 read ? "what was kept is of another picture" : why.text);
         notice(r, text);
     }
     record_free(&record);
@@ -1254,8 +1325,11 @@ static bool finish(struct run *r, struct err *e)
         forget_place(r);
     ev.seconds = since(&r->began);
     ev.eta_seconds = 0;
-    if (!ok)
+    if (!ok) {
         ev.kind = EVENT_FAILED;
+        ev.fault = e->kind;
+        r->failure_told = true;
+    }
     snprintf(ev.text, sizeof ev.text, "%s", ok ? path : e->text);
     emit(r, &ev);
     free(path);
@@ -1300,7 +1374,7 @@ static bool writable(const char *path, struct err *e)
         return err_set(e, ERR_INPUT, "%s is a folder: give the name of a file", path);
     file_folder(path, dir);
     if (!folder_exists(dir))
-        return err_set(e, ERR_INPUT, "%s: there is no folder %s", path, dir);
+        return err_set(e, ERR_MISSING, "%s: there is no folder %s", path, dir);
     int found = stat(path, &st);
     if (found == 0 && !S_ISREG(st.st_mode)) /* a pipe's reader would see it open and close */
         return access(path, W_OK) == 0 ? true : err_errno(e, errno, "%s cannot be written", path);
@@ -1390,13 +1464,17 @@ static bool decode_kept(struct run *r, int end, struct err *e)
 
 /* --- the job ------------------------------------------------------------------------------------ */
 
-static bool files_writable(const struct job *j, struct err *e)
+/* Stage: where it would fail after all the work. */
+static bool files_writable(struct run *r, struct err *e)
 {
+    const struct job *j = r->job;
+    r->stage = STAGE_SAVE;
     char *out = job_out_path(j, 0, e);
     bool ok = out && writable(out, e) && (!j->dump_stages || writable(j->dump_stages, e));
     if (ok && j->dump_stages && !strcmp(out, j->dump_stages))
         ok = err_set(e, ERR_INPUT, "%s cannot be both the picture and the stages", out);
     free(out);
+    r->stage = ok ? STAGE_LOAD : STAGE_SAVE;
     return ok;
 }
 
@@ -1413,6 +1491,10 @@ static bool open_all(struct run *r, struct err *e)
         notice(r, text);
     device_enter(r->p->devices.main, r);
     device_enter(r->p->devices.vae, r);
+    if (r->job->preview == PREVIEW_AUTO && r->p->model->taef1[0] && !r->p->taef1) {
+        snprintf(text, sizeof text, "previews without TAEF1: %s", r->p->taef1_why.text);
+        notice(r, text);
+    }
     if (!r->p->model->flux.guidance && r->job->guidance > 0)
         notice(r, "this model has no guidance embedding: guidance is ignored");
     return true;
@@ -1452,8 +1534,9 @@ static void tell_end(struct run *r, int latents, struct err *e)
     r->stage = stage;
     if (e->kind == ERR_CANCELLED) {
         keep_partial(r, steps_done);
-    } else if (stage != STAGE_SAVE) {
+    } else if (!r->failure_told) {
         struct event ev = news(r, EVENT_FAILED);
+        ev.fault = e->kind;
         snprintf(ev.text, sizeof ev.text, "%s", e->text);
         emit(r, &ev);
     }
@@ -1462,13 +1545,14 @@ static void tell_end(struct run *r, int latents, struct err *e)
 bool pipeline_run(struct pipeline *p, const struct job *j, uint64_t id, const struct pipeline_hooks *hooks,
                   struct err *e)
 {
-    struct run r = { .p = p, .job = j, .hooks = hooks, .id = id, .index = j->first, .heed = PIPELINE_CANCEL, .prompt = -1,
+    struct run r = { .p = p, .job = j, .hooks = hooks, .id = id, .index = j->first, .heed = PIPELINE_CANCEL,
+                     .prompt = -1,
                      .stages = { .open = j->dump_stages != NULL } };
     bool deferred = j->decode == DECODE_DEFERRED && job_pictures(j) > 1;
     int latents = j->first;
     clock_gettime(CLOCK_MONOTONIC, &r.began);
     set_working(p, true);
-    bool ok = files_writable(j, e) && open_all(&r, e) && run_pictures(&r, deferred, &latents, e);
+    bool ok = files_writable(&r, e) && open_all(&r, e) && run_pictures(&r, deferred, &latents, e);
     if (ok && deferred) {
         ok = decode_kept(&r, latents, e);
         latents = j->first;
@@ -1491,7 +1575,7 @@ bool pipeline_decode(struct pipeline *p, struct job *j, const char *latent, cons
     char ignored[256];
     clock_gettime(CLOCK_MONOTONIC, &r.began);
     set_working(p, true);
-    bool ok = files_writable(j, e) && record_read_latent(&record, &t, latent, e);
+    bool ok = files_writable(&r, e) && record_read_latent(&record, &t, latent, e);
     if (ok) {
         const struct vae_config *c = &p->model->vae;
         j->height = (int)t.shape[1] * c->factor;

@@ -59,6 +59,14 @@ struct maker {
     struct err *err;
 };
 
+static struct flux_inputs inputs_of(const struct maker *k, int chunk)
+{
+    int factor = 2 * k->models->model->vae.factor;
+    return (struct flux_inputs){ .text = k->models->model->t5.tokens, .rows = k->job->height / factor,
+                                 .cols = k->job->width / factor, .steps = k->job->steps,
+                                 .conditions = job_conditions(k->job), .guidance = k->job->guidance, .chunk = chunk };
+}
+
 /* Runs one phase on the count device. The steps stand on what the modulation
  * phase leaves in the arena, so that runs first, unrecorded. */
 static void run_phase(const struct maker *k, enum phase phase, const struct pieces *pieces, struct count_device *c,
@@ -68,9 +76,7 @@ static void run_phase(const struct maker *k, enum phase phase, const struct piec
     struct device *d = &c->device;
     int h = k->job->height / m->model->vae.factor, w = k->job->width / m->model->vae.factor;
     struct flux_tables tables;
-    struct flux_inputs in = { .text = m->model->t5.tokens, .rows = h / 2, .cols = w / 2, .steps = k->job->steps,
-                              .conditions = job_conditions(k->job), .guidance = k->job->guidance,
-                              .chunk = pieces->flux_chunk };
+    struct flux_inputs in = inputs_of(k, pieces->flux_chunk);
     if (phase != PHASE_STEP)
         trace_record(t, d);
     switch (phase) {
@@ -107,6 +113,27 @@ static bool measure(const struct maker *k, enum phase phase, const struct pieces
         q->repeats = (size_t)plan_evaluations(k->job);
     else if (phase == PHASE_CLIP || phase == PHASE_T5)
         q->repeats = (size_t)job_conditions(k->job);
+    return true;
+}
+
+/* A preview of the latent at that scale: it stands on what steps stand on. */
+static bool measure_preview(const struct maker *k, int scale, struct plan_preview *v)
+{
+    const struct models *m = k->models;
+    struct device *target = k->devices->main;
+    struct count_device c;
+    struct flux_tables tables;
+    struct flux_inputs in = inputs_of(k, 0);
+    count_device_init(&c, target);
+    flux_begin(m->flux, &c.device, &tables, &in);
+    c.device.arena.peak = c.device.arena.used;
+    memset(c.op, 0, sizeof c.op);
+    taef1_decode(m->taef1, &c.device, scale, 2 * in.rows, 2 * in.cols, NULL, NULL);
+    bool counted = device_sync(&c.device, k->err);
+    if (!device_sync(target, k->err) || !counted)
+        return err_prefix(k->err, "preview");
+    *v = (struct plan_preview){ .scale = scale, .weights = taef1_bytes(m->taef1), .activations = c.device.arena.peak,
+                                .repeats = (size_t)k->job->steps, .flops = count_sum(&c).flops };
     return true;
 }
 
@@ -308,6 +335,55 @@ static bool choose(struct maker *k, enum phase phase, const struct room *r, stru
     return best && adopt(k, q, best, best_ring) && place(k, r, q, quickest);
 }
 
+/* --- previews ------------------------------------------------------------------------------ */
+
+enum { PREVIEW_SCALE_MOST = 4, PREVIEW_SHARE = 10 }; /* of a step's work, for `auto`: one part in that many */
+
+/* Scales that TAEF1 may work at: those that divide the latent. */
+static bool preview_divides(const struct maker *k, int scale)
+{
+    int side = k->models->model->vae.factor * scale;
+    return k->job->height % side == 0 && k->job->width % side == 0;
+}
+
+static bool may_preview(const struct maker *k)
+{
+    return k->models->taef1 && (k->job->preview == PREVIEW_AUTO || k->job->preview == PREVIEW_TAEF1);
+}
+
+/* What the smallest preview needs beside the transformer's weights, if the job insists on it; else 0. */
+static bool preview_least(const struct maker *k, size_t *bytes)
+{
+    struct plan_preview v = { 0 };
+    int scale = PREVIEW_SCALE_MOST;
+    while (!preview_divides(k, scale))
+        scale /= 2;
+    bool ok = !may_preview(k) || k->job->preview != PREVIEW_TAEF1 || measure_preview(k, scale, &v);
+    *bytes = v.activations;
+    return ok;
+}
+
+/* The largest for which there is room, and unless it is insisted on time, beside weights of that many bytes. */
+static bool choose_preview(const struct maker *k, size_t weights)
+{
+    struct plan *p = k->plan;
+    size_t room = larger(p->budget, p->arena_bytes);
+    for (int scale = 1; may_preview(k) && scale <= PREVIEW_SCALE_MOST && preview_divides(k, scale); scale *= 2) {
+        struct plan_preview v;
+        if (!measure_preview(k, scale, &v))
+            return false;
+        v.peak = p->kept_bytes + weights + v.activations;
+        bool cheap = v.flops * v.repeats * PREVIEW_SHARE <= p->phase[PHASE_STEP].flops * p->phase[PHASE_STEP].repeats;
+        if ((v.peak > room || !cheap) && k->job->preview == PREVIEW_AUTO)
+            continue;
+        p->preview = v; /* insisted on without a budget: the smallest, whatever it takes */
+        if (v.peak <= room)
+            break;
+    }
+    p->arena_bytes = larger(p->arena_bytes, p->preview.peak);
+    return true;
+}
+
 /* --- the whole job ------------------------------------------------------------------------ */
 
 /* The setting that asks for so much, if there is one. */
@@ -315,6 +391,8 @@ static const char *less_with(const struct job *j, enum phase where)
 {
     if (j->text_encoders == TEXT_ENCODERS_RESIDENT)
         return "; text_encoders: auto may do with less";
+    if (phase_stage(where) == STAGE_FLUX && j->preview == PREVIEW_TAEF1)
+        return "; preview: auto may do with less";
     if (phase_stage(where) == STAGE_FLUX && j->transformer == TRANSFORMER_RESIDENT)
         return "; transformer: auto may do with less";
     if (where == PHASE_VAE && j->vae == VAE_WHOLE)
@@ -324,7 +402,7 @@ static const char *less_with(const struct job *j, enum phase where)
 
 static bool out_of_budget(const struct maker *k, size_t budget, size_t least, enum phase where)
 {
-    return err_set(k->err, ERR_MEMORY, "a budget of %zu bytes does not do: %dx%d needs at least %zu (%.1f MB), in %s%s",
+    return err_set(k->err, ERR_BUDGET, "a budget of %zu bytes does not do: %dx%d needs at least %zu (%.1f MB), in %s%s",
                    budget, k->job->width, k->job->height, least, (double)least * 1e-6, stage_name(phase_stage(where)),
                    less_with(k->job, where));
 }
@@ -349,8 +427,9 @@ static bool plan_within(struct maker *k, size_t budget, bool keep_encoders, size
     const struct plan_phase *clip = choice_at(k, PHASE_CLIP, 0), *t5 = choice_at(k, PHASE_T5, 0);
     const struct plan_phase *modulation = choice_at(k, PHASE_MODULATION, 0);
     bool fits = true;
+    size_t preview;
     *least = 0;
-    if (!clip || !t5 || !modulation)
+    if (!clip || !t5 || !modulation || !preview_least(k, &preview))
         return false;
     size_t kept[PHASE_COUNT] = { 0 };
     if (keep_encoders) {
@@ -360,7 +439,8 @@ static bool plan_within(struct maker *k, size_t budget, bool keep_encoders, size
     size_t all_kept = k->plan->kept_bytes = kept[PHASE_CLIP] + kept[PHASE_T5];
     struct room room[PHASE_COUNT] = {
         [PHASE_CLIP] = { .all_resident = keep_encoders || j->text_encoders == TEXT_ENCODERS_ALTERNATE },
-        [PHASE_STEP] = { .activations = modulation->activations, .weights = trace_widest(&modulation->trace),
+        [PHASE_STEP] = { .activations = larger(modulation->activations, preview),
+                         .weights = trace_widest(&modulation->trace),
                          .all_resident = j->transformer == TRANSFORMER_RESIDENT,
                          .may_keep = j->transformer != TRANSFORMER_OFFLOAD },
     };
@@ -371,7 +451,7 @@ static bool plan_within(struct maker *k, size_t budget, bool keep_encoders, size
         size_t need, beside = all_kept - kept[phase]; /* its own weights lie among the kept */
         room[phase].bytes = budget > beside ? budget - beside : 0;
         if (phase == PHASE_MODULATION)
-            room[phase].activations = q[PHASE_STEP].activations;
+            room[phase].activations = larger(q[PHASE_STEP].activations, preview);
         if (choose(k, phase, &room[phase], &q[phase], &need))
             continue;
         if (k->err->kind != ERR_NONE)
@@ -394,8 +474,9 @@ static bool unhindered(const struct plan *p)
     return all;
 }
 
-static void finish(struct plan *p)
+static bool finish(const struct maker *k)
 {
+    struct plan *p = k->plan;
     size_t transformer = 0;
     for (enum phase i = 0; i < PHASE_COUNT; i++)
         /* The two phases of the transformer share one region for weights. */
@@ -408,6 +489,7 @@ static void finish(struct plan *p)
         q->peak = p->kept_bytes + weights + q->activations;
         p->arena_bytes = larger(p->arena_bytes, q->peak);
     }
+    return choose_preview(k, transformer);
 }
 
 /* Seconds, from measured rates only. */
@@ -421,6 +503,8 @@ static void predict(struct plan *p, const struct plan_rates *r)
         q->seconds = known ? phase_seconds(r, i, q, q->ring, bytes) : 0;
         p->disk_seconds += r->disk > 0 ? (double)trace_bytes(&q->trace) / r->disk : 0;
     }
+    if (r->flops > 0)
+        p->preview.seconds = (double)(p->preview.flops * p->preview.repeats) / r->flops;
 }
 
 static bool make(struct maker *k, size_t budget)
@@ -455,12 +539,11 @@ bool plan_make(struct plan *p, const struct models *m, const struct job *j, cons
         k.rates = nominal;
     list_all(&k);
     bool ok = make(&k, budget);
+    ok = ok && finish(&k);
     choices_free(&k);
-    if (!ok)
-        return false;
-    finish(p);
-    predict(p, rates);
-    return true;
+    if (ok)
+        predict(p, rates);
+    return ok;
 }
 
 void plan_free(struct plan *p)
@@ -482,14 +565,6 @@ size_t plan_link_bytes(const struct plan *p)
     return bytes;
 }
 
-size_t plan_resident_bytes(const struct plan *p)
-{
-    size_t bytes = 0;
-    for (enum phase i = 0; i < PHASE_COUNT; i++)
-        bytes += p->phase[i].placement.resident_bytes;
-    return bytes;
-}
-
 double plan_seconds(const struct plan *p)
 {
     double seconds = 0;
@@ -507,7 +582,7 @@ enum phase plan_top(const struct plan *p)
     for (enum phase i = 0; i < PHASE_COUNT; i++)
         if (p->phase[i].peak > p->phase[top].peak)
             top = i;
-    return top;
+    return p->preview.peak > p->phase[top].peak ? PHASE_STEP : top;
 }
 
 void plan_pieces_text(const struct pieces *c, char text[48])
@@ -527,7 +602,8 @@ void plan_summarise(const struct plan *p, struct plan_summary *s)
 {
     *s = (struct plan_summary){ .ok = true, .budget = p->budget, .arena = p->arena_bytes, .kept = p->kept_bytes,
                                 .link = plan_link_bytes(p), .seconds = plan_seconds(p), .disk_seconds = p->disk_seconds,
-                                .top = plan_top(p) };
+                                .top = plan_top(p), .preview_scale = p->preview.scale,
+                                .preview_peak = p->preview.peak };
     for (enum phase i = 0; i < PHASE_COUNT; i++) {
         const struct plan_phase *q = &p->phase[i];
         struct link_bytes n = placement_link_bytes(&q->placement, &q->trace);

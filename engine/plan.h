@@ -23,6 +23,7 @@
 #include "engine/job.h"
 #include "engine/pager.h"
 #include "engine/t5.h"
+#include "engine/taef1.h"
 #include "engine/vae.h"
 
 /* The parts of a job that want weights in an order of their own. */
@@ -37,6 +38,7 @@ struct models { /* opened, borrowed */
     const struct t5 *t5;
     const struct flux *flux;
     const struct vae *vae;
+    const struct taef1 *taef1; /* NULL: there is none */
 };
 
 /* The devices a job will run on; asked only for scratch sizes. The VAE has one of its
@@ -72,17 +74,30 @@ struct plan_phase {
     double seconds;           /* predicted, of all repetitions; 0: unknown */
 };
 
+/* What draws a step's preview: TAEF1, between two evaluations, where a step's activations lie otherwise. It is as
+ * large as there is room for: the picture, a half or a quarter of it. `preview: auto` takes only room that is there
+ * anyway, of the budget or without one of the arena, and a tenth of the steps' time at most; `taef1` has room for the smallest planned. */
+struct plan_preview {
+    int scale;                /* 1, 2, 4; 0: it is not TAEF1 */
+    size_t weights;           /* brought for each, by and by */
+    size_t activations, peak; /* as a plan_phase's; such weights are among the activations */
+    size_t repeats;           /* of one picture */
+    uint64_t flops;           /* of one */
+    double seconds;           /* predicted, of all; 0: unknown */
+};
+
 struct plan {
     size_t budget;            /* 0: none */
     size_t kept_bytes;        /* at the arena's start: text encoders that stay for the whole job; 0: none do */
     size_t arena_bytes;       /* what the job allocates on the device: the largest peak */
     double disk_seconds;      /* predicted: more, where none of the weights are in the page cache yet; 0: unknown */
     struct plan_phase phase[PHASE_COUNT];
+    struct plan_preview preview;
 };
 
 /* budget: bytes, 0, or JOB_BUDGET_LEAST: the smallest that does, then found in
  * p->budget (JOB_BUDGET_AUTO is the caller's to replace). False with e set: out of
- * memory, or the budget does not do; then the text names the smallest that would
+ * memory, or ERR_BUDGET, the budget does not do; then the text names the smallest that would
  * and the stage that needs it. plan_free in every case. */
 bool plan_make(struct plan *p, const struct models *m, const struct job *j, const struct plan_devices *d,
                const struct plan_rates *rates, size_t budget, struct err *e);
@@ -93,8 +108,7 @@ int plan_evaluations(const struct job *j);
 
 /* Of one picture, encoding included. */
 size_t plan_link_bytes(const struct plan *p);
-size_t plan_resident_bytes(const struct plan *p); /* of the phases together */
-double plan_seconds(const struct plan *p);        /* 0: unknown */
+double plan_seconds(const struct plan *p);        /* 0: unknown; without previews, which grow with the room */
 /* The phase with the largest peak. */
 enum phase plan_top(const struct plan *p);
 
@@ -104,7 +118,8 @@ struct plan_summary {
     char text[512];        /* of a plan: what is to be said of it, or "" */
     bool card;             /* it is of a card's memory, else of the processor's */
     char device[64];       /* the card's name, or "cpu" */
-    struct { size_t total, free, others; } memory; /* of it, but for what is the process's own; total 0, or EVENT_UNKNOWN: unknown */
+    /* of it, but for what is the process's own; total 0, or EVENT_UNKNOWN: unknown */
+    struct { size_t total, free, others; } memory;
     size_t budget;         /* 0: none */
     size_t arena, kept;    /* plan.arena_bytes, kept_bytes */
     size_t link;           /* over the link, for one picture */
@@ -116,6 +131,8 @@ struct plan_summary {
         double seconds;
         char how[48];      /* "bands of 64 px", or "": all at once */
     } phase[PHASE_COUNT];
+    int preview_scale;     /* of TAEF1's previews; 0: there are none */
+    size_t preview_peak;
 };
 /* `ok` and all but text, card and memory. */
 void plan_summarise(const struct plan *p, struct plan_summary *s);

@@ -14,13 +14,18 @@ static const char *const keys[] = { "sluice", "name", "about", "model", "profile
 
 /* --- the prompt's place for words ----------------------------------------------------------- */
 
-/* `of` with its place filled; words NULL: what stands in it. *places: how many there are. malloc'd; NULL without
- * e set: *wrong says why the braces are. */
-static char *fill(const char *of, const char *words, int *places, const char **wrong, struct err *e)
+struct place {
+    int count;         /* 0: it has none */
+    size_t begin, end; /* in the text with its place filled */
+};
+
+/* `of` with its place filled; words NULL: what stands in it. malloc'd; NULL without e set: *wrong says why the braces
+ * are. */
+static char *fill(const char *of, const char *words, struct place *place, const char **wrong, struct err *e)
 {
     char *text = malloc(strlen(of) + (words ? strlen(words) : 0) + 1), *to = text;
     bool inside = false;
-    *places = 0;
+    *place = (struct place){ 0 };
     *wrong = NULL;
     if (!text) {
         err_set(e, ERR_MEMORY, "out of memory");
@@ -32,15 +37,19 @@ static char *fill(const char *of, const char *words, int *places, const char **w
         if (twice || (*s != '{' && *s != '}')) {
             if (!inside || !words)
                 *to++ = *s;
-        } else if (*s == '{' && *places) {
+        } else if (*s == '{' && place->count) {
             *wrong = "a second {...}: there is one place for words";
         } else if (*s == '}' && !inside) {
             *wrong = "a } without its {";
         } else {
             inside = *s == '{';
-            *places += inside;
+            place->count += inside;
+            if (inside)
+                place->begin = (size_t)(to - text);
             if (inside && words)
                 to = stpcpy(to, words);
+            if (!inside)
+                place->end = (size_t)(to - text);
         }
     }
     *to = '\0';
@@ -60,10 +69,10 @@ static const char *prompt_of(const struct preset *p)
 
 char *preset_prompt(const struct preset *p, const char *words, struct err *e)
 {
-    const char *of = prompt_of(p), *wrong;
-    int places;
-    char *text = fill(of, words, &places, &wrong, e);
-    if (!text || !words || places)
+    struct place place;
+    const char *wrong;
+    char *text = fill(prompt_of(p), words, &place, &wrong, e);
+    if (!text || !words || place.count)
         return text;
     free(text);
     text = strdup(words);
@@ -72,11 +81,28 @@ char *preset_prompt(const struct preset *p, const char *words, struct err *e)
     return text;
 }
 
+char *preset_words(const struct preset *p, const char *prompt, struct err *e)
+{
+    struct place place;
+    const char *wrong;
+    char *text = fill(prompt_of(p), NULL, &place, &wrong, e), *words = NULL;
+    if (text && place.count) {
+        const char *tail = text + place.end;
+        size_t all = strlen(prompt), after = strlen(tail);
+        bool its = all >= place.begin + after && !strncmp(prompt, text, place.begin) &&
+                   !strcmp(prompt + all - after, tail);
+        if (its && !(words = strndup(prompt + place.begin, all - after - place.begin)))
+            err_set(e, ERR_MEMORY, "out of memory");
+    }
+    free(text);
+    return words;
+}
+
 static bool check_prompt(const struct preset *p, const struct sheet_source *s, struct err *e)
 {
+    struct place place;
     const char *wrong;
-    int places;
-    char *text = fill(prompt_of(p), NULL, &places, &wrong, e);
+    char *text = fill(prompt_of(p), NULL, &place, &wrong, e);
     const struct sheet_row *row = sheet_find(&p->rows, setting_find("prompt"));
     if (wrong)
         yaml_fault(s->f, s->file, row->line, row->column, "prompt has %s; a brace of its own is written {{ or }}",

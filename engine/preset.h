@@ -50,6 +50,10 @@ bool preset_apply(const struct preset *p, struct job *j, struct err *e);
  * braces of the prompt's own. malloc'd; NULL: memory is refused. */
 char *preset_prompt(const struct preset *p, const char *words, struct err *e);
 
+/* The words that make p's prompt this one. malloc'd; NULL: it has no place for words,
+ * other text around it, or (e is set) memory is refused. */
+char *preset_words(const struct preset *p, const char *prompt, struct err *e);
+
 /* Is the model in `folder` the one the preset was made with? Reads every file
  * whose hash it names, whole: minutes for a large model. True where it names none. */
 bool preset_model_same(const struct preset *p, const char *folder, struct err *e);

@@ -141,25 +141,41 @@ static bool take(struct preset *p, const struct setting *s, const char *text, st
     return ok;
 }
 
-/* The prompt with its braces written twice, or as old has it where it says the same. malloc'd. */
+static void put_doubled(FILE *f, const char *text)
+{
+    for (const char *s = text; *s; s++) {
+        fputc(*s, f);
+        if (*s == '{' || *s == '}')
+            fputc(*s, f);
+    }
+}
+
+/* The first brace of this kind that is not written twice; the text's end where there is none. */
+static const char *single(const char *s, char brace)
+{
+    for (; *s && (*s != brace || s[1] == brace); s++)
+        s += (*s == '{' || *s == '}') && s[1] == *s;
+    return s;
+}
+
+/* The prompt with its braces written twice; where it is old's with other words, those in old's place for them.
+ * malloc'd. */
 static char *prompt_text(const char *prompt, const struct preset *old)
 {
     const struct sheet_row *row = old ? sheet_find(&old->rows, setting_find("prompt")) : NULL;
-    char *same = row ? preset_prompt(old, NULL, NULL) : NULL;
-    if (same && !strcmp(same, prompt)) {
-        free(same);
-        return strdup(row->text);
+    char *words = row ? preset_words(old, prompt, NULL) : NULL, *text = NULL;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    if (f && words) {
+        const char *place = single(row->text, '{');
+        fprintf(f, "%.*s{", (int)(place - row->text), row->text);
+        put_doubled(f, words);
+        fputs(single(place + 1, '}'), f);
+    } else if (f) {
+        put_doubled(f, prompt);
     }
-    free(same);
-    char *text = malloc(2 * strlen(prompt) + 1), *to = text;
-    for (const char *s = prompt; text && *s; s++) {
-        *to++ = *s;
-        if (*s == '{' || *s == '}')
-            *to++ = *s;
-    }
-    if (text)
-        *to = '\0';
-    return text;
+    free(words);
+    return f && !fclose(f) ? text : NULL;
 }
 
 static bool always(const struct setting *s)

@@ -12,8 +12,8 @@
 char *preset_text(const struct preset *p, struct err *e);
 
 /* What j says of a picture as a new preset: prompt, size, steps, guidance, sampler and schedule, and what else is not
- * as usual. old (may be NULL): what j began as; it gives model, about, hashes and profile, and where j's prompt still
- * is its, the place for words stays. preset_free it in either case. */
+ * as usual. old (may be NULL): what j began as; it gives model, about, hashes and profile, and where j's prompt is
+ * its but for the words, the place for them stays. preset_free it in either case. */
 bool preset_from_job(struct preset *p, const struct job *j, const struct preset *old, const char *name, struct err *e);
 
 /* The same file's text with another name in it, all else as it was: malloc'd. NULL without e set: the line cannot be

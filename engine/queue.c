@@ -180,37 +180,6 @@ bool command_take(struct command_queue *q, struct command *out)
     return any;
 }
 
-bool command_replace(struct command_queue *q, uint64_t job, struct job *request)
-{
-    bool found = false;
-    pthread_mutex_lock(&q->lock);
-    for (int i = 0; i < q->count && !found; i++)
-        if (q->slot[i].kind == COMMAND_GENERATE && q->slot[i].job == job) {
-            struct job old = q->slot[i].request;
-            q->slot[i].request = *request;
-            *request = old;
-            found = true;
-        }
-    pthread_mutex_unlock(&q->lock);
-    return found;
-}
-
-void command_reorder(struct command_queue *q, const uint64_t *jobs, int n)
-{
-    pthread_mutex_lock(&q->lock);
-    for (int k = 0, place = 0; k < n; k++) {
-        int from = 0;
-        while (from < q->count && q->slot[from].job != jobs[k])
-            from++;
-        if (from == q->count || from < place)
-            continue; /* it has begun or is gone, or was named before */
-        struct command moved = q->slot[from];
-        memmove(&q->slot[place + 1], &q->slot[place], (size_t)(from - place) * sizeof moved);
-        q->slot[place++] = moved;
-    }
-    pthread_mutex_unlock(&q->lock);
-}
-
 bool command_withdraw(struct command_queue *q, uint64_t job, struct command *out)
 {
     bool found = false;

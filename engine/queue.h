@@ -34,10 +34,6 @@ void command_queue_free(struct command_queue *q);
 bool command_push(struct command_queue *q, struct command *c); /* takes over; false: full */
 void command_wait(struct command_queue *q);                      /* blocks until there is one to take */
 bool command_take(struct command_queue *q, struct command *out); /* the oldest; false: empty */
-/* Another request for a job that has not begun; *request receives the old one. False: there is none. */
-bool command_replace(struct command_queue *q, uint64_t job, struct job *request);
-/* Of those that wait, these n come first, in this order; the others after them as they were. */
-void command_reorder(struct command_queue *q, const uint64_t *jobs, int n);
 /* Takes a GENERATE of this job (0: the oldest) back before it has begun. */
 bool command_withdraw(struct command_queue *q, uint64_t job, struct command *out);
 

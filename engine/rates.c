@@ -2,6 +2,7 @@
 #include "engine/rates.h"
 
 #include "engine/cache.h"
+#include "engine/clock.h"
 #include "engine/config.h"
 #include "kernels/count.h"
 
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char *const names[RATE_COUNT] = {
@@ -31,26 +31,6 @@ enum rate rate_of(enum dtype compute, bool vae)
 }
 
 static double sane(double rate) { return isfinite(rate) && rate > 0 && rate < 1e18 ? rate : 0; }
-
-/* --- telling time ------------------------------------------------------------------ */
-
-double rates_seconds(const struct rates *r, enum rate compute, double flops, double link_bytes, double disk_bytes)
-{
-    double rate = r->of[compute];
-    if (!rate && compute >= RATE_VAE_FP32 && compute <= RATE_VAE_FP16)
-        rate = r->of[compute - (RATE_VAE_FP32 - RATE_FP32)];
-    const struct { double amount, rate; } part[] = {
-        { flops, rate }, { link_bytes, r->of[RATE_LINK] }, { disk_bytes, r->of[RATE_DISK] },
-    };
-    double seconds = 0;
-    for (int i = 0; i < 3; i++) {
-        if (part[i].amount > 0 && !part[i].rate)
-            return -1;
-        if (part[i].amount > 0)
-            seconds = fmax(seconds, part[i].amount / part[i].rate);
-    }
-    return seconds;
-}
 
 struct rates rates_learn(struct rates old, struct rates observed)
 {
@@ -162,13 +142,6 @@ enum { ROWS = 512, WIDTH = 3072 /* FLUX.1's */, REPEATS_LEAST = 3, REPEATS = 8,
        LINK_BYTES = 32 << 20, DISK_BYTES = 64 << 20, DISK_LEAST = 1 << 20, DISK_PIECE = 1 << 20, PAGE_LEAST = 4096 };
 static const double ENOUGH_SECONDS = 0.15, DISK_SECONDS = 0.4;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* One kind of work, its operands once and its operation any number of times. host:
  * LINK_BYTES of bf16 ones; NULL on the count device. */
 struct operands { struct tensor y, x, w; };
@@ -220,13 +193,13 @@ static bool device_time(double *best, struct device *d, const void *host,
     d->arena = arena_over(memory, bytes);
     struct operands o = operands(d, host);
     bool ok = device_sync(d, e);
-    double begin = now(), end = begin;
+    double begin = clock_now(), end = begin;
     *best = INFINITY;
     for (int i = 0; ok && (i < REPEATS_LEAST || (i < REPEATS && end - begin < ENOUGH_SECONDS)); i++) {
         double start = end;
         once(d, o, host);
         ok = device_sync(d, e);
-        end = now();
+        end = clock_now();
         *best = fmin(*best, end - start);
     }
     d->arena = own;
@@ -265,12 +238,12 @@ static double disk_rate(const char *file, void *piece)
     double seconds = 0;
     posix_fadvise(fd, from, (off_t)bytes, POSIX_FADV_DONTNEED);
     if (bytes >= DISK_LEAST && cached(fd, from, bytes) < 0.05) {
-        double begin = now();
+        double begin = clock_now();
         ssize_t n = 1;
         while (n > 0 && done < bytes && seconds < DISK_SECONDS) {
             n = pread(fd, piece, DISK_PIECE, from + (off_t)done);
             done += n > 0 ? (size_t)n : 0;
-            seconds = now() - begin;
+            seconds = clock_now() - begin;
         }
         if (n < 0)
             done = 0;

@@ -22,11 +22,6 @@ enum rate rate_of(enum dtype compute, bool vae); /* compute: DT_F32, DT_BF16 or 
 
 struct rates { double of[RATE_COUNT]; };
 
-/* Seconds of work that computes while it brings link_bytes over the link and
- * disk_bytes from the disk: the slowest of the three. compute: of rate_of; where the
- * VAE's is unknown, the transformer's of that type. < 0: a rate it needs is unknown. */
-double rates_seconds(const struct rates *r, enum rate compute, double flops, double link_bytes, double disk_bytes);
-
 /* old, moved towards what was observed: three tenths of the way (of their ratio), and by
  * no more than half or 1.5 times, however far off that is. What is unknown in one is taken
  * from the other; what is no rate (not finite, not positive, 1e18 and more) is unknown. */

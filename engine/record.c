@@ -210,7 +210,8 @@ bool record_write_checkpoint(const struct record *r, const struct checkpoint *c,
     char state[96];
     struct safetensors_entry entry[6];
     size_t n = 0;
-    snprintf(state, sizeof state, "{\"index\":%d,\"step\":%d,\"trial\":%s}", c->index, c->step, c->trial ? "true" : "false");
+    snprintf(state, sizeof state, "{\"index\":%d,\"step\":%d,\"trial\":%s}", c->index, c->step,
+             c->trial ? "true" : "false");
     entry[n++] = (struct safetensors_entry){ "latent", c->latent };
     entry[n++] = (struct safetensors_entry){ "x0", c->x0 };
     if (c->kept.data)

@@ -40,7 +40,7 @@ static uint64_t hash(const char *s)
 static bool item_fault(const struct safetensors *s, const char *name, const char *fault,
                        struct err *e)
 {
-    return err_set(e, ERR_INPUT, "%.250s: tensor %.120s: %s; the file is damaged or not safetensors",
+    return err_set(e, ERR_DAMAGED, "%.250s: tensor %.120s: %s; the file is damaged or not safetensors",
                    s->path, name, fault);
 }
 
@@ -85,11 +85,11 @@ static bool item_read(const struct safetensors *s, const char *name, const json_
         !get_u64(json_array_get(offsets, 1), &it->end) || it->begin > it->end)
         return item_fault(s, name, "data_offsets are not two whole numbers, begin <= end", e);
     if (it->end > data_bytes)
-        return err_set(e, ERR_INPUT, "%.200s: tensor %.120s: data ends at byte %llu, the file has %llu "
+        return err_set(e, ERR_DAMAGED, "%.200s: tensor %.120s: data ends at byte %llu, the file has %llu "
                        "after its header; it is truncated, download it again", s->path, name,
                        (unsigned long long)it->end, (unsigned long long)data_bytes);
     if (it->end - it->begin != bytes) {
-        return err_set(e, ERR_INPUT, "%.200s: tensor %.120s: expected %llu bytes for its shape and %s, "
+        return err_set(e, ERR_DAMAGED, "%.200s: tensor %.120s: expected %llu bytes for its shape and %s, "
                        "found %llu; the file is damaged", s->path, name, (unsigned long long)bytes,
                        dtype_name(t->dtype), (unsigned long long)(it->end - it->begin));
     }
@@ -167,10 +167,10 @@ static bool header_read(struct safetensors *s, struct err *e)
     for (int i = 7; i >= 0; i--)
         n = n << 8 | p[i];
     if (n > HEADER_MAX)
-        return err_set(e, ERR_INPUT, "%s: header claims %llu bytes, expected at most %d; not a "
+        return err_set(e, ERR_DAMAGED, "%s: header claims %llu bytes, expected at most %d; not a "
                        "safetensors file", s->path, (unsigned long long)n, HEADER_MAX);
     if (n > s->map_bytes - 8)
-        return err_set(e, ERR_INPUT, "%s: header claims %llu bytes, the file has %zu; it is "
+        return err_set(e, ERR_DAMAGED, "%s: header claims %llu bytes, the file has %zu; it is "
                        "truncated, download it again", s->path, (unsigned long long)n,
                        s->map_bytes - 8);
     s->header = config_parse((const char *)p + 8, (size_t)n, 0, s->path, e);
@@ -192,7 +192,7 @@ bool safetensors_open(struct safetensors **out, const char *path, struct err *e)
     }
     strncpy(s->path, path, sizeof s->path - 1);
     if (bytes < 8 || bytes > SIZE_MAX) {
-        err_set(e, ERR_INPUT, "%s: %llu bytes, too short for a safetensors file; it is truncated, "
+        err_set(e, ERR_DAMAGED, "%s: %llu bytes, too short for a safetensors file; it is truncated, "
                 "download it again", path, (unsigned long long)bytes);
         goto done;
     }

@@ -19,15 +19,12 @@ static const char *what(enum shelf s)
 static void place(int i, enum shelf s, char buf[FILE_PATH_MAX])
 {
     char exe[FILE_PATH_MAX] = "";
-    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
     const char *folder = s == SHELF_PRESETS ? "presets" : "presets/profiles";
     int n = 0;
     buf[0] = '\0';
-    if (i == 0 && config && config[0] == '/') {
-        n = snprintf(buf, FILE_PATH_MAX, "%s/sluice/%ss", config, what(s));
-    } else if (i == 0 && home && *home) {
-        n = snprintf(buf, FILE_PATH_MAX, "%s/.config/sluice/%ss", home, what(s));
-    } else if (i > 0 && readlink("/proc/self/exe", exe, sizeof exe - 1) > 0) {
+    if (i == 0) {
+        n = file_xdg(buf, "XDG_CONFIG_HOME", ".config", s == SHELF_PRESETS ? "presets" : "profiles");
+    } else if ( readlink("/proc/self/exe", exe, sizeof exe - 1) > 0) {
         /* 1: PREFIX/bin/sluice; 2: build/sluice; 3: build/tests/test_x */
         for (int up = 0; up < (i == 3 ? 3 : 2); up++) {
             char *slash = strrchr(exe, '/');
@@ -49,7 +46,9 @@ bool shelf_is_name(const char *text)
 bool shelf_folder(char path[FILE_PATH_MAX], enum shelf s, struct err *e)
 {
     place(0, s, path);
-    return *path || err_set(e, ERR_IO, "there is no place for %ss: set HOME or XDG_CONFIG_HOME", what(s));
+    return *path ||
+           err_set(e, ERR_IO,
+                   "there is no place for %ss: neither XDG_CONFIG_HOME nor HOME is an absolute path", what(s));
 }
 
 bool shelf_named(char path[FILE_PATH_MAX], enum shelf s, const char *name, struct err *e)

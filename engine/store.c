@@ -76,6 +76,10 @@ static const char *const versions[] = {
     "  VALUES('delete', old.id, old.prompt, old.negative, old.model, old.preset);"
     "  INSERT INTO words(rowid, prompt, negative, model, preset)"
     "  VALUES(new.id, new.prompt, new.negative, new.model, new.preset); END;",
+    "ALTER TABLE queue ADD COLUMN fault TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE queue ADD COLUMN stage TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE history ADD COLUMN job INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX history_job ON history(job) WHERE job != 0;",
 };
 enum { VERSION = sizeof versions / sizeof *versions };
 
@@ -108,7 +112,8 @@ static bool wrong(const struct store *s, struct err *e)
     case SQLITE_NOMEM: return err_set(e, ERR_MEMORY, "%s: out of memory", s->path);
     case SQLITE_FULL:
     case SQLITE_IOERR:
-        return err_set(e, ERR_IO, "%s: %s: is the disk full? What was kept before is still there", s->path,
+        return err_set(e, (rc & 0xff) == SQLITE_FULL ? ERR_DISK_FULL : ERR_IO,
+                       "%s: %s: is the disk full? What was kept before is still there", s->path,
                        sqlite3_errmsg(s->db));
     case SQLITE_BUSY:
     case SQLITE_LOCKED: return err_set(e, ERR_IO, "%s: another program has it locked: try again later", s->path);
@@ -323,7 +328,8 @@ static bool own_path(char path[FILE_PATH_MAX], struct err *e)
 {
     int n = file_xdg(path, "XDG_STATE_HOME", ".local/state", "studio.db");
     if (!n)
-        return err_set(e, ERR_INPUT, "no place for queue and history: neither XDG_STATE_HOME nor HOME is an absolute path");
+        return err_set(e, ERR_INPUT,
+                       "no place for queue and history: neither XDG_STATE_HOME nor HOME is an absolute path");
     return n < FILE_PATH_MAX || err_set(e, ERR_INPUT, "%.200s...: the path is too long", path);
 }
 
@@ -416,7 +422,8 @@ static bool set_aside(struct store *s, char notice[STORE_NOTICE_BYTES], const st
             return err_errno(e, errno, "%s cannot be set aside as %s", from, to);
     }
     unlink(beside(s, is_damaged, from));
-    snprintf(notice, STORE_NOTICE_BYTES, "%.400s. It is now %.300s, and queue and history begin anew; sluice history scan "
+    snprintf(notice, STORE_NOTICE_BYTES,
+             "%.400s. It is now %.300s, and queue and history begin anew; sluice history scan "
              "FOLDER finds pictures again", why->text, to);
     return true;
 }
@@ -515,13 +522,14 @@ static bool no_memory(const struct store *s, struct err *e)
     return err_set(e, ERR_MEMORY, "%s: out of memory", s->path);
 }
 
-#define JOB_COLUMNS "id, state, owner NOT IN ('', ?1), job, model, preset, prompt, error, pictures, made, step, steps," \
-                    " added, begun, ended"
+#define JOB_COLUMNS "id, state, owner NOT IN ('', ?1), job, model, preset, prompt, error, pictures, made, step," \
+                    " steps, added, begun, ended, fault, stage"
 
 /* False: out of memory. */
 static bool read_job(sqlite3_stmt *q, struct store_job *j)
 {
     bool ok = true;
+    const char *fault = (const char *)sqlite3_column_text(q, 15), *stage = (const char *)sqlite3_column_text(q, 16);
     *j = (struct store_job){
         .id = sqlite3_column_int64(q, 0), .state = (enum store_state)sqlite3_column_int(q, 1),
         .foreign = sqlite3_column_int(q, 2), .text = text_of(q, 3, &ok), .model = text_of(q, 4, &ok),
@@ -529,6 +537,7 @@ static bool read_job(sqlite3_stmt *q, struct store_job *j)
         .pictures = sqlite3_column_int(q, 8), .made = sqlite3_column_int(q, 9), .step = sqlite3_column_int(q, 10),
         .steps = sqlite3_column_int(q, 11), .added = sqlite3_column_int64(q, 12),
         .begun = sqlite3_column_int64(q, 13), .ended = sqlite3_column_int64(q, 14),
+        .fault = err_kind_named(fault ? fault : ""), .stage = stage_named(stage ? stage : ""),
     };
     return ok;
 }
@@ -573,7 +582,8 @@ bool store_queue_add(struct store *s, const struct job *j, const char *model, co
     char *text = job_text(j, e);
     bool ok = text && begin(s, e);
     if (ok) {
-        ok = finish(s, ask(s, e, "INSERT INTO queue(position, state, owner, job, model, preset, prompt, pictures, steps,"
+        ok = finish(s,
+                    ask(s, e, "INSERT INTO queue(position, state, owner, job, model, preset, prompt, pictures, steps,"
                                  " added) SELECT coalesce(max(position), 0) + 1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9"
                                  " FROM queue", "itbtttiii", (int64_t)STORE_WAITING, s->owner, text, model, preset,
                            j->prompt, (int64_t)job_pictures(j), (int64_t)j->steps, (int64_t)time(NULL)), NULL, e);
@@ -623,8 +633,10 @@ bool store_queue_replace(struct store *s, int64_t id, const struct job *j, const
     bool ok = text && begin(s, e);
     if (ok) {
         ok = may_change(s, id, idle_states, e) &&
-             finish(s, ask(s, e, "UPDATE queue SET state = ?1, job = ?2, model = ?3, preset = ?4, prompt = ?5, pictures = ?6,"
-                                 " made = 0, step = 0, steps = ?7 WHERE id = ?8", "ibtttiii", (int64_t)STORE_WAITING, text,
+             finish(s, ask(s, e,
+                           "UPDATE queue SET state = ?1, job = ?2, model = ?3, preset = ?4, prompt = ?5, pictures = ?6,"
+                                 " made = 0, step = 0, steps = ?7 WHERE id = ?8", "ibtttiii",
+                                 (int64_t)STORE_WAITING, text,
                            model, preset, j->prompt, (int64_t)job_pictures(j), (int64_t)j->steps, id), NULL, e);
         ok = end(s, ok, e);
     }
@@ -640,8 +652,10 @@ bool store_queue_amend(struct store *s, int64_t id, const struct job *j, struct 
     bool ok = text && begin(s, e);
     if (ok) {
         ok = may_change(s, id, ~(1u << STORE_RUNNING | 1u << STORE_DONE), e) &&
-             finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = ?2, job = ?3, error = '', ended = 0 WHERE id = ?4",
-                           "itbi", (int64_t)STORE_WAITING, s->owner, text, id), NULL, e);
+             finish(s, ask(s, e,
+                           "UPDATE queue SET state = ?1, owner = ?2, job = ?3, error = '', fault = '', stage = '',"
+                                 " ended = 0 WHERE id = ?4", "itbi", (int64_t)STORE_WAITING, s->owner, text,
+                                 id), NULL, e);
         ok = end(s, ok, e);
     }
     free(text);
@@ -729,8 +743,10 @@ bool store_queue_claim(struct store *s, int64_t id, struct store_job *r, struct 
     if (!begin(s, e))
         return false;
     bool ok = may_change(s, id, ~(1u << STORE_RUNNING | 1u << STORE_DONE), e) &&
-              finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = ?2, error = '', begun = ?3, ended = 0 WHERE id = ?4",
-                            "itii", (int64_t)STORE_RUNNING, s->owner, (int64_t)time(NULL), id), NULL, e);
+              finish(s, ask(s, e,
+                            "UPDATE queue SET state = ?1, owner = ?2, error = '', fault = '', stage = '', begun = ?3,"
+                                  " ended = 0 WHERE id = ?4", "itii", (int64_t)STORE_RUNNING, s->owner,
+                                  (int64_t)time(NULL), id), NULL, e);
     return end(s, ok && kept_job(s, id, r, j, e), e);
 }
 
@@ -746,19 +762,35 @@ bool store_queue_step(struct store *s, int64_t id, int step, struct err *e)
 {
     if (!begin(s, e))
         return false;
-    return end(s, finish(s, ask(s, e, "UPDATE queue SET step = ?1 WHERE id = ?2 AND owner = ?3", "iit", (int64_t)step, id,
+    return end(s,
+               finish(s, ask(s, e, "UPDATE queue SET step = ?1 WHERE id = ?2 AND owner = ?3", "iit", (int64_t)step, id,
                                 s->owner), NULL, e), e);
 }
 
-bool store_queue_state(struct store *s, int64_t id, enum store_state state, const char *error, struct err *e)
+static bool set_state(struct store *s, int64_t id, enum store_state state, const char *fault, const char *stage,
+                      const char *error, struct err *e)
 {
     bool over = ended_states & 1u << state;
     if (!begin(s, e))
         return false;
     bool ok = may_change(s, id, ~0u, e) &&
-              finish(s, ask(s, e, "UPDATE queue SET state = ?1, owner = ?2, error = ?3, ended = ?4 WHERE id = ?5", "ittii",
-                            (int64_t)state, over ? "" : s->owner, error, over ? (int64_t)time(NULL) : 0, id), NULL, e);
-    ok = end(s, ok, e);
+              finish(s, ask(s, e,
+                            "UPDATE queue SET state = ?1, owner = ?2, fault = ?3, stage = ?4, error = ?5, ended = ?6"
+                                  " WHERE id = ?7", "itttt" "ii", (int64_t)state, over ? "" : s->owner, fault,
+                                  stage, error,
+                            over ? (int64_t)time(NULL) : 0, id), NULL, e);
+    return end(s, ok, e);
+}
+
+bool store_queue_fail(struct store *s, int64_t id, enum err_kind fault, enum stage stage, const char *error,
+                      struct err *e)
+{
+    return set_state(s, id, STORE_FAILED, err_kind_name(fault), stage_name(stage), error, e);
+}
+
+bool store_queue_state(struct store *s, int64_t id, enum store_state state, struct err *e)
+{
+    bool ok = set_state(s, id, state, "", "", "", e);
     if (ok && state == STORE_DONE)
         remove_latent(s, id);
     return ok;
@@ -801,7 +833,8 @@ void store_page_free(struct store_page *p)
 /* As JPEG, malloc'd. */
 static unsigned char *make_thumbnail(const struct image *im, size_t *bytes, struct err *e)
 {
-    int side = im->width > im->height ? im->width : im->height, to = side < STORE_THUMBNAIL_PX ? side : STORE_THUMBNAIL_PX;
+    int side = im->width > im->height ? im->width : im->height,
+        to = side < STORE_THUMBNAIL_PX ? side : STORE_THUMBNAIL_PX;
     int width = (im->width * to + side / 2) / side, height = (im->height * to + side / 2) / side;
     struct image *small = image_resize(im, width ? width : 1, height ? height : 1, e);
     unsigned char *jpeg = small ? image_jpeg(small, JPEG_QUALITY, bytes, e) : NULL;
@@ -835,15 +868,17 @@ static bool put_picture(struct store *s, const struct store_new *n, const char *
     unsigned char *jpeg = make_thumbnail(n->image, &bytes, e);
     bool ok = jpeg &&
               finish(s, ask(s, e,
-                            "INSERT INTO history(path, bytes, changed, prompt, negative, model, preset, record, seed, width,"
-                            " height, time, seconds) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
-                            " ON CONFLICT(path) WHERE trashed = 0 DO UPDATE SET bytes = ?2, changed = ?3, prompt = ?4, negative = ?5,"
-                            " model = ?6, preset = ?7, record = ?8, seed = ?9, width = ?10, height = ?11, time = ?12,"
-                            " seconds = ?13, mark = 0 RETURNING id", "biittttt" "iiii" "d", path,
+                            "INSERT INTO history(path, bytes, changed, prompt, negative, model, preset, record, "
+                            "seed, width, height, time, seconds, job) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
+                            "?11, ?12, ?13, ?14) ON CONFLICT(path) WHERE trashed = 0 DO UPDATE SET bytes = ?2, "
+                            "changed = ?3, prompt = ?4, negative = ?5, model = ?6, preset = ?7, record = ?8, "
+                            "seed = ?9, width = ?10, height = ?11, time = ?12, seconds = ?13, job = ?14, "
+                            "mark = 0 RETURNING id", "biittttt" "iiii" "di", path,
                             (int64_t)file->st_size, (int64_t)file->st_mtim.tv_sec * 1000000000 + file->st_mtim.tv_nsec,
-                            word(record, "prompt"), word(record, "negative"), word(record, "model"), n->preset, n->record,
+                            word(record, "prompt"), word(record, "negative"), word(record, "model"), n->preset,
+                            n->record,
                             (int64_t)seed_of(record), (int64_t)n->image->width, (int64_t)n->image->height, when,
-                            n->seconds), id, e);
+                            n->seconds, n->job), id, e);
     sqlite3_stmt *q = ok ? ask(s, e, "INSERT OR REPLACE INTO thumbnail(id, jpeg) VALUES(?1, ?2)", "i", *id) : NULL;
     if (q && sqlite3_bind_blob64(q, 2, jpeg, bytes, SQLITE_STATIC) != SQLITE_OK) {
         ok = wrong(s, e);
@@ -863,7 +898,8 @@ bool store_history_add(struct store *s, const struct store_new *n, int64_t *id, 
     char *path = realpath(n->path, NULL);
     bool ok = path && stat(path, &file) == 0 ? true : err_errno(e, errno, "%s", n->path);
     if (ok && (ok = begin(s, e))) {
-        ok = put_picture(s, n, path, &file, (int64_t)time(NULL), id ? id : &own, e) && (!n->job || one_made(s, n->job, e));
+        ok = put_picture(s, n, path, &file, (int64_t)time(NULL), id ? id : &own, e) &&
+             (!n->job || one_made(s, n->job, e));
         ok = end(s, ok, e);
     }
     free(path);
@@ -891,8 +927,8 @@ static char *trash_path(const char *path, int64_t id)
     return asprintf(&to, "%.*s%s/%lld-%s", (int)dir, path, trash_folder, (long long)id, path + dir) < 0 ? NULL : to;
 }
 
-#define PICTURE_COLUMNS "h.id, h.path, h.prompt, h.negative, h.model, h.preset, h.record, h.seed, h.width, h.height, h.time," \
-                        " h.seconds, h.mark, h.trashed"
+#define PICTURE_COLUMNS "h.id, h.path, h.prompt, h.negative, h.model, h.preset, h.record, h.seed, h.width, h.height," \
+                        " h.time, h.seconds, h.mark, h.trashed"
 
 static bool read_picture(sqlite3_stmt *q, struct store_picture *p)
 {
@@ -901,7 +937,8 @@ static bool read_picture(sqlite3_stmt *q, struct store_picture *p)
         .id = sqlite3_column_int64(q, 0), .path = text_of(q, 1, &ok), .prompt = text_of(q, 2, &ok),
         .negative = text_of(q, 3, &ok), .model = text_of(q, 4, &ok), .preset = text_of(q, 5, &ok),
         .record = text_of(q, 6, &ok), .seed = (uint64_t)sqlite3_column_int64(q, 7), .width = sqlite3_column_int(q, 8),
-        .height = sqlite3_column_int(q, 9), .time = sqlite3_column_int64(q, 10), .seconds = sqlite3_column_double(q, 11),
+        .height = sqlite3_column_int(q, 9), .time = sqlite3_column_int64(q, 10),
+        .seconds = sqlite3_column_double(q, 11),
         .mark = sqlite3_column_int(q, 12), .trashed = sqlite3_column_int(q, 13),
     };
     char *there = ok && p->trashed ? trash_path(p->path, p->id) : NULL;
@@ -965,7 +1002,8 @@ static void list_found(struct store *s, const struct store_query *query, const c
 {
     int64_t *id = NULL, from = query->offset;
     int count = 0;
-    sqlite3_stmt *q = ask(s, e, "SELECT f.id FROM words w CROSS JOIN history f INDEXED BY history_found ON f.id = w.rowid"
+    sqlite3_stmt *q = ask(s, e,
+                          "SELECT f.id FROM words w CROSS JOIN history f INDEXED BY history_found ON f.id = w.rowid"
                                 " WHERE words MATCH ?1 AND f.trashed = ?2 ORDER BY f.time DESC, f.id DESC", "ti", match,
                           (int64_t)query->trash);
     while (q && row(s, q, e)) {
@@ -1014,6 +1052,18 @@ bool store_history_get(struct store *s, int64_t id, struct store_picture *p, str
     if (own.kind != ERR_NONE)
         store_picture_free(p);
     return pass_on(&own, e);
+}
+
+bool store_history_of_job(struct store *s, int64_t job, struct store_picture *p, struct err *e)
+{
+    int64_t id = 0;
+    *p = (struct store_picture){ 0 };
+    return finish(s,
+                  ask(s, e, "SELECT ifnull(max(id), 0) FROM history WHERE job = ?1 AND job != 0 AND trashed = 0",
+                      "i", job),
+                  &id, e) &&
+           (id ? store_history_get(s, id, p, e)
+            : err_set(e, ERR_INPUT, "no picture of job %lld is in the history", (long long)job));
 }
 
 struct image *store_thumbnail(struct store *s, int64_t id, struct err *e)

@@ -16,7 +16,7 @@
 #include "engine/file.h"
 #include "engine/job.h"
 
-enum { STORE_NOTICE_BYTES = 1024, STORE_THUMBNAIL_PX = 128 };
+enum { STORE_NOTICE_BYTES = 1024, STORE_THUMBNAIL_PX = 192 };
 
 struct store;
 
@@ -56,7 +56,9 @@ struct store_job {
     char *model;            /* folder of the model */
     char *preset;           /* its name, or "" */
     char *prompt;           /* of its first picture */
-    char *error;            /* why it failed, or "" */
+    char *error;            /* why it failed, for people, or "" */
+    enum err_kind fault;    /* the kind of that; ERR_NONE: it has not failed, or an earlier sluice kept it */
+    enum stage stage;       /* in which it was */
     int pictures, made;     /* in all; of them written */
     int step, steps;        /* of the picture at work, as last told */
     int64_t added, begun, ended; /* 0: not yet */
@@ -95,8 +97,11 @@ bool store_queue_next(struct store *s, int64_t *id, struct err *e);
 
 /* How far its picture is. */
 bool store_queue_step(struct store *s, int64_t id, int step, struct err *e);
-/* Its state from now on; error: why, for STORE_FAILED, else "". STORE_DONE removes its latent. */
-bool store_queue_state(struct store *s, int64_t id, enum store_state state, const char *error, struct err *e);
+/* Its state from now on. STORE_DONE removes its latent. */
+bool store_queue_state(struct store *s, int64_t id, enum store_state state, struct err *e);
+/* STORE_FAILED, and why: as in an EVENT_FAILED. */
+bool store_queue_fail(struct store *s, int64_t id, enum err_kind fault, enum stage stage, const char *error,
+                      struct err *e);
 
 /* One picture more, of a job whose pictures are not in the history (store_new.job counts those that are). */
 bool store_queue_made(struct store *s, int64_t id, struct err *e);
@@ -153,6 +158,8 @@ bool store_history_keep(struct store *s, const struct job *j, const struct event
 bool store_history_list(struct store *s, const struct store_query *q, struct store_page *page, struct err *e);
 /* False with ERR_INPUT: there is no such picture. */
 bool store_history_get(struct store *s, int64_t id, struct store_picture *p, struct err *e);
+/* The latest that this job of the queue has made; the same. */
+bool store_history_of_job(struct store *s, int64_t job, struct store_picture *p, struct err *e);
 /* At most STORE_THUMBNAIL_PX a side, for image_free. NULL with e set. */
 struct image *store_thumbnail(struct store *s, int64_t id, struct err *e);
 bool store_history_mark(struct store *s, int64_t id, int mark, struct err *e);

@@ -53,14 +53,14 @@ static int32_t byte_char(int b)
 static bool load_vocab(struct tok_clip *t, json_t *vocab, const char *path, struct err *e)
 {
     if (!json_is_object(vocab) || !json_object_size(vocab))
-        return err_set(e, ERR_INPUT, "%s: the vocabulary: expected an object of token: id pairs",
+        return err_set(e, ERR_DAMAGED, "%s: the vocabulary: expected an object of token: id pairs",
                        path);
     const char *token;
     json_t *id;
     json_object_foreach(vocab, token, id) {
         json_int_t n = json_is_integer(id) ? json_integer_value(id) : -1;
         if (n < 0 || n >= INT32_MAX / 2)
-            return err_set(e, ERR_INPUT, "%s: token \"%.60s\": expected an id >= 0 and < 2^30, "
+            return err_set(e, ERR_DAMAGED, "%s: token \"%.60s\": expected an id >= 0 and < 2^30, "
                                          "found another value", path, token);
         if (!tok_trie_put(&t->vocab, token, strlen(token), (int32_t)n))
             return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
@@ -112,7 +112,7 @@ static bool merge_put(struct tok_clip *t, const char *text, size_t bytes, size_t
         .made = tok_trie_get(&t->vocab, joined->data, joined->bytes),
     };
     if (m.left < 0 || m.right < 0 || m.made < 0)
-        return err_set(e, ERR_INPUT, "%s: merge %d (\"%.*s\"): one of the two tokens or their "
+        return err_set(e, ERR_DAMAGED, "%s: merge %d (\"%.*s\"): one of the two tokens or their "
                                      "union is not in the vocabulary", path, (int)rank + 1,
                        bytes > 60 ? 60 : (int)bytes, text);
     *merge_place(t, m.left, m.right) = m;
@@ -125,7 +125,7 @@ static bool merge_parse(struct tok_clip *t, const char *text, size_t bytes, int3
     const char *space = memchr(text, ' ', bytes);
     size_t at = space ? (size_t)(space - text) : bytes;
     if (!space || memchr(space + 1, ' ', bytes - at - 1))
-        return err_set(e, ERR_INPUT, "%s: merge %d: expected two tokens with a space between "
+        return err_set(e, ERR_DAMAGED, "%s: merge %d: expected two tokens with a space between "
                                      "them, found \"%.*s\"", path, (int)rank + 1,
                        bytes > 60 ? 60 : (int)bytes, text);
     return merge_put(t, text, bytes, at, rank, joined, path, e);
@@ -161,7 +161,7 @@ static bool load_merges_json(struct tok_clip *t, const json_t *merges, const cha
                              struct err *e)
 {
     if (!json_is_array(merges))
-        return err_set(e, ERR_INPUT, "%s: model.merges: expected a list", path);
+        return err_set(e, ERR_DAMAGED, "%s: model.merges: expected a list", path);
     if (!merges_init(t, json_array_size(merges)))
         return no_memory(path, e);
     struct tok_buf pair = { 0 }, joined = { 0 };
@@ -181,7 +181,7 @@ static bool load_merges_json(struct tok_clip *t, const json_t *merges, const cha
             ok = ok && merge_put(t, pair.data, pair.bytes, json_string_length(left), (int32_t)i,
                                  &joined, path, e);
         } else {
-            ok = err_set(e, ERR_INPUT, "%s: merge %zu: expected \"left right\" or "
+            ok = err_set(e, ERR_DAMAGED, "%s: merge %zu: expected \"left right\" or "
                                        "[\"left\", \"right\"]", path, i + 1);
         }
     }
@@ -197,10 +197,10 @@ static bool load_tokenizer_json(struct tok_clip *t, const json_t *root, const ch
     const char *type = json_string_value(json_object_get(model, "type"));
     const char *suffix = json_string_value(json_object_get(model, "end_of_word_suffix"));
     if (!json_is_object(model) || (type && strcmp(type, "BPE")))
-        return err_set(e, ERR_INPUT, "%s: model.type: expected \"BPE\", found \"%.40s\"; not a "
+        return err_set(e, ERR_DAMAGED, "%s: model.type: expected \"BPE\", found \"%.40s\"; not a "
                                      "CLIP tokenizer", path, type ? type : "nothing");
     if (suffix && strcmp(suffix, "</w>"))
-        return err_set(e, ERR_INPUT, "%s: model.end_of_word_suffix: expected \"</w>\", found "
+        return err_set(e, ERR_DAMAGED, "%s: model.end_of_word_suffix: expected \"</w>\", found "
                                      "\"%.40s\"; not a CLIP tokenizer", path, suffix);
     return load_vocab(t, json_object_get(model, "vocab"), path, e) &&
            load_merges_json(t, json_object_get(model, "merges"), path, e);
@@ -223,7 +223,7 @@ static bool load_model(struct tok_clip *t, const char *dir, json_t **tokenizer, 
     if (!file_join(path, dir, "vocab.json", e))
         return false;
     if (!file_exists(path))
-        return err_set(e, ERR_INPUT, "%s: no tokenizer here: expected tokenizer.json, or "
+        return err_set(e, ERR_MISSING, "%s: no tokenizer here: expected tokenizer.json, or "
                                      "vocab.json and merges.txt", dir);
     json_t *vocab = config_read(path, TOK_FILE_LIMIT, JSON_ALLOW_NUL, e);
     bool ok = vocab && load_vocab(t, vocab, path, e);
@@ -259,7 +259,7 @@ static bool load_special(struct tok_clip *t, const char *dir, const json_t *toke
               tok_added_finish(&t->added, normalize, NULL)) || no_memory(dir, e);
     }
     if (ok && (t->bos.id[0] < 0 || t->eos.id[0] < 0 || t->pad < 0))
-        ok = err_set(e, ERR_INPUT, "%s: an empty name for the bos, eos or pad token", dir);
+        ok = err_set(e, ERR_DAMAGED, "%s: an empty name for the bos, eos or pad token", dir);
     for (size_t i = 0; ok && i < t->added.count; i++)
         if (t->added.token[i].id >= t->id_limit)
             t->id_limit = t->added.token[i].id + 1;

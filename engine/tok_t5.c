@@ -84,14 +84,14 @@ static bool charsmap_init(struct charsmap *m, unsigned char *data, size_t bytes,
     size_t trie_bytes = bytes >= 4 ? little_endian(data) : 0;
     if (trie_bytes < 4 || trie_bytes > bytes - 4) {
         free(data);
-        return err_set(e, ERR_INPUT, "%s: precompiled_charsmap: its trie should have %zu bytes, "
+        return err_set(e, ERR_DAMAGED, "%s: precompiled_charsmap: its trie should have %zu bytes, "
                                      "but %zu are there; the file is damaged", path, trie_bytes,
                        bytes >= 4 ? bytes - 4 : 0);
     }
     size_t texts_at = 4 + trie_bytes / 4 * 4;
     if (!tok_text_valid((char *)data + texts_at, bytes - texts_at)) {
         free(data);
-        return err_set(e, ERR_INPUT, "%s: precompiled_charsmap: its texts are not UTF-8; the file "
+        return err_set(e, ERR_DAMAGED, "%s: precompiled_charsmap: its texts are not UTF-8; the file "
                                      "is damaged", path);
     }
     *m = (struct charsmap){ .data = data, .units = trie_bytes / 4, .texts_bytes = bytes - texts_at,
@@ -513,7 +513,7 @@ bool tok_t5_fit(const struct tok_t5 *t, const char *text, size_t bytes, int max_
 static bool pieces_init(struct tok_t5 *t, size_t count, const char *path, struct err *e)
 {
     if (count >= INT32_MAX / 2)
-        return err_set(e, ERR_INPUT, "%s: %zu pieces are too many", path, count);
+        return err_set(e, ERR_DAMAGED, "%s: %zu pieces are too many", path, count);
     t->score = malloc((count + 1) * sizeof *t->score);
     return t->score || no_memory(path, e);
 }
@@ -522,7 +522,7 @@ static bool pieces_add(struct tok_t5 *t, const char *piece, size_t bytes, double
                        const char *path, struct err *e)
 {
     if (!isfinite(score))
-        return err_set(e, ERR_INPUT, "%s: piece %d: its score is not a number", path, (int)t->count);
+        return err_set(e, ERR_DAMAGED, "%s: piece %d: its score is not a number", path, (int)t->count);
     t->score[t->count] = score;
     /* A piece listed twice counts with its last id. */
     if (bytes && !tok_trie_put(&t->pieces, piece, bytes, t->count))
@@ -534,7 +534,7 @@ static bool pieces_add(struct tok_t5 *t, const char *piece, size_t bytes, double
 static bool pieces_finish(struct tok_t5 *t, int64_t unk, const char *path, struct err *e)
 {
     if (!t->count || unk >= t->count)
-        return err_set(e, ERR_INPUT, "%s: unk_id %lld: the vocabulary has only %d pieces", path,
+        return err_set(e, ERR_DAMAGED, "%s: unk_id %lld: the vocabulary has only %d pieces", path,
                        (long long)unk, (int)t->count);
     t->unk = unk < 0 ? -1 : (int32_t)unk;
     double lowest = t->score[0];
@@ -562,7 +562,7 @@ static bool unigram_from_json(struct tok_t5 *t, const json_t *model, const char 
     const char *type = text_of(model, "type");
     const json_t *vocab = json_object_get(model, "vocab"), *unk = json_object_get(model, "unk_id");
     if ((*type && strcmp(type, "Unigram")) || !json_is_array(vocab))
-        return err_set(e, ERR_INPUT, "%s: model: expected \"Unigram\" with a list \"vocab\", found "
+        return err_set(e, ERR_DAMAGED, "%s: model: expected \"Unigram\" with a list \"vocab\", found "
                                      "\"%.40s\"; not a T5 tokenizer", path, type);
     if (!pieces_init(t, json_array_size(vocab), path, e))
         return false;
@@ -570,13 +570,13 @@ static bool unigram_from_json(struct tok_t5 *t, const json_t *model, const char 
         const json_t *entry = json_array_get(vocab, i);
         const json_t *piece = json_array_get(entry, 0), *score = json_array_get(entry, 1);
         if (!json_is_string(piece) || !json_is_number(score))
-            return err_set(e, ERR_INPUT, "%s: model.vocab, entry %zu: expected [piece, score]", path, i);
+            return err_set(e, ERR_DAMAGED, "%s: model.vocab, entry %zu: expected [piece, score]", path, i);
         if (!pieces_add(t, json_string_value(piece), json_string_length(piece),
                         json_number_value(score), path, e))
             return false;
     }
     if (unk && !json_is_null(unk) && (!json_is_integer(unk) || json_integer_value(unk) < 0))
-        return err_set(e, ERR_INPUT, "%s: model.unk_id: expected an index", path);
+        return err_set(e, ERR_DAMAGED, "%s: model.unk_id: expected an index", path);
     t->byte_fallback = json_is_true(json_object_get(model, "byte_fallback"));
     return pieces_finish(t, json_is_integer(unk) ? json_integer_value(unk) : -1, path, e);
 }
@@ -613,7 +613,7 @@ static unsigned char *base64_decode(const char *text, size_t bytes, size_t *deco
     }
     if (!ok) {
         free(out);
-        err_set(e, ERR_INPUT, "%s: precompiled_charsmap: not base64; the file is damaged", path);
+        err_set(e, ERR_DAMAGED, "%s: precompiled_charsmap: not base64; the file is damaged", path);
         return NULL;
     }
     *decoded = n - padding;
@@ -626,7 +626,7 @@ static bool replace_init(struct replace *r, const json_t *json, const char *path
     const json_t *plain = json_object_get(pattern, "String"), *regex = json_object_get(pattern, "Regex");
     const json_t *source = plain ? plain : regex;
     if (!json_is_string(source) || !json_is_string(by) || !json_string_length(source))
-        return err_set(e, ERR_INPUT, "%s: normalizer Replace: expected a pattern and a content", path);
+        return err_set(e, ERR_DAMAGED, "%s: normalizer Replace: expected a pattern and a content", path);
     const char *what = json_string_value(source);
     size_t bytes = json_string_length(source), what_bytes = bytes;
     *r = (struct replace){ .least = 1 };
@@ -647,7 +647,7 @@ static bool replace_init(struct replace *r, const json_t *json, const char *path
             known = known && what_bytes == bytes;
         }
         if (!known)
-            return err_set(e, ERR_INPUT, "%s: normalizer Replace: this tokenizer does not know the "
+            return err_set(e, ERR_DAMAGED, "%s: normalizer Replace: this tokenizer does not know the "
                                          "pattern \"%.60s\" (known: one character or \\s, with + or "
                                          "{n,})", path, what);
     }
@@ -667,7 +667,7 @@ static bool precompiled_init(struct charsmap *m, const json_t *json, const char 
     const json_t *text = json_object_get(json, "precompiled_charsmap");
     size_t bytes;
     if (!json_is_string(text))
-        return err_set(e, ERR_INPUT, "%s: normalizer Precompiled: expected a precompiled_charsmap", path);
+        return err_set(e, ERR_DAMAGED, "%s: normalizer Precompiled: expected a precompiled_charsmap", path);
     unsigned char *data = base64_decode(json_string_value(text), json_string_length(text), &bytes,
                                         path, e);
     return data && charsmap_init(m, data, bytes, path, e);
@@ -675,7 +675,7 @@ static bool precompiled_init(struct charsmap *m, const json_t *json, const char 
 
 static bool too_many_steps(const char *path, struct err *e)
 {
-    return err_set(e, ERR_INPUT, "%s: more than %d normalizers or pre-tokenizers", path, STEPS_MAX);
+    return err_set(e, ERR_DAMAGED, "%s: more than %d normalizers or pre-tokenizers", path, STEPS_MAX);
 }
 
 static bool normalizer_from_json(struct tok_t5 *t, const json_t *json, const char *path,
@@ -712,7 +712,7 @@ static bool normalizer_from_json(struct tok_t5 *t, const json_t *json, const cha
     }
     s->kind = !strcmp(type, "NFC") ? NFC : LOWERCASE;
     if (strcmp(type, "NFC") && strcmp(type, "Lowercase"))
-        return err_set(e, ERR_INPUT, "%s: normalizer \"%.40s\": not known here (known: Precompiled, "
+        return err_set(e, ERR_DAMAGED, "%s: normalizer \"%.40s\": not known here (known: Precompiled, "
                                      "Strip, Replace, NFC, Lowercase)", path, type);
     return true;
 }
@@ -729,7 +729,7 @@ static bool metaspace_init(struct word_step *s, const json_t *json, const char *
         s->prepend = NEVER;
     const char *text = mark ? json_string_value(mark) : SPACE_MARK;
     if (!text || !*text || strlen(text) > 4 || char_bytes(text, strlen(text)) != strlen(text))
-        return err_set(e, ERR_INPUT, "%s: pre-tokenizer Metaspace: replacement: expected one "
+        return err_set(e, ERR_DAMAGED, "%s: pre-tokenizer Metaspace: replacement: expected one "
                                      "character", path);
     memcpy(s->mark, text, strlen(text) + 1);
     return true;
@@ -755,7 +755,7 @@ static bool words_from_json(struct tok_t5 *t, const json_t *json, const char *pa
         return metaspace_init(s, json, path, e);
     s->kind = WHITESPACE_SPLIT;
     if (strcmp(type, "WhitespaceSplit"))
-        return err_set(e, ERR_INPUT, "%s: pre-tokenizer \"%.40s\": not known here (known: "
+        return err_set(e, ERR_DAMAGED, "%s: pre-tokenizer \"%.40s\": not known here (known: "
                                      "WhitespaceSplit, Metaspace)", path, type);
     return true;
 }
@@ -768,20 +768,20 @@ static bool template_token(struct tok_ids *to, const json_t *processor, const ch
     for (size_t i = 0; i < json_array_size(ids); i++) {
         json_int_t id = json_integer_value(json_array_get(ids, i));
         if (!json_is_integer(json_array_get(ids, i)) || id < 0 || id >= id_bound)
-            return err_set(e, ERR_INPUT, "%s: post_processor, \"%.40s\": its id is not a token", path,
+            return err_set(e, ERR_DAMAGED, "%s: post_processor, \"%.40s\": its id is not a token", path,
                            name);
         if (!tok_ids_add(to, (int32_t)id, NULL))
             return no_memory(path, e);
     }
     return json_array_size(ids) > 0 ||
-           err_set(e, ERR_INPUT, "%s: post_processor: token \"%.40s\" has no ids", path, name);
+           err_set(e, ERR_DAMAGED, "%s: post_processor: token \"%.40s\" has no ids", path, name);
 }
 
 static bool template_from_json(struct tok_t5 *t, const json_t *json, const char *path, struct err *e)
 {
     const char *type = text_of(json, "type");
     if (strcmp(type, "TemplateProcessing"))
-        return err_set(e, ERR_INPUT, "%s: post_processor \"%.40s\": expected TemplateProcessing",
+        return err_set(e, ERR_DAMAGED, "%s: post_processor \"%.40s\": expected TemplateProcessing",
                        path, type);
     int texts = 0;
     size_t i;
@@ -794,7 +794,7 @@ static bool template_from_json(struct tok_t5 *t, const json_t *json, const char 
                                  t->id_limit, path, e))
             return false;
     }
-    return texts == 1 || err_set(e, ERR_INPUT, "%s: post_processor.single: expected the text once, "
+    return texts == 1 || err_set(e, ERR_DAMAGED, "%s: post_processor.single: expected the text once, "
                                                "found it %d times", path, texts);
 }
 
@@ -850,7 +850,7 @@ struct piece { struct proto text; /* may be empty */ float score; enum piece_typ
 
 static bool damaged(const char *path, const char *part, struct err *e)
 {
-    return err_set(e, ERR_INPUT, "%s: %s: not a SentencePiece model, or the file is damaged", path, part);
+    return err_set(e, ERR_DAMAGED, "%s: %s: not a SentencePiece model, or the file is damaged", path, part);
 }
 
 static bool piece_parse(struct proto p, struct piece *out)
@@ -912,7 +912,7 @@ static bool spiece_model_type(struct proto spec, const char *path, struct err *e
         if (!proto_field(&spec, &number, &wire, &value, &inside))
             return damaged(path, "trainer_spec", e);
         if (number == 3 && wire == 0 && value != 1)
-            return err_set(e, ERR_INPUT, "%s: model_type %llu: expected 1 (Unigram); not a T5 "
+            return err_set(e, ERR_DAMAGED, "%s: model_type %llu: expected 1 (Unigram); not a T5 "
                                          "tokenizer", path, (unsigned long long)value);
     }
     return true;
@@ -1006,7 +1006,7 @@ static bool source_open(struct source *f, const char *dir, struct err *e)
     if (json_is_number(extra)) {
         double n = json_number_value(extra);
         if (!(n >= 0 && n <= 10000) || n != (int)n)
-            return err_set(e, ERR_INPUT, "%s/tokenizer_config.json: extra_ids: expected 0 to 10000, "
+            return err_set(e, ERR_DAMAGED, "%s/tokenizer_config.json: extra_ids: expected 0 to 10000, "
                                          "found %g", dir, n);
         f->extra_ids = (int)n;
     }
@@ -1020,7 +1020,7 @@ static bool source_open(struct source *f, const char *dir, struct err *e)
     if (!file_join(f->path, dir, "spiece.model", e))
         return false;
     if (!file_exists(f->path))
-        return err_set(e, ERR_INPUT, "%s: no tokenizer here: expected tokenizer.json or "
+        return err_set(e, ERR_MISSING, "%s: no tokenizer here: expected tokenizer.json or "
                                      "spiece.model", dir);
     f->spiece = file_read(f->path, TOK_FILE_LIMIT, &bytes, e);
     if (f->spiece)
@@ -1083,12 +1083,12 @@ static bool load_template(struct tok_t5 *t, const struct source *f, struct err *
         if (t->added.token[i].id >= t->id_limit)
             t->id_limit = t->added.token[i].id + 1;
     if (t->pad < 0)
-        return err_set(e, ERR_INPUT, "%s: the pad token has an empty name", f->dir);
+        return err_set(e, ERR_DAMAGED, "%s: the pad token has an empty name", f->dir);
     if (processor && !json_is_null(processor))
         return template_from_json(t, processor, f->path, e);
     int32_t eos = tok_added_id(&t->added, tok_config_name(&f->config, "eos_token", "</s>"));
     if (eos < 0)
-        return err_set(e, ERR_INPUT, "%s: the end token has an empty name", f->dir);
+        return err_set(e, ERR_DAMAGED, "%s: the end token has an empty name", f->dir);
     return tok_ids_add(&t->suffix, eos, NULL) || no_memory(f->dir, e);
 }
 

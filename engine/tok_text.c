@@ -590,7 +590,7 @@ static bool added_put_json(struct tok_added *a, const json_t *v, bool special, c
 {
     const json_t *content = token_content(v);
     if (!content)
-        return err_set(e, ERR_INPUT, "%s: %s: expected a token (a string, or an object with "
+        return err_set(e, ERR_DAMAGED, "%s: %s: expected a token (a string, or an object with "
                                      "\"content\"), found something else", dir, where);
     special = special || json_is_true(json_object_get(v, "special"));
     const json_t *normalized = json_object_get(v, "normalized");
@@ -617,7 +617,7 @@ static bool added_from_decoder(struct tok_added *a, json_t *decoder, const char 
 {
     const char *where = "tokenizer_config.json, added_tokens_decoder";
     if (!json_is_object(decoder))
-        return err_set(e, ERR_INPUT, "%s: %s: expected an object", dir, where);
+        return err_set(e, ERR_DAMAGED, "%s: %s: expected an object", dir, where);
     size_t count = 0;
     struct numbered *list = malloc((json_object_size(decoder) + 1) * sizeof *list);
     if (!list)
@@ -641,7 +641,7 @@ bool tok_added_from_files(struct tok_added *a, const struct tok_config *c,
     if (decoder)
         return added_from_decoder(a, decoder, dir, e);
     if (file_tokens && !json_is_null(file_tokens) && !json_is_array(file_tokens))
-        return err_set(e, ERR_INPUT, "%s/tokenizer.json: added_tokens: expected a list", dir);
+        return err_set(e, ERR_DAMAGED, "%s/tokenizer.json: added_tokens: expected a list", dir);
     size_t i;
     json_t *value;
     json_array_foreach(file_tokens, i, value)

@@ -946,19 +946,6 @@ void vae_encode(const struct vae *v, struct device *d, const struct vae_options 
         in_tiles(v, d, o->band, &t, encode, image_layout(v), latent_layout(v), image, latent);
 }
 
-bool vae_options_check(const struct vae_options *o, struct err *e)
-{
-    if (o->band < 0)
-        return err_set(e, ERR_INPUT, "VAE band of %d rows: 0 (the whole picture) or more is expected", o->band);
-    if (o->tile && o->tile < VAE_TILE_LEAST)
-        return err_set(e, ERR_INPUT, "VAE tile of %d latents: 0 (no tiles) or at least %d is expected", o->tile,
-                       VAE_TILE_LEAST);
-    if (o->tile && (o->overlap < 0 || 2 * o->overlap >= o->tile))
-        return err_set(e, ERR_INPUT, "VAE overlap of %d latents: 0 or more, and less than half the tile of %d, is expected",
-                       o->overlap, o->tile);
-    return true;
-}
-
 bool vae_smaller_band(int *band)
 {
     if (*band && *band <= VAE_BAND_LEAST)

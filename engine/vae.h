@@ -21,17 +21,13 @@ const struct weights *vae_weights(const struct vae *v);
 struct vae_options {
     int band;    /* picture rows at a time, px; 0: the whole picture at once */
     int tile;    /* side, in latents; 0: no tiles */
-    int overlap; /* of neighbouring tiles, in latents */
+    int overlap; /* of neighbouring tiles, in latents; less than half of one */
 };
 
 enum {
     VAE_TILE = 64, VAE_OVERLAP = 8, /* what diffusers' users know */
-    VAE_TILE_LEAST = 16,
     VAE_BAND_MOST = 256, VAE_BAND_LEAST = 8,
 };
-
-/* tile 0 or at least VAE_TILE_LEAST, overlap less than half of it. */
-bool vae_options_check(const struct vae_options *o, struct err *e);
 
 /* The next smaller band worth a try: 0 (whole), 256, 128, ... 8. False after the last. */
 bool vae_smaller_band(int *band);

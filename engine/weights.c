@@ -63,7 +63,7 @@ static bool index_open(struct weights *w, const char *dir, const char *index, st
     bool ok = false;
     const json_t *map = json_object_get(root, "weight_map");
     if (!json_is_object(map) || json_object_size(map) == 0) {
-        err_set(e, ERR_INPUT, "%s: %s: key \"weight_map\": expected {tensor: file}", w->component,
+        err_set(e, ERR_DAMAGED, "%s: %s: key \"weight_map\": expected {tensor: file}", w->component,
                 index);
         goto done;
     }
@@ -73,7 +73,7 @@ static bool index_open(struct weights *w, const char *dir, const char *index, st
         const char *file = json_string_value(v);
         char path[FILE_PATH_MAX];
         if (!file || !*file || strchr(file, '/') || file[0] == '.') {
-            err_set(e, ERR_INPUT, "%s: %s: tensor %.100s: expected a file name in the same folder, "
+            err_set(e, ERR_DAMAGED, "%s: %s: tensor %.100s: expected a file name in the same folder, "
                     "found %.100s", w->component, index, name, file ? file : "no string");
             goto done;
         }
@@ -82,7 +82,7 @@ static bool index_open(struct weights *w, const char *dir, const char *index, st
         const struct safetensors *s = shard_named(w, path);
         if (!s) {
             if (!file_exists(path)) {
-                err_set(e, ERR_INPUT, "%s: %s is missing; %s lists it, download it into the same "
+                err_set(e, ERR_MISSING, "%s: %s is missing; %s lists it, download it into the same "
                         "folder", w->component, path, index);
                 goto done;
             }
@@ -92,7 +92,7 @@ static bool index_open(struct weights *w, const char *dir, const char *index, st
         }
         struct tensor t;
         if (!safetensors_find(s, name, &t)) {
-            err_set(e, ERR_INPUT, "%s: tensor %.100s: expected in %.180s, as the index says, found no "
+            err_set(e, ERR_DAMAGED, "%s: tensor %.100s: expected in %.180s, as the index says, found no "
                     "such tensor there; download both again", w->component, name, path);
             goto done;
         }
@@ -123,7 +123,7 @@ static bool only_file(const struct weights *w, const char *dir, char path[FILE_P
             ok = file_join(path, dir, f->d_name, e);
     closedir(d);
     if (ok && found == 0)
-        return err_set(e, ERR_INPUT, "%s: no .safetensors file in %s; download the component's "
+        return err_set(e, ERR_MISSING, "%s: no .safetensors file in %s; download the component's "
                        "weights into it", w->component, dir);
     if (ok && found > 1)
         return err_set(e, ERR_INPUT, "%s: %d .safetensors files in %s and no index that joins them; "
@@ -192,7 +192,6 @@ void weights_close(struct weights *w)
     free(w);
 }
 
-const char *weights_component(const struct weights *w) { return w->component; }
 size_t weights_count(const struct weights *w) { return w->first[w->shards]; }
 
 static size_t shard_of(const struct weights *w, size_t i)
@@ -265,7 +264,7 @@ bool weights_get(const struct weights *w, struct tensor *out, const char *name, 
     shape_text(ndim, shape, wanted, sizeof wanted);
     const struct safetensors *s = find(w, name, &t);
     if (!s)
-        return err_set(e, ERR_INPUT, "%s: %.160s%s: tensor %.100s: expected %s, found no such tensor; "
+        return err_set(e, ERR_DAMAGED, "%s: %.160s%s: tensor %.100s: expected %s, found no such tensor; "
                        "the weights do not fit config.json", w->component,
                        w->shards ? safetensors_path(w->shard[0]) : "no file",
                        w->shards > 1 ? " (and its other shards)" : "", name, wanted);
@@ -273,7 +272,7 @@ bool weights_get(const struct weights *w, struct tensor *out, const char *name, 
     for (int i = 0; fits && i < ndim; i++)
         fits = shape[i] < 0 || shape[i] == t.shape[i];
     if (!fits)
-        return err_set(e, ERR_INPUT, "%s: %.160s: tensor %.100s: expected shape %s, found %s; the "
+        return err_set(e, ERR_DAMAGED, "%s: %.160s: tensor %.100s: expected shape %s, found %s; the "
                        "weights do not fit config.json", w->component, safetensors_path(s), name,
                        wanted, tensor_describe(t, found, sizeof found));
     if (t.dtype != DT_F32 && t.dtype != DT_BF16 && t.dtype != DT_F16)
@@ -333,7 +332,7 @@ bool weights_finite(const struct weights *w, const char *name, struct tensor t, 
     struct tensor found;
     const struct safetensors *s = find(w, name, &found);
     double value = dtype_load(t.data, t.dtype, i);
-    return err_set(e, ERR_INPUT, "%s: %.160s: tensor %.100s: expected numbers, found %s at element "
+    return err_set(e, ERR_DAMAGED, "%s: %.160s: tensor %.100s: expected numbers, found %s at element "
                    "%lld; the file is damaged, download it again", w->component,
                    s ? safetensors_path(s) : "?", name,
                    isnan(value) ? "NaN" : value > 0 ? "inf" : "-inf", (long long)i);

@@ -24,7 +24,6 @@ bool weights_open_dir(struct weights **out, const char *dir, const char *compone
 bool weights_open_file(struct weights **out, const char *path, const char *component, struct err *e);
 void weights_close(struct weights *w); /* NULL is fine */
 
-const char *weights_component(const struct weights *w);
 size_t weights_count(const struct weights *w);
 const char *weights_name(const struct weights *w, size_t i);
 struct tensor weights_tensor(const struct weights *w, size_t i);

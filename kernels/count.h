@@ -48,10 +48,21 @@ struct count_total {
     uint64_t write_bytes;  /* activations written; of download: host bytes */
 };
 
+/* What the target said of operands of these types, shapes and strides: blocks are alike, and asking takes longer
+ * than all the rest. */
+struct count_scratch {
+    enum count_op op; /* COUNT_LINEAR, COUNT_ATTENTION, COUNT_CONV2D */
+    struct tensor of[3];
+    struct conv2d how; /* of the last, else zeros */
+    size_t bytes;
+};
+enum { COUNT_SCRATCHES = 256 };
+
 struct count_device {
     struct device device; /* first: pass &c->device to a stage */
     struct device *target;
     struct count_total op[COUNT_OPS_];
+    struct count_scratch scratch[COUNT_SCRATCHES]; /* by a hash; of two with the same the newer. No type: empty */
 };
 
 /* Makes *c a count device for target, with target's compute type and a
@@ -62,8 +73,5 @@ void count_device_init(struct count_device *c, struct device *target);
 
 /* All operations together. */
 struct count_total count_sum(const struct count_device *c);
-
-/* "linear", ...; "?" outside the enum. */
-const char *count_op_name(enum count_op op);
 
 #endif

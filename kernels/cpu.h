@@ -9,8 +9,8 @@
 
 #include "kernels/device.h"
 
-/* compute: DT_F32, DT_BF16 or DT_F16 (multiplied as F32: no faster than that). threads: 0 for one per core. The arena is empty
- * (capacity 0): the caller sets d->arena. */
+/* compute: DT_F32, DT_BF16 or DT_F16 (multiplied as F32: no faster than that). threads: 0 for one per core. The arena
+ * is empty (capacity 0): the caller sets d->arena. */
 bool cpu_device_new(struct device **out, enum dtype compute, int threads, struct err *e);
 void cpu_device_free(struct device *d); /* NULL is fine */
 

@@ -48,7 +48,8 @@ static struct cpu_gemm values_gemm(struct tensor o, struct tensor v, int64_t row
     enum dtype t = cpu_product_type(v.dtype);
     return (struct cpu_gemm){ .m = rows, .n = v.shape[2], .k = v.shape[0], .type = t,
                               .y_type = cpu_product_type(o.dtype), .x_stride = v.shape[0], .w_stride = 1,
-                              .w_step = v.dtype == t ? v.stride[0] : v.shape[2], .y_stride = v.shape[2], .packed = true };
+                              .w_step = v.dtype == t ? v.stride[0] : v.shape[2], .y_stride = v.shape[2],
+                              .packed = true };
 }
 
 /* One call: what to multiply with, for whole pieces [0] and for the last, shorter one [1]. */
@@ -73,7 +74,8 @@ static bool plan_make(struct plan *p, struct cpu_device *c, struct tensor o, str
     enum dtype t = cpu_product_type(k.dtype);
     int64_t step = max64(cpu_row_step(c, scores_gemm(q, k, 0)), cpu_row_step(c, values_gemm(o, v, 0)));
     int64_t piece = piece_queries(queries, keys, step);
-    *p = (struct plan){ .step = step, .piece = piece, .shared = q.shape[1] < c->threads && queries / piece >= c->threads,
+    *p = (struct plan){ .step = step, .piece = piece, .shared = q.shape[1] < c->threads &&
+                        queries / piece >= c->threads,
                         .score_bytes = cpu_round((size_t)(piece * keys) * sizeof(float)) };
     for (int last = 0; last < 2; last++) {
         int64_t rows = last && queries % piece ? cpu_up(queries % piece, step) : piece;
@@ -183,7 +185,8 @@ static void attend_piece(const struct work *w, int64_t head, int64_t i, const ch
     }
     cpu_gemm_run(w->c, p->values[last], side, s, packed + p->k_bytes, NULL, library);
     for (int64_t r = 0; r < rows; r++)
-        vec_convert(head_at(w->o, from + r, head), w->o.dtype, side + (size_t)(r * dim) * dtype_bytes(result), result, dim);
+        vec_convert(head_at(w->o, from + r, head), w->o.dtype, side + (size_t)(r * dim) * dtype_bytes(result),
+                    result, dim);
 }
 
 /* All threads on one head after the other. */

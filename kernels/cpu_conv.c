@@ -17,7 +17,8 @@ static bool widens(struct tensor w)
     return cpu_product_type(w.dtype) != w.dtype;
 }
 
-static struct cpu_primitive *plan(struct cpu_device *c, struct tensor y, struct tensor x, struct tensor w, bool bias,
+/* Always with a bias, of zeros where there is none: half as many plans, which take a fifth of a millisecond each. */
+static struct cpu_primitive *plan(struct cpu_device *c, struct tensor y, struct tensor x, struct tensor w,
                                   const struct conv2d *v, bool compile)
 {
     struct cpu_key key;
@@ -26,7 +27,7 @@ static struct cpu_primitive *plan(struct cpu_device *c, struct tensor y, struct 
     key.src = cpu_dnnl_type(cpu_product_type(x.dtype));
     key.weights = cpu_dnnl_type(widens(w) ? cpu_product_type(x.dtype) : w.dtype);
     key.dst = cpu_dnnl_type(cpu_product_type(y.dtype));
-    key.bias = bias;
+    key.bias = true;
     key.accumulate = v->accumulate;
     key.threads = c->gemm_conv ? 1 : c->threads;
     key.m = x.shape[0];
@@ -70,7 +71,7 @@ static size_t wide_bytes(struct tensor t)
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-static struct wants wants_of(struct cpu_device *c, struct tensor y, struct tensor x, struct tensor w, bool bias,
+static struct wants wants_of(struct cpu_device *c, struct tensor y, struct tensor x, struct tensor w,
                              const struct conv2d *v)
 {
     int64_t rows = piece_rows(c, x, v), last = (y.shape[0] - 1) / rows;
@@ -78,7 +79,7 @@ static struct wants wants_of(struct cpu_device *c, struct tensor y, struct tenso
     struct wants most = { 0 };
     for (int i = 0; i < 3; i++) {
         struct conv2d_rows piece = conv2d_rows(y, x, w, v, at[i] * rows, rows);
-        const struct cpu_primitive *p = plan(c, piece.y, piece.x, w, bias, &piece.v, false);
+        const struct cpu_primitive *p = plan(c, piece.y, piece.x, w, &piece.v, false);
         if (!p)
             break;
         most.weights = larger(most.weights, cpu_round(p->weights_bytes));
@@ -91,13 +92,10 @@ static struct wants wants_of(struct cpu_device *c, struct tensor y, struct tenso
 
 size_t cpu_conv2d_scratch(struct device *d, struct tensor y, struct tensor x, struct tensor w, const struct conv2d *v)
 {
-    size_t library = 0;
     cpu_cache_trim(cpu_of(d));
-    for (int bias = 0; bias < 2; bias++) {
-        struct wants most = wants_of(cpu_of(d), y, x, w, bias, v);
-        library = larger(library, most.weights + most.pad + most.x + most.y);
-    }
-    return cpu_round((size_t)w.shape[0] * sizeof(float)) + widened_bytes(x, w) + library;
+    struct wants most = wants_of(cpu_of(d), y, x, w, v);
+    return cpu_round((size_t)w.shape[0] * sizeof(float)) + widened_bytes(x, w) + most.weights + most.pad +
+           most.x + most.y;
 }
 
 static void convert(struct tensor y, struct tensor x)
@@ -122,10 +120,12 @@ void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tenso
     float *bias = scratch;
     char *widened = (char *)scratch + cpu_round((size_t)w.shape[0] * sizeof(float));
     char *weights = widened + widened_bytes(x, w);
-    struct wants most = wants_of(c, y, x, w, tensor_present(b), v);
+    struct wants most = wants_of(c, y, x, w, v);
     char *pad = weights + most.weights, *wide_x = pad + most.pad, *wide_y = wide_x + most.x;
     if (tensor_present(b))
         vec_load(bias, b.data, b.dtype, b.shape[0]);
+    else
+        memset(bias, 0, (size_t)w.shape[0] * sizeof *bias);
     void *plain = w.data;
     if (widens(w)) {
         vec_convert(widened, cpu_product_type(x.dtype), w.data, w.dtype, tensor_count(w));
@@ -135,7 +135,7 @@ void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tenso
     int64_t rows = piece_rows(c, x, v);
     for (int64_t from = 0; device_ok(d) && from < y.shape[0]; from += rows) {
         struct conv2d_rows piece = conv2d_rows(y, x, w, v, from, rows);
-        struct cpu_primitive *p = plan(c, piece.y, piece.x, w, tensor_present(b), &piece.v, true);
+        struct cpu_primitive *p = plan(c, piece.y, piece.x, w, &piece.v, true);
         if (!p)
             return;
         const dnnl_memory_desc_t *md[5] = {
@@ -154,7 +154,7 @@ void cpu_conv2d(struct device *d, struct tensor y, struct tensor x, struct tenso
         if (py.data != piece.y.data && v->accumulate)
             convert(py, piece.y);
         omp_set_num_threads(p->key.threads);
-        cpu_execute(c, p->primitive, tensor_present(b) ? 5 : 4,
+        cpu_execute(c, p->primitive, 5,
             (const int[]){ DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS },
             md, (void *const[]){ px.data, weights, py.data, pad, bias }, "convolution");
         omp_set_num_threads(c->threads);

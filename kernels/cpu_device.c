@@ -14,7 +14,7 @@ bool cpu_check(struct device *d, dnnl_status_t status, const char *what)
     if (status == dnnl_success)
         return true;
     if (status == dnnl_out_of_memory)
-        return err_set(&d->err, ERR_MEMORY, "cpu device: %s: out of memory", what);
+        return err_set(&d->err, ERR_DEVICE_MEMORY, "cpu device: %s: out of memory", what);
     return err_set(&d->err, ERR_DEVICE, "cpu device: %s: oneDNN failed with status %d", what, (int)status);
 }
 
@@ -61,6 +61,8 @@ static bool act_post_op(dnnl_post_ops_t ops, enum act act)
         return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_gelu_tanh, 0, 0) == dnnl_success;
     case ACT_GELU_ERF:
         return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_gelu_erf, 0, 0) == dnnl_success;
+    case ACT_RELU: /* without a leak it is a maximum, and loses a NaN: with the least there is */
+        return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_relu, 0x1p-149f, 0) == dnnl_success;
     }
     return false;
 }

@@ -65,7 +65,8 @@ void cpu_gemm_run(struct cpu_device *c, const struct cpu_primitive *p, void *y, 
     omp_set_num_threads(1);
     cpu_execute(c, p->primitive, b ? 5 : 4,
                 (const int[]){ DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS }, md,
-                (void *const[]){ (void *)(uintptr_t)x, (void *)(uintptr_t)w, y, scratch, (void *)(uintptr_t)b }, "matmul");
+                (void *const[]){ (void *)(uintptr_t)x, (void *)(uintptr_t)w, y, scratch, (void *)(uintptr_t)b },
+                "matmul");
     omp_set_num_threads(c->threads);
 }
 
@@ -185,11 +186,13 @@ void cpu_linear(struct device *d, struct tensor y, struct tensor x, struct tenso
                 int64_t first = j * t.outputs, outputs = min64(t.outputs, n - first);
                 const char *weights = at(w, first, 0);
                 for (int64_t o = 0; t.copy_w && o < outputs; o++)
-                    vec_convert(copied_w + (size_t)(o * k) * dtype_bytes(t.type), t.type, at(w, first + o, 0), w.dtype, k);
+                    vec_convert(copied_w + (size_t)(o * k) * dtype_bytes(t.type), t.type, at(w, first + o, 0),
+                                w.dtype, k);
                 for (int64_t i = part; i < end; i += t.rows) {
                     int64_t rows = min64(t.rows, end - i);
                     const char *in = t.copy_x ? copied_x + (size_t)((i - part) * k) * dtype_bytes(t.type) : at(x, i, 0);
-                    cpu_gemm_run(c, t.product[rows < t.rows][outputs < t.outputs], tile, in, t.copy_w ? copied_w : weights,
+                    cpu_gemm_run(c, t.product[rows < t.rows][outputs < t.outputs], tile, in,
+                                 t.copy_w ? copied_w : weights,
                                  tensor_present(b) ? bias + first : NULL, library);
                     for (int64_t r = 0; r < rows; r++)
                         vec_convert(at(y, i + r, first), y.dtype, tile + (size_t)(r * outputs) * dtype_bytes(t.y_type),

@@ -263,6 +263,12 @@ CLONES static void act_gelu_tanh(float *x, int64_t n)
     }
 }
 
+CLONES static void act_relu(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = choose(x[i] < 0.0f, 0.0f, x[i]);
+}
+
 void vec_act(float *x, enum act act, int64_t n)
 {
     switch (act) {
@@ -274,6 +280,7 @@ void vec_act(float *x, enum act act, int64_t n)
         for (int64_t i = 0; i < n; i++)
             x[i] = 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f));
         break;
+    case ACT_RELU: act_relu(x, n); break;
     }
 }
 

@@ -61,6 +61,6 @@ struct cuda_module {
     struct cuda_versions (*versions)(void);
     bool (*device_new)(struct device **out, enum dtype compute, const struct cuda_options *o, struct err *e);
 };
-enum { CUDA_MODULE_ABI = 2 };
+enum { CUDA_MODULE_ABI = 3 };
 
 #endif

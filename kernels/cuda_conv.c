@@ -11,6 +11,8 @@
  * many shapes, and each would wait for the compiler longer than the other way takes. */
 #include "kernels/cuda_dnn.h"
 
+#include <stdlib.h>
+
 enum {
     SUM_BYTES = 16 << 20,    /* of a piece of rows from cuDNN: enough pixels for every multiprocessor */
     COLUMN_BYTES = 32 << 20, /* of what lies under the kernel for a piece of pixels; large caches hold it */
@@ -167,21 +169,24 @@ static bool by_rows(struct device *d, struct tensor y, struct tensor x, struct t
                     struct tensor b, const struct conv2d *v, char *sums, void *workspace)
 {
     struct cuda_device *c = cuda_of(d);
-    int64_t rows = sum_rows(y);
-    for (int64_t from = 0; from < y.shape[0]; from += rows) {
-        struct conv2d_rows piece = conv2d_rows(y, x, w, v, from, rows);
-        if (!plan_of(c, piece.x, w, &piece.v))
-            return false;
+    int64_t rows = sum_rows(y), pieces = (y.shape[0] + rows - 1) / rows, planned = 0;
+    struct dnn_plan **plan = malloc((size_t)pieces * sizeof(struct dnn_plan *));
+    if (!plan)
+        return err_set(&d->err, ERR_MEMORY, "cuda: convolution: out of memory");
+    for (; planned < pieces; planned++) {
+        struct conv2d_rows piece = conv2d_rows(y, x, w, v, planned * rows, rows);
+        if (!(plan[planned] = plan_of(c, piece.x, w, &piece.v)))
+            break;
     }
-    for (int64_t from = 0; from < y.shape[0] && device_ok(d); from += rows) {
-        struct conv2d_rows piece = conv2d_rows(y, x, w, v, from, rows);
+    for (int64_t i = 0; planned == pieces && i < pieces && device_ok(d); i++) {
+        struct conv2d_rows piece = conv2d_rows(y, x, w, v, i * rows, rows);
         struct tensor to = as_rows(piece.y);
-        dnn_run(c, &operation, plan_of(c, piece.x, w, &piece.v), (void *[]){ sums, piece.x.data, weights.data },
-                workspace);
+        dnn_run(c, &operation, plan[i], (void *[]){ sums, piece.x.data, weights.data }, workspace);
         cuda_check(d, cuda_k_conv_finish(c->compute, to, tensor_2d(sums, DT_F32, to.shape[0], to.shape[1]), b,
                                          v->accumulate), "convolution");
     }
-    return true;
+    free(plan);
+    return planned == pieces;
 }
 
 static void by_pixels(struct device *d, struct tensor y, struct tensor x, struct tensor w, struct tensor weights,

@@ -10,15 +10,34 @@
 
 enum { SM_LEAST = 75, SM_BF16 = 80 };
 
+enum err_kind cuda_error_kind(cudaError_t rc)
+{
+    switch (rc) {
+    case cudaErrorMemoryAllocation: return ERR_DEVICE_MEMORY;
+    case cudaErrorECCUncorrectable:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure: return ERR_DEVICE_LOST;
+    default: return ERR_DEVICE;
+    }
+}
+
 bool cuda_check(struct device *d, cudaError_t rc, const char *what)
 {
     if (rc == cudaSuccess)
         return true;
+    cudaGetLastError(); /* told here; not again by the next launch, which may be of work that goes on without this */
     if (!device_ok(d)) /* the first failure is the one that is told */
         return false;
     if (rc == cudaErrorMemoryAllocation)
-        return err_set(&d->err, ERR_MEMORY, "cuda: %s: the card has no memory left", what);
-    return err_set(&d->err, ERR_DEVICE, "cuda: %s: %s", what, cudaGetErrorString(rc));
+        return err_set(&d->err, ERR_DEVICE_MEMORY, "cuda: %s: the card has no memory left", what);
+    return err_set(&d->err, cuda_error_kind(rc), "cuda: %s: %s", what, cudaGetErrorString(rc));
 }
 
 /* --- operations that are a kernel each ------------------------------------------------- */
@@ -156,8 +175,7 @@ static bool take(struct device *d, void **memory, size_t bytes, struct err *e)
     }
     cudaGetLastError(); /* told here; not again by the next launch */
     *memory = NULL;
-    return err_set(e, rc == cudaErrorMemoryAllocation ? ERR_MEMORY : ERR_DEVICE, "cuda: %zu MB on the card: %s",
-                   bytes / 1000000, cudaGetErrorString(rc));
+    return err_set(e, cuda_error_kind(rc), "cuda: %zu MB on the card: %s", bytes / 1000000, cudaGetErrorString(rc));
 }
 
 static void give(struct device *d, void *memory)
@@ -215,6 +233,7 @@ static void close_device(struct device *d)
         cublasLtDestroy(c->blas);
     if (c->compute)
         cudaStreamDestroy(c->compute);
+    cudaGetLastError(); /* the next device's first launch would have it */
     free(c);
 }
 
@@ -325,8 +344,7 @@ static bool open_device(struct cuda_device *c, struct err *e)
     for (int i = 0; i < CUDA_BLOCKS_AHEAD && rc == cudaSuccess; i++)
         rc = cudaEventCreateWithFlags(&c->block[i], cudaEventDisableTiming);
     if (rc != cudaSuccess)
-        return err_set(e, rc == cudaErrorMemoryAllocation ? ERR_MEMORY : ERR_DEVICE, "cuda: opening %s: %s", c->card.name,
-                       cudaGetErrorString(rc));
+        return err_set(e, cuda_error_kind(rc), "cuda: opening %s: %s", c->card.name, cudaGetErrorString(rc));
     if (cublasLtCreate(&c->blas) != CUBLAS_STATUS_SUCCESS)
         return err_set(e, ERR_DEVICE, "cuda: cuBLASLt cannot be opened on %s", c->card.name);
     return cuda_link_open(c, e) && cuda_graph_open(c, e) && cuda_gemm_open(c, e) && cuda_dnn_open(c, e);
@@ -352,12 +370,12 @@ static bool device_new(struct device **out, enum dtype compute, const struct cud
     c->search = o->search;
     c->pin_weights = o->pin_weights;
     bool ok = c->sm < SM_LEAST || (compute == DT_BF16 && c->sm < SM_BF16)
-                  ? err_set(e, ERR_DEVICE, "%s has compute capability %d.%d: %s", c->card.name, c->card.major, c->card.minor,
+                  ? err_set(e, ERR_DEVICE, "%s has compute capability %d.%d: %s", c->card.name, c->card.major,
+                            c->card.minor,
                             c->sm < SM_LEAST ? "7.5 is needed" : "bf16 needs 8.0; use --precision fp16")
                   : open_device(c, e);
     if (!ok) {
         close_device(&c->device);
-        cudaGetLastError(); /* the next device's first launch would have it */
         return false;
     }
     *out = &c->device;

@@ -94,7 +94,7 @@ bool cuda_dnn_open(struct cuda_device *c, struct err *e)
         rc = c->dnn->SetStream(c->dnn->handle, c->compute);
     if (rc != CUDNN_STATUS_SUCCESS)
         cuda_dnn_close(c);
-    return !no_memory(rc) || err_set(e, ERR_MEMORY, "cuDNN found too little memory to start");
+    return !no_memory(rc) || err_set(e, ERR_DEVICE_MEMORY, "cuDNN found too little memory to start");
 }
 
 void cuda_dnn_close(struct cuda_device *c)
@@ -173,7 +173,7 @@ static struct dnn_build begin(struct cuda_device *c) { return (struct dnn_build)
 static void drop(struct dnn_build *b, int from, cudnnBackendDescriptor_t kept)
 {
     if (no_memory(b->status))
-        err_set(&b->device->device.err, ERR_MEMORY, "cuDNN found too little memory to make a plan");
+        err_set(&b->device->device.err, ERR_DEVICE_MEMORY, "cuDNN found too little memory to make a plan");
     while (b->count > from) {
         cudnnBackendDescriptor_t d = b->made[--b->count];
         if (d != kept)
@@ -428,7 +428,7 @@ void dnn_run(struct cuda_device *c, const struct dnn_operation *o, struct dnn_pl
     if (fine(&b))
         b.status = c->dnn->BackendExecute(c->dnn->handle, p->plan, pack);
     if (!fine(&b))
-        err_set(&c->device.err, no_memory(b.status) ? ERR_MEMORY : ERR_DEVICE, "cuDNN, %s: %s", o->name,
+        err_set(&c->device.err, no_memory(b.status) ? ERR_DEVICE_MEMORY : ERR_DEVICE, "cuDNN, %s: %s", o->name,
                 c->dnn->GetErrorString(b.status));
     drop(&b, 0, NULL);
 }

@@ -58,7 +58,8 @@ static bool fine(struct cuda_device *c, cublasStatus_t rc, const char *what)
 {
     if (rc == CUBLAS_STATUS_SUCCESS)
         return true;
-    return err_set(&c->device.err, rc == CUBLAS_STATUS_ALLOC_FAILED ? ERR_MEMORY : ERR_DEVICE, "cuBLASLt, %s: %s", what,
+    return err_set(&c->device.err, rc == CUBLAS_STATUS_ALLOC_FAILED ? ERR_DEVICE_MEMORY : ERR_DEVICE,
+                   "cuBLASLt, %s: %s", what,
                    cublasLtGetStatusString(rc));
 }
 

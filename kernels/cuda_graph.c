@@ -74,7 +74,8 @@ void cuda_graph_begin(struct device *d)
     }
 }
 
-/* The next of the copies, with pinned memory for it, taken while the stream records: the mode allows it. NULL: refused. */
+/* The next of the copies, with pinned memory for it, taken while the stream records: the mode allows it. NULL:
+ * refused. */
 static struct copy *take(struct device *d, struct copy *copies, int *count, size_t bytes)
 {
     struct copy *k = &copies[*count];

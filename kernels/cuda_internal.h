@@ -39,7 +39,9 @@ struct cuda_device {
 static inline struct cuda_device *cuda_of(struct device *d) { return (struct cuda_device *)d; }
 static inline size_t cuda_round(size_t bytes) { return (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN; }
 
-/* Sets the sticky error if rc is no success: ERR_MEMORY when memory was refused, else ERR_DEVICE. */
+/* ERR_DEVICE_MEMORY, ERR_DEVICE_LOST after what CUDA says that only a new process gets over, else ERR_DEVICE. */
+enum err_kind cuda_error_kind(cudaError_t rc);
+/* Sets the sticky error if rc is no success. */
 bool cuda_check(struct device *d, cudaError_t rc, const char *what);
 
 /* --- cuda_link.c: the copy stream and what feeds it ----------------------------------------- */

@@ -70,8 +70,7 @@ struct cuda_link {
 
 static bool failed(struct err *e, cudaError_t rc, const char *what)
 {
-    return err_set(e, rc == cudaErrorMemoryAllocation ? ERR_MEMORY : ERR_DEVICE, "cuda: %s: %s", what,
-                   cudaGetErrorString(rc));
+    return err_set(e, cuda_error_kind(rc), "cuda: %s: %s", what, cudaGetErrorString(rc));
 }
 
 /* One slice through the slot of that turn. */
@@ -108,7 +107,8 @@ static bool pin(struct cuda_link *l, const unsigned char *from)
         return false;
     l->windows++;
     w->number = number;
-    w->pinned = cudaHostRegister((void *)(number * WINDOW_BYTES), WINDOW_BYTES, cudaHostRegisterReadOnly) == cudaSuccess;
+    w->pinned = cudaHostRegister((void *)(number * WINDOW_BYTES), WINDOW_BYTES,
+                                 cudaHostRegisterReadOnly) == cudaSuccess;
     if (!w->pinned)
         cudaGetLastError();
     return w->pinned;
@@ -127,7 +127,8 @@ static void fill(struct cuda_link *l)
         uint64_t turn = direct ? 0 : l->turn++;
         l->next += n;
         pthread_mutex_unlock(&l->lock);
-        cudaError_t rc = direct ? cudaMemcpyAsync(to, from, n, cudaMemcpyHostToDevice, l->copy) : send(l, turn, to, from, n);
+        cudaError_t rc = direct ? cudaMemcpyAsync(to, from, n, cudaMemcpyHostToDevice, l->copy)
+                                : send(l, turn, to, from, n);
         pthread_mutex_lock(&l->lock);
         if (rc != cudaSuccess && l->failed == cudaSuccess)
             l->failed = rc;

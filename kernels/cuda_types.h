@@ -121,6 +121,7 @@ static __device__ inline float act_float(enum act act, float x)
     case ACT_QUICK_GELU: return x / (1.0f + expf(-1.702f * x));
     case ACT_GELU_TANH: return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
     case ACT_GELU_ERF: return 0.5f * x * (1.0f + erff(x * 0.7071067812f));
+    case ACT_RELU: return x < 0.0f ? 0.0f : x;
     }
     return x;
 }
@@ -140,6 +141,7 @@ static __device__ inline void act_chunk(enum act act, float (&v)[CHUNK])
     ACT_CASE(ACT_QUICK_GELU)
     ACT_CASE(ACT_GELU_TANH)
     ACT_CASE(ACT_GELU_ERF)
+    ACT_CASE(ACT_RELU)
 #undef ACT_CASE
     }
 }

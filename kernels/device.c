@@ -21,7 +21,7 @@ static void *scratch_take(struct device *d, size_t bytes)
 {
     void *p;
     if (!arena_take(&d->arena, bytes, &p))
-        err_set(&d->err, ERR_MEMORY, "device %s: %zu bytes of scratch do not fit: %zu of %zu used",
+        err_set(&d->err, ERR_DEVICE_MEMORY, "device %s: %zu bytes of scratch do not fit: %zu of %zu used",
                 d->ops->name, bytes, d->arena.used, d->arena.capacity);
     return p;
 }
@@ -72,7 +72,7 @@ bool device_take(struct device *d, void **memory, size_t bytes, struct err *e)
     if (!posix_memalign(memory, PAGE, bytes))
         return true;
     *memory = NULL;
-    return err_set(e, ERR_MEMORY, "%zu bytes of memory were refused", bytes);
+    return err_set(e, ERR_DEVICE_MEMORY, "%zu bytes of memory were refused", bytes);
 }
 
 void device_give(struct device *d, void *memory)
@@ -131,7 +131,7 @@ struct tensor device_tensor(struct device *d, enum dtype t, int ndim, const int6
     }
     size_t bytes = tensor_bytes(r);
     if (device_ok(d) && !arena_take(&d->arena, bytes, &r.data))
-        err_set(&d->err, ERR_MEMORY, "device %s: a tensor of %zu bytes does not fit: %zu of %zu used",
+        err_set(&d->err, ERR_DEVICE_MEMORY, "device %s: a tensor of %zu bytes does not fit: %zu of %zu used",
                 d->ops->name, bytes, d->arena.used, d->arena.capacity);
     return r;
 }

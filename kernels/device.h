@@ -165,7 +165,7 @@ void device_free(struct device *d); /* NULL is fine; not for devices that own no
 
 /* --- the memory behind an arena -----------------------------------------------
  * Where the operations work, ARENA_ALIGN aligned. False: *memory is NULL, and e is
- * ERR_MEMORY if there was not enough. Give back only when queued work is done. */
+ * ERR_DEVICE_MEMORY if there was not enough. Give back only when queued work is done. */
 bool device_take(struct device *d, void **memory, size_t bytes, struct err *e);
 void device_give(struct device *d, void *memory); /* NULL is fine */
 struct device_memory device_memory(struct device *d);

@@ -36,6 +36,7 @@ double ref_act(enum act act, double x)
     case ACT_QUICK_GELU: return x / (1 + exp(-1.702 * x));
     case ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
     case ACT_GELU_ERF: return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case ACT_RELU: return x < 0 ? 0 : x;
     }
     return NAN;
 }

@@ -215,7 +215,8 @@ static void fill(struct call *c, enum slot s, enum values v, double scale, doubl
         case NORMAL: break;
         case WIDE: x *= exp2(rng_below(r, 40) - 30); break;
         case SUBNORMAL: x = type_min_normal(t.dtype) * (2 * rng_unit(r) - 1); break;
-        case HUGE_VALUES: x = top * (rng_one_in(r, 4) ? 1 : 0.5 + 0.5 * rng_unit(r)) * (rng_one_in(r, 2) ? 1 : -1); break;
+        case HUGE_VALUES:
+            x = top * (rng_one_in(r, 4) ? 1 : 0.5 + 0.5 * rng_unit(r)) * (rng_one_in(r, 2) ? 1 : -1); break;
         case ZERO_ROWS: x = zero ? 0 : x; break;
         case CONSTANT_ROWS: x = row; break;
         case SPIKE: x = i % cols == spike ? fmin(1e4 * scale, top) : x; break;
@@ -264,7 +265,7 @@ static enum dtype activation_type(struct call *c)
     return c->compute != DT_F32 && rng_one_in(&c->rng, 4) ? DT_F32 : c->compute;
 }
 
-static enum act any_act(struct call *c) { return (enum act)rng_below(&c->rng, ACT_GELU_ERF + 1); }
+static enum act any_act(struct call *c) { return (enum act)rng_below(&c->rng, ACT_RELU + 1); }
 
 /* x, and y of the same shape: another tensor or x itself. */
 static void make_xy(struct call *c, int ndim, const int64_t *shape, bool may_be_in_place, double scale, double huge)
@@ -1175,7 +1176,7 @@ static bool run_on(struct device *d, struct call *c, const double *want, const d
     if (ok && scratch) {
         d->arena.capacity -= ARENA_ALIGN;
         c->op->issue(d, c, t);
-        ok = refuses(d, c, ERR_MEMORY, "scratch one line short", f);
+        ok = refuses(d, c, ERR_DEVICE_MEMORY, "scratch one line short", f);
         d->arena.capacity += ARENA_ALIGN;
     }
     int runs = rng_one_in(&c->rng, 4) ? 2 : 1;
@@ -1629,7 +1630,7 @@ static bool check_exhaustion(const struct check_options *o, const struct check_t
         d->arena = arena_over(memory, capacity);
         chain(d, t[W]);
         bool went = device_sync(d, &found);
-        if (went != (capacity == peak) || (!went && found.kind != ERR_MEMORY) || d->arena.used)
+        if (went != (capacity == peak) || (!went && found.kind != ERR_DEVICE_MEMORY) || d->arena.used)
             ok = err_set(e, ERR_DEVICE, "in %zu of the %zu bytes that it takes: %s, %zu kept", capacity, peak,
                          went ? "no error" : found.text, d->arena.used);
     }

@@ -12,7 +12,7 @@
  *     operand is a NaN pattern, so that what is read there shows in the result
  *     and what is written there shows in the pattern;
  *   - the arena: the count device's peak is the real one, scratch full of NaN
- *     does no harm, nothing is written past it, one line less is ERR_MEMORY
+ *     does no harm, nothing is written past it, one line less is ERR_DEVICE_MEMORY
  *     with the output untouched;
  *   - that an interrupted device and a failed device do nothing;
  *   - now and then, that the same call gives the same bytes again.

@@ -14,7 +14,7 @@
 
 enum { JOBS = 64 };
 
-struct fake_job { uint64_t id; struct job job; };
+struct fake_job { uint64_t id; struct job job; int index; /* of its pictures */ };
 
 struct fake {
     pthread_t thread;
@@ -92,31 +92,38 @@ static void pause_ms(int ms)
 
 static struct event about(const struct fake_job *j, enum event_kind kind, enum stage stage)
 {
-    return (struct event){ .kind = kind, .job = j->id, .index = 0, .count = 1, .stage = stage, .width = j->job.width,
-                           .height = j->job.height, .steps = j->job.steps, .seed = j->job.seed, .eta_seconds = -1 };
+    return (struct event){ .kind = kind, .job = j->id, .index = j->index, .count = j->job.count, .stage = stage,
+                           .width = j->job.width, .height = j->job.height, .steps = j->job.steps,
+                           .seed = j->job.seed + (uint64_t)j->index, .eta_seconds = -1 };
 }
 
-static void finish(struct fake *f, const struct fake_job *j, enum event_kind kind, const char *text, bool image, double seconds)
+static void finish(struct fake *f, const struct fake_job *j, enum event_kind kind, enum err_kind fault,
+                   const char *text,
+                   bool image, double seconds)
 {
     struct event ev = about(j, kind, STAGE_SAVE);
 
-    if (image) ev.image = fake_image(j->job.width, j->job.height, j->job.seed);
+    ev.fault = fault;
+    if (image) ev.image = fake_image(j->job.width, j->job.height, ev.seed);
     ev.seconds = seconds;
     snprintf(ev.text, sizeof ev.text, "%s", text);
     push(f, ev);
 }
 
-static void run_job(struct fake *f, const struct fake_job *j)
+/* One picture; false: no more of the job. */
+static bool run_job(struct fake *f, const struct fake_job *j)
 {
+    char path[4096];
     int ms = step_ms();
     struct event ev = about(j, EVENT_MEMORY, STAGE_LOAD);
     const struct job *job = &j->job;
     struct err e = { 0 };
     struct image *done;
 
-    push(f, about(j, EVENT_STARTED, STAGE_LOAD));
+    if (!j->index) push(f, about(j, EVENT_STARTED, STAGE_LOAD));
     ev.memory = (struct event_memory){
-        .arena_bytes = 14200000, .used_bytes = 9100000, .rss = 61000000, .rss_anonymous = 31000000, .rss_file = 30000000,
+        .arena_bytes = 14200000, .used_bytes = 9100000, .rss = 61000000, .rss_anonymous = 31000000,
+        .rss_file = 30000000,
         .activations = { 0, 300000, 1200000, 9100000, 14200000, 0 },
         .weights = { 0, 1700000, 4100000, 12600000, 3300000, 0 },
     };
@@ -128,9 +135,10 @@ static void run_job(struct fake *f, const struct fake_job *j)
         if (s == STAGE_T5 && !strcmp(job->prompt, "crash")) raise(SIGSEGV);
         if (s == STAGE_T5 && !strcmp(job->prompt, "fail")) {
             ev = about(j, EVENT_FAILED, STAGE_T5);
+            ev.fault = ERR_DAMAGED;
             snprintf(ev.text, sizeof ev.text, "T5: text_encoder_2/model.safetensors: tensor shared.weight is missing");
             push(f, ev);
-            return;
+            return false;
         }
     }
     push(f, about(j, EVENT_STAGE, STAGE_FLUX));
@@ -159,16 +167,20 @@ static void run_job(struct fake *f, const struct fake_job *j)
     if (!strcmp(job->prompt, "nosave")) {
         char text[512];
         snprintf(text, sizeof text, "save: cannot write %.400s: No space left on device", job->out);
-        finish(f, j, EVENT_FAILED, text, true, 1);
-        return;
+        finish(f, j, EVENT_FAILED, ERR_DISK_FULL, text, true, 1);
+        return false;
     }
-    done = fake_image(job->width, job->height, job->seed);
-    if (done && image_write_png(done, job->out, NULL, 0, &e)) finish(f, j, EVENT_DONE, job->out, true, job->steps * ms / 1000.0);
-    else finish(f, j, EVENT_FAILED, e.text, true, 0);
+    if (j->index) snprintf(path, sizeof path, "%s_%d.png", job->out, j->index);
+    else snprintf(path, sizeof path, "%s", job->out);
+    done = fake_image(job->width, job->height, job->seed + (uint64_t)j->index);
+    if (done && image_write_png(done, path, NULL, 0, &e))
+        finish(f, j, EVENT_DONE, ERR_NONE, path, true, job->steps * ms / 1000.0);
+    else finish(f, j, EVENT_FAILED, e.kind, e.text, true, 0);
     image_free(done);
-    return;
+    return true;
 stopped:
-    finish(f, j, EVENT_CANCELLED, "", false, 0);
+    finish(f, j, EVENT_CANCELLED, ERR_NONE, "", false, 0);
+    return false;
 }
 
 static void *thread(void *arg)
@@ -190,7 +202,7 @@ static void *thread(void *arg)
         f->running = j.id;
         f->cancel = false;
         pthread_mutex_unlock(&f->lock);
-        run_job(f, &j);
+        while (run_job(f, &j) && ++j.index < j.job.count) {}
         job_free(&j.job);
     }
 }

@@ -21,13 +21,15 @@ function floors()
     place(2, "kernels", "device")
     place(3, "kernels", "cpu cpu_* cuda cuda_* ref count")
     place(4, "engine", "file yaml shelf cache hash config safetensors weights tok_text tok_clip tok_t5 image stb_image")
-    place(4, "engine", "rng memory nvml")
-    place(5, "engine", "model shapes sampler job job_text contact wildcard setting sheet preset preset_write profile event shelf_own")
+    place(4, "engine", "rng memory nvml clock")
+    place(5, "engine", "model shapes sampler job job_text contact wildcard setting sheet preset preset_write profile")
+    place(5, "engine", "event shelf_own")
     place(6, "engine", "queue stages synth pager record embeddings rates devices store import import_*")
-    place(7, "engine", "layer clip t5 flux vae")
+    place(7, "engine", "layer clip t5 flux vae taef1")
     place(8, "engine", "plan pipeline")
     place(9, "engine", "engine doctor bench")
-    place(10, "tui", "key keys keys_table edit input pace scale draw theme layout tiles presets prompts wish screen view screen_* pane_*")
+    place(10, "tui", "key keys keys_table edit input pace scale draw theme layout tiles presets prompts wish screen")
+    place(10, "tui", "view screen_* pane_*")
     place(11, "tui", "graphics term worker service_* config studio commands cmd cmd_* main")
 }
 
@@ -55,7 +57,8 @@ function wrong(text) { printf "%s:%d: %s\n", FILENAME, FNR, text; faults++ }
 
 BEGIN {
     floors()
-    plain = " assert ctype errno inttypes limits math stdarg stdbool stddef stdint stdio stdlib string strings wchar utf8proc "
+    plain = " assert ctype errno inttypes limits math stdarg stdbool stddef stdint stdio stdlib string strings wchar " \
+            "utf8proc "
 }
 
 FNR == 1 {
@@ -78,7 +81,8 @@ FNR == 1 {
         wrong("one device includes another: " part[2])
     else if (other ~ /^kernels\/(cpu|cuda)_/ && mine != 3)
         wrong(part[2] " is that device'\''s own")
-    else if (mine == 7 && theirs != 7 && other !~ /^kernels\/(err|tensor|arena|device)$/ && other !~ /^engine\/(model|weights)$/)
+    else if (mine == 7 && theirs != 7 && other !~ /^kernels\/(err|tensor|arena|device)$/ &&
+             other !~ /^engine\/(model|weights)$/)
         wrong("a model sees device, model and weights only, not " part[2])
     if (other != me) print me, other > edges
 }
@@ -103,4 +107,8 @@ END {
 ' $(find kernels engine tui -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | sort) || exit 1
 
 # tsort names a loop on standard error.
-loop=$(tsort "$edges" 2>&1 >/dev/null) || { echo "files that include each other:"; echo "$loop" | sed 's,^tsort: \(.*: \)*,,'; exit 1; }
+loop=$(tsort "$edges" 2>&1 >/dev/null) || {
+    echo "files that include each other:"
+    echo "$loop" | sed 's,^tsort: \(.*: \)*,,'
+    exit 1
+}

@@ -8,6 +8,7 @@ passed=0 failed=0 skipped=0
 export SLUICE_BUILD="$build" OMP_WAIT_POLICY=passive
 # Nothing of the user's is read or written; a test that is about the cache makes its own.
 export XDG_CACHE_HOME="$PWD/$build/test-cache" XDG_STATE_HOME="$PWD/$build/test-state" SLUICE_CACHE_BYTES=0
+export XDG_DATA_HOME="$PWD/$build/test-data"
 # The processor computes, whatever this build and this machine have; a test that is about a card says so.
 export SLUICE_CUDA= SLUICE_NVML=
 [ $# -gt 0 ] || set -- "$build"/tests/test_* tests/*_check.sh

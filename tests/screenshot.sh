@@ -3,6 +3,7 @@
 # shipped model, in an xterm with sixel under Xvfb. Not a test; look at what it makes.
 #   screenshot.png            the main screen with a picture
 #   screenshot-gallery.png    the gallery
+#   screenshot-sheet.png      a contact sheet, two of it marked
 #   screenshot-picture.png    two pictures beside each other, on the whole screen
 #   screenshot-queue.png      the queue, at work
 #   screenshot-profiles.png   the profile editor
@@ -31,7 +32,7 @@ unset TMUX COLORTERM NO_COLOR XDG_CONFIG_HOME XDG_DATA_HOME XDG_PICTURES_DIR
 # Lines and blocks drawn by xterm itself meet from row to row; the font's do not.
 SLUICE_CUDA='' HOME="$dir/home" XDG_STATE_HOME="$dir/state" XDG_CACHE_HOME="$dir/cache" xterm -T sluice-shot -ti vt340 \
     -tn xterm-256color -fa 'DejaVu Sans Mono' -fs 12 -bg '#14161a' -fg '#d8d8d8' -cr '#d8d8d8' \
-    -xrm 'XTerm.vt100.forceBoxChars: true' -b 6 -geometry "${GEOMETRY:-120x36}+0+0" -e "${SLUICE_BUILD:-build}/sluice" &
+    -xrm 'XTerm.vt100.forceBoxChars: true' -xrm 'XTerm.vt100.metaSendsEscape: true' -b 6 -geometry "${GEOMETRY:-120x36}+0+0" -e "${SLUICE_BUILD:-build}/sluice" &
 xterm=$!
 
 window='' n=0
@@ -39,7 +40,7 @@ while [ -z "$window" ]; do
     sleep 0.2
     n=$((n + 1))
     [ $n -lt 50 ] || { echo "screenshot.sh: xterm does not open a window" >&2; exit 1; }
-    window=$(xdotool search --name '^sluice-shot$' | head -n 1)
+    window=$(xdotool search --onlyvisible --name '^sluice-shot$' | head -n 1)
 done
 xdotool windowfocus "$window"
 
@@ -86,7 +87,20 @@ draw 'a tiger face on a green background'
 keys F6 c
 settle
 shot screenshot-picture
-keys Escape F3
+keys Escape
+settle
+keys ctrl+a ctrl+k
+say 'a penguin on a blue background'
+keys alt+k
+settle
+keys Return
+settle
+keys Right space Down space
+settle
+shot screenshot-sheet
+keys Escape
+settle
+keys F3
 settle
 keys Down Tab
 settle

@@ -40,8 +40,26 @@ static void err_first_wins(void **state)
     assert_int_equal(e.kind, ERR_NONE);
     assert_string_equal(e.text, "");
     assert_false(err_errno(&e, ENOSPC, "writing %s", "x.png"));
-    assert_int_equal(e.kind, ERR_IO);
+    assert_int_equal(e.kind, ERR_DISK_FULL);
     assert_string_equal(e.text, "writing x.png: No space left on device");
+}
+
+static void err_kinds_have_names_and_follow_from_errno(void **state)
+{
+    (void)state;
+    static const struct { int number; enum err_kind kind; } of[] = {
+        { EACCES, ERR_IO }, { ENOENT, ERR_MISSING }, { ENOMEM, ERR_MEMORY }, { EDQUOT, ERR_DISK_FULL },
+        { EFBIG, ERR_DISK_FULL },
+    };
+    for (int k = ERR_NONE; k < ERR_KIND_COUNT; k++)
+        assert_int_equal(err_kind_named(err_kind_name((enum err_kind)k)), k);
+    assert_int_equal(err_kind_named("of a later version"), ERR_NONE);
+    assert_string_equal(err_kind_name(ERR_KIND_COUNT), "");
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        struct err e = { 0 };
+        err_errno(&e, of[i].number, "x");
+        assert_int_equal(e.kind, of[i].kind);
+    }
 }
 
 static void err_null_is_fine(void **state)
@@ -372,7 +390,7 @@ static void device_sticks(void **state)
     assert_false(device_ok(&d));
     assert_null(b.data);
     assert_int_equal(b.shape[1], 5); /* the right shape, so that code can go on to sync */
-    assert_int_equal(d.err.kind, ERR_MEMORY);
+    assert_int_equal(d.err.kind, ERR_DEVICE_MEMORY);
     size_t used = d.arena.used;
     struct tensor c = device_image(&d, DT_F32, 1, 1, 1);
     assert_null(c.data);
@@ -382,7 +400,7 @@ static void device_sticks(void **state)
     device_add(&d, y, x);
     assert_true(two[0] == 1.0f && two[1] == 2.0f);
     assert_false(device_sync(&d, &e));
-    assert_int_equal(e.kind, ERR_MEMORY);
+    assert_int_equal(e.kind, ERR_DEVICE_MEMORY);
     assert_non_null(strstr(e.text, "80 bytes"));
 
     /* Handed over, it is gone; what the device was told before is not repeated. */
@@ -438,7 +456,8 @@ static void device_cancels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(err_first_wins),  cmocka_unit_test(err_null_is_fine),
+        cmocka_unit_test(err_first_wins),
+        cmocka_unit_test(err_kinds_have_names_and_follow_from_errno),  cmocka_unit_test(err_null_is_fine),
         cmocka_unit_test(err_long_and_hostile),
         cmocka_unit_test(every_f16),       cmocka_unit_test(every_bf16),
         cmocka_unit_test(rounding),        cmocka_unit_test(nan_stays),

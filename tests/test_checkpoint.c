@@ -128,7 +128,7 @@ static struct job make_job(const char *prompt)
     j.steps = STEPS;
     j.seed = 11;
     j.embedding_cache = false;
-    j.preview = false;
+    j.preview = PREVIEW_NONE;
 #ifdef __SANITIZE_THREAD__
     j.threads = 1;
 #else
@@ -389,41 +389,6 @@ static void the_engine_rests_and_goes_on(void **state)
     job_free(&j);
 }
 
-static void jobs_that_wait_can_be_changed(void **state)
-{
-    (void)state;
-    struct engine *g;
-    struct err e = { 0 };
-    struct job j = make_job("waiting");
-    uint64_t id[4];
-    j.steps = 1;
-    assert_true(engine_start(&g, folder, &e));
-    engine_pause(g);
-    for (int i = 0; i < 4; i++) {
-        j.seed = (uint64_t)i;
-        id[i] = submit(g, &j);
-    }
-    engine_reorder(g, (uint64_t[]){ id[3], 999, id[1], id[3] }, 4); /* 3 1 0 2 */
-    assert_true(engine_withdraw(g, id[0]));
-    assert_false(engine_withdraw(g, id[0]));
-    assert_false(engine_withdraw(g, 0));
-    j.seed = 77;
-    assert_true(engine_replace(g, id[1], &j, &e));
-    assert_false(engine_replace(g, id[0], &j, &e));
-    err_clear(&e);
-    engine_resume(g);
-    const uint64_t order[] = { id[3], id[1], id[2] }, seeds[] = { 3, 77, 2 };
-    for (int i = 0; i < 3; i++) {
-        struct event ev = wait_for(g, EVENT_DONE);
-        assert_int_equal(ev.job, order[i]);
-        assert_int_equal(ev.seed, seeds[i]);
-        event_clear(&ev);
-    }
-    wait_for(g, EVENT_IDLE);
-    engine_stop(g);
-    job_free(&j);
-}
-
 static int begin(void **state)
 {
     (void)state;
@@ -455,7 +420,6 @@ int main(void)
         cmocka_unit_test(a_batch_goes_on_with_its_picture),
         cmocka_unit_test(a_pause_changes_no_pixel),
         cmocka_unit_test(the_engine_rests_and_goes_on),
-        cmocka_unit_test(jobs_that_wait_can_be_changed),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, begin, end);
 }

@@ -621,7 +621,8 @@ static void test_prompts(void **state)
     for (int i = 0; i < 100000; i++)
         huge[i] = i % 6 == 5 ? ' ' : (char)('a' + i % 23);
     huge[100000] = '\0';
-    const char *const prompts[] = { "", huge, "\xff\xfe broken \xc3( utf-8 \xed\xa0\x80", "\xf0\x9f\x90\x99 \xe2\x80\x8d",
+    const char *const prompts[] = { "", huge, "\xff\xfe broken \xc3( utf-8 \xed\xa0\x80",
+                                    "\xf0\x9f\x90\x99 \xe2\x80\x8d",
                                     "line\nline\ttab\x1b[31m", "--", "100% %s %n" };
     for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++) {
         work_clear();
@@ -748,7 +749,8 @@ static void test_options_refused(void **state)
     refused(1, NAMES("no/such"), "synth", "--double", "0", "--single", "0", "--headers-only", "no/such/folder");
     refused(2, NAMES("--graphics \"vt\""), "--graphics=vt");
     refused(2, NAMES("--threads \"all\""), "--threads", "all");
-    refused(2, NAMES("use list, show, diff, check, verify, import, export, duplicate, rename, delete or restore"), "preset");
+    refused(2, NAMES("use list, show, diff, check, verify, import, export, duplicate, rename, delete or restore"),
+            "preset");
     refused(2, NAMES("nonsense: use list"), "preset", "nonsense");
     refused(2, NAMES("takes no arguments"), "preset", "list", "x");
     refused(2, NAMES("show takes one"), "preset", "show");
@@ -982,7 +984,8 @@ static void test_overwrites(void **state)
     assert_int_equal(read(held, text, sizeof text), 13);
     close(held);
     /* refused, and the picture of before is as it was */
-    refused_how(&(struct manner){ .file_limit = SMALL }, 1, NAMES("a.png", "File too large"), LIST(BIGGER, "-o", "a.png", "y"));
+    refused_how(&(struct manner){ .file_limit = SMALL }, 1, NAMES("a.png", "File too large"),
+                LIST(BIGGER, "-o", "a.png", "y"));
     image_free(picture("a.png"));
     /* a link stays a link */
     assert_int_equal(symlink("a.png", other), 0);
@@ -996,7 +999,8 @@ static void test_full_disk(void **state)
 {
     (void)state;
     work_clear();
-    refused_how(&(struct manner){ .file_limit = SMALL }, 1, NAMES("a.png", "File too large"), LIST(BIGGER, "-o", "a.png", "x"));
+    refused_how(&(struct manner){ .file_limit = SMALL }, 1, NAMES("a.png", "File too large"),
+                LIST(BIGGER, "-o", "a.png", "x"));
     refused(1, NAMES("/dev/full", "No space left"), QUICK, "-o", "/dev/full", "x");
     check_files("");
     refused_how(&(struct manner){ .file_limit = 20000 }, 1, NAMES("synth"),
@@ -1063,7 +1067,8 @@ static void test_seeds(void **state)
     result_free(&r);
 }
 
-static void check_tensor(const struct safetensors *s, const char *name, enum dtype dtype, int ndim, const int64_t *shape)
+static void check_tensor(const struct safetensors *s, const char *name, enum dtype dtype, int ndim,
+                         const int64_t *shape)
 {
     struct tensor t;
     if (!safetensors_find(s, name, &t))
@@ -1133,7 +1138,8 @@ static void test_json(void **state)
     work_clear();
     struct result r = succeeds(LIST(QUICK, "--json", "-n", "2", "-o", "a.png", "a red apple"));
     assert_string_equal(r.err, "");
-    static const char *const kinds[] = { "queued", "started", "stage", "progress", "preview", "memory", "done", "idle" };
+    static const char *const kinds[] = { "queued", "started", "stage", "progress", "preview", "memory",
+                                         "done", "idle" };
     int seen[8] = { 0 };
     for (char *line = r.out, *end; *line; line = end + 1) {
         end = strchr(line, '\n');
@@ -1395,7 +1401,8 @@ static void test_killed_batch(void **state)
     assert_int_equal(r.status, 128 + SIGKILL);
     result_free(&r);
     /* as the batch would have, whatever a profile says */
-    spill_text(text_of("%s/p.yaml", work), "sluice: 1\nbudget: min\nprecision: bf16\nvae: bands\nvae_precision: bf16\n");
+    spill_text(text_of("%s/p.yaml", work),
+               "sluice: 1\nbudget: min\nprecision: bf16\nvae: bands\nvae_precision: bf16\n");
     good("decode", "-m", demo, "--profile", "p.yaml", "a.latent.safetensors", "a-1.latent.safetensors");
     same_files("a.png", "whole.png");
     same_files("a-1.png", "whole-1.png");
@@ -1405,7 +1412,8 @@ static void test_killed_batch(void **state)
     result_free(&other);
     refused(2, NAMES("no option --steps"), "decode", "-m", demo, "--steps", "3", "a.latent.safetensors");
     refused(2, NAMES("no latent"), "decode", "-m", demo);
-    refused(2, NAMES("for one latent"), "decode", "-m", demo, "-o", "b.png", "a.latent.safetensors", "a-1.latent.safetensors");
+    refused(2, NAMES("for one latent"), "decode", "-m", demo, "-o", "b.png", "a.latent.safetensors",
+            "a-1.latent.safetensors");
     refused(1, NAMES("nosuch"), "decode", "-m", demo, "nosuch");
     refused(1, NAMES("a.png"), "decode", "-m", demo, "a.png");
     refused(1, NAMES("no folder"), "decode", "-m", demo, "-o", "no/b.png", "a.latent.safetensors");

@@ -37,7 +37,8 @@ static void test_keys(void **state)
     struct keys k;
     struct err e = { 0 };
 
-    if (!config_keys(&k, file("# mine\nset: vi\nseed: [f11, alt-r]\nreset: f12\nmouse: []\n"), &e)) fail_msg("%s", e.text);
+    if (!config_keys(&k, file("# mine\nset: vi\nseed: [f11, alt-r]\nreset: f12\nmouse: []\n"), &e))
+        fail_msg("%s", e.text);
     assert_int_equal(find(&k, KEYS_PROMPT, "f11"), ACTION_SEED);
     assert_int_equal(find(&k, KEYS_PROMPT, "alt-r"), ACTION_SEED);
     assert_int_equal(find(&k, KEYS_PROMPT, "f12"), ACTION_RESET);
@@ -89,7 +90,9 @@ static void test_themes(void **state)
     struct theme t;
     struct err e = { 0 };
 
-    if (!config_theme(&t, file("base: light\naccent: \"#7AA2f7\"\ngood: bright-green\nbad: 9\nwarn: grey\ndim: default\n"), &e))
+    if (!config_theme(&t,
+                      file("base: light\naccent: \"#7AA2f7\"\ngood: bright-green\nbad: 9\nwarn: grey\ndim: default\n"),
+                      &e))
         fail_msg("%s", e.text);
     assert_int_equal(t.base, THEME_LIGHT);
     assert_int_equal(t.of[COLOUR_ACCENT].kind, THEME_RGB);
@@ -102,7 +105,8 @@ static void test_themes(void **state)
     assert_int_equal(theme_look(&t, THEME_256_COLOURS, false, COLOUR_BAD).colour, 9);
     assert_int_equal(theme_look(&t, THEME_256_COLOURS, false, COLOUR_WARN).colour, 8);
     assert_int_equal(theme_look(&t, THEME_256_COLOURS, false, COLOUR_DIM).colour, -1);
-    assert_int_equal(theme_look(&t, THEME_NO_COLOURS, false, COLOUR_ACCENT).colour, -1); /* NO_COLOR has the last word */
+    /* NO_COLOR has the last word */
+    assert_int_equal(theme_look(&t, THEME_NO_COLOURS, false, COLOUR_ACCENT).colour, -1);
     assert_true(theme_look(&t, THEME_NO_COLOURS, false, COLOUR_ACCENT).bold);
     /* what it leaves alone is light, whatever the ground is */
     assert_int_equal(theme_look(&t, THEME_256_COLOURS, false, COLOUR_BAR).colour,

@@ -4,6 +4,7 @@
  * little, that the host never touches the card's memory, that a budget never changes a pixel, that every failure ends
  * in a picture or in a reason, and that nothing stays behind. The operations' numbers are test_cuda_ops'. */
 #include "engine/pipeline.h"
+#include "engine/synth.h"
 #include "kernels/cuda.h"
 #include "tests/cuda/fake.h"
 #include "tests/golden_model.h"
@@ -23,7 +24,9 @@
 #include <string.h>
 
 static char scratch[FILE_PATH_MAX], out[FILE_PATH_MAX];
-static struct model model, shipped;
+enum { PREVIEW_BYTES = 64 * 48 * 3 }; /* of the largest picture here */
+
+static struct model model, drawn, shipped; /* drawn: the first with a TAEF1 beside */
 static const struct model *at_hand = &model;
 
 /* The fake's controls. */
@@ -70,6 +73,8 @@ struct said {
     struct image *image;
     size_t arena;
     int steps, previews, pictures;
+    int preview_width;
+    unsigned char preview[PREVIEW_BYTES]; /* the last */
     char notices[4096];
     int stop_in_step; /* cancel there; 0: never */
     bool stopping;
@@ -84,7 +89,12 @@ static void hear(void *user, struct event *ev)
     }
     if (ev->kind == EVENT_MEMORY)
         s->arena = ev->memory.arena_bytes;
-    s->previews += ev->kind == EVENT_PREVIEW;
+    if (ev->kind == EVENT_PREVIEW) {
+        s->previews++;
+        s->preview_width = ev->image->width;
+        size_t bytes = (size_t)ev->image->width * (size_t)ev->image->height * 3;
+        memcpy(s->preview, ev->image->rgb, bytes < sizeof s->preview ? bytes : sizeof s->preview);
+    }
     s->pictures += ev->kind == EVENT_DONE;
     if (ev->kind == EVENT_NOTICE) {
         size_t n = strlen(s->notices);
@@ -157,7 +167,8 @@ static void assert_same(const struct image *a, const struct image *b)
 
 static void assert_nothing_left(const char *when)
 {
-    static const char *const kinds[FAKE_CUDA_KINDS] = { "memory", "pinned memory", "registered memory", "stream", "event",
+    static const char *const kinds[FAKE_CUDA_KINDS] = { "memory", "pinned memory", "registered memory",
+                                                        "stream", "event",
                                                         "graph", "graph to start", "cuBLASLt", "cuDNN" };
     for (int k = 0; k < FAKE_CUDA_KINDS; k++)
         if (fake.live(k))
@@ -325,7 +336,7 @@ static void the_host_never_touches_device_memory(void **state)
         struct said card, processor;
         j.width = 32;
         j.height = 48;
-        j.preview = true;
+        j.preview = PREVIEW_AUTO;
         cases[i].change(&j);
         fake.seed(i);
         run(&j, &card);
@@ -392,7 +403,7 @@ static void a_card_with_little_memory(void **state)
     struct err e = { 0 };
     memset(&got, 0, sizeof got);
     assert_false(try(&j, &got, &e));
-    assert_int_equal(e.kind, ERR_MEMORY);
+    assert_int_equal(e.kind, ERR_BUDGET);
     assert_non_null(strstr(e.text, "needs at least"));
     job_free(&j);
     assert_nothing_left("after too little memory");
@@ -444,6 +455,64 @@ static void every_call_fails_once(void **state)
     fake.reset();
 }
 
+/* Between the steps, recorded or streamed, TAEF1 draws what it draws on the processor; the picture stays as it is, and
+ * a call that fails ends no more than the preview. */
+static void previews_by_taef1(void **state)
+{
+    (void)state;
+    static const struct { enum precision precision; double most; } cases[] = {
+        { PRECISION_FP32, 0.02 }, { PRECISION_BF16, 3 }, { PRECISION_FP16, 1 },
+    };
+    at_hand = &drawn;
+    for (size_t i = 0; i < 6; i++) {
+        struct job j = make_job(cases[i % 3].precision);
+        struct said plain, card, processor;
+        j.budget = i < 3 ? JOB_BUDGET_AUTO : JOB_BUDGET_LEAST;
+        j.steps = 4;
+        j.preview = PREVIEW_NONE;
+        fake.seed(i);
+        run(&j, &plain);
+        j.preview = PREVIEW_TAEF1;
+        fake.reset();
+        fake.close_memory(true);
+        run(&j, &card);
+        fake.close_memory(false);
+        assert_true(i >= 3 || fake.counts().graph_launches > 0);
+        assert_same(plain.image, card.image);
+        assert_int_equal(card.previews, j.steps);
+        assert_true(card.preview_width == j.width || card.preview_width == j.width / 2);
+        j.device = DEVICE_CPU;
+        j.threads = 2;
+        run(&j, &processor);
+        bool same_size = processor.preview_width == card.preview_width;
+        assert_true(i >= 3 || same_size); /* the least budget is another for each, and leaves another room */
+        double sum = 0;
+        size_t n = (size_t)card.preview_width * (size_t)(card.preview_width * j.height / j.width) * 3;
+        for (size_t k = 0; same_size && k < n; k++)
+            sum += abs(card.preview[k] - processor.preview[k]);
+        if (!(sum / (double)n <= cases[i % 3].most))
+            fail_msg("%s: a mean difference of %.3f", precision_name(j.precision), sum / (double)n);
+        image_free(plain.image);
+        image_free(card.image);
+        image_free(processor.image);
+        job_free(&j);
+        assert_nothing_left("after previews");
+    }
+    struct job j = make_job(PRECISION_BF16);
+    struct said want;
+    j.width = j.height = 32;
+    j.steps = 1;
+    j.preview = PREVIEW_TAEF1;
+    fake.reset();
+    run(&j, &want);
+    long calls = fake.calls();
+    for (long n = 120; n < calls; n += 1 + calls / 10)
+        assert_true(one_call_fails(&j, n, want.image));
+    image_free(want.image);
+    job_free(&j);
+    fake.reset();
+}
+
 static void a_cancel_is_heard_within_a_step(void **state)
 {
     (void)state;
@@ -454,7 +523,7 @@ static void a_cancel_is_heard_within_a_step(void **state)
         j.steps = 20;
         j.budget = streamed ? JOB_BUDGET_LEAST : JOB_BUDGET_AUTO;
         assert_false(try(&j, &s, &e));
-        assert_int_equal(e.kind, ERR_CANCELLED);
+        if (e.kind != ERR_CANCELLED) fail_msg("%d: %s", e.kind, e.text);
         assert_int_equal(s.steps, 2);
         assert_non_null(s.image); /* of the first step */
         image_free(s.image);
@@ -522,7 +591,10 @@ static int begin(void **state)
     setenv("XDG_CACHE_HOME", path_in(scratch, "cache", path), 1);
     path_in(scratch, "picture.png", out);
     golden_make("dev96", path_in(scratch, "dev96", dir));
-    if (!model_open(&model, dir, true, &e) || !model_open(&shipped, "assets/demo", true, &e))
+    if (!model_open(&model, dir, true, &e) ||
+        !synth_from_header(GOLDEN_DIR "/taef1/sequential.json",
+                           path_in(dir, "taef1_decoder.safetensors", path), 5, &e) ||
+        !model_open(&drawn, dir, true, &e) || !model_open(&shipped, "assets/demo", true, &e))
         fail_msg("%s", e.text);
     find_fake();
     return 0;
@@ -623,6 +695,7 @@ int main(void)
         CASE(memory_taken_away_in_a_step),
         CASE(a_card_with_little_memory),
         CASE(every_call_fails_once),
+        CASE(previews_by_taef1),
         CASE(a_cancel_is_heard_within_a_step),
         CASE(no_card_no_driver),
         CASE(an_older_card_has_fp16),

@@ -248,7 +248,8 @@ static void test_clusters(void **state)
     for (int kind = 0; kind < 2; kind++) {
         struct timespec a, b;
         edit_set(&e, "");
-        for (int i = 0; i < 4000; i++) edit_insert(&e, kind ? "\xf0\x9f\x87\xab\xf0\x9f\x87\xb7" : "\xcc\x81", kind ? 8 : 2);
+        for (int i = 0; i < 4000; i++)
+            edit_insert(&e, kind ? "\xf0\x9f\x87\xab\xf0\x9f\x87\xb7" : "\xcc\x81", kind ? 8 : 2);
         clock_gettime(CLOCK_MONOTONIC, &a);
         for (int i = 0; i < 20; i++) press_ctrl(&e, 'b');
         press_alt(&e, 'b');
@@ -330,10 +331,12 @@ static void check(const struct edit *e, uint32_t seed, int step)
 
     while (on < count && at[on] < e->cursor) on++;
     if (at[on] != e->cursor) fail_msg("seed %u, step %d: the cursor is inside a character", seed, step);
-    if (on && edit_prev(e->text, e->bytes, e->cursor) != at[on - 1]) fail_msg("seed %u, step %d: the character before", seed, step);
+    if (on && edit_prev(e->text, e->bytes, e->cursor) != at[on - 1])
+        fail_msg("seed %u, step %d: the character before", seed, step);
     for (size_t i = 0; i < e->bytes;) {
         int32_t cp;
-        utf8proc_ssize_t len = utf8proc_iterate((const utf8proc_uint8_t *)e->text + i, (utf8proc_ssize_t)(e->bytes - i), &cp);
+        utf8proc_ssize_t len = utf8proc_iterate((const utf8proc_uint8_t *)e->text + i,
+                                                (utf8proc_ssize_t)(e->bytes - i), &cp);
         if (len <= 0 || (cp < 32 && !(cp == '\n' && e->lines)) || (cp >= 0x7f && cp < 0xa0))
             fail_msg("seed %u, step %d: byte %zu of the text is no text", seed, step, i);
         i += (size_t)len;
@@ -361,7 +364,8 @@ static void model_replace(struct model_text *m, size_t from, size_t to, const ch
 /* One key in both; false: it is no change that the model knows, and takes from the editor. */
 static void step_both(struct edit *e, struct model_text *m, uint32_t r)
 {
-    static const char *const bits[] = { "a", "word", " ", "猫", "\xcc\x81", "\xf0\x9f\x98\x80", "\n", "\xe2\x80\x8d", "\xf0\x9f\x87\xab",
+    static const char *const bits[] = { "a", "word", " ", "猫", "\xcc\x81", "\xf0\x9f\x98\x80", "\n", "\xe2\x80\x8d",
+                                        "\xf0\x9f\x87\xab",
                                         "\xf0\x9f\x91\xa9", "é", "\xe0\xa4\x95" };
     static size_t at[MODEL_BYTES + 1];
     int count = boundaries(m->text, m->bytes, at), on = 0;
@@ -423,7 +427,8 @@ static void random_session(uint32_t seed)
     for (int i = 1; i <= STEPS; i++) {
         step_both(&e, &m, random_next(&s));
         if (strcmp(e.text, m.text) || e.cursor != m.cursor)
-            fail_msg("seed %u, step %d: \"%s\" at %zu; the model has \"%s\" at %zu", seed, i, e.text, e.cursor, m.text, m.cursor);
+            fail_msg("seed %u, step %d: \"%s\" at %zu; the model has \"%s\" at %zu", seed, i, e.text, e.cursor, m.text,
+                     m.cursor);
         check(&e, seed, i);
         was[i] = strdup(e.text);
     }
@@ -436,6 +441,37 @@ static void random_session(uint32_t seed)
     while (edit_redo(&e)) check(&e, seed, STEPS);
     assert_string_equal(e.text, was[STEPS]);
     for (int i = 0; i <= STEPS; i++) free(was[i]);
+    edit_free(&e);
+}
+
+/* A proposal gives way to what is typed or pasted, and is changed by any other key. */
+static void test_offer(void **state)
+{
+    (void)state;
+    struct edit e = { 0 };
+
+    assert_true(edit_init(&e, 100));
+    edit_offer(&e);
+    assert_false(e.offered); /* there is none */
+    edit_set(&e, "20");
+    edit_offer(&e);
+    write_text(&e, "8");
+    is(&e, "8|");
+    write_text(&e, "0");
+    is(&e, "80|");
+    assert_true(edit_undo(&e) && edit_undo(&e));
+    is(&e, "20|");
+    edit_offer(&e);
+    edit_key(&e, &(struct key){ .kind = K_PASTE, .text = "1024", .bytes = 4 });
+    is(&e, "1024|");
+    edit_offer(&e);
+    press_key(&e, K_BACKSPACE, 0);
+    write_text(&e, "5");
+    is(&e, "1025|");
+    edit_offer(&e);
+    press_ctrl(&e, 'a');
+    write_text(&e, "x");
+    is(&e, "x|1025");
     edit_free(&e);
 }
 
@@ -463,6 +499,7 @@ int main(void)
         cmocka_unit_test(test_clusters),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_refused_memory),
+        cmocka_unit_test(test_offer),
         cmocka_unit_test(test_random_sessions),
     };
 

@@ -694,7 +694,7 @@ static void test_full_disk(void **state)
         struct err e = { 0 };
         bool ok = store(2, &e);
         setrlimit(RLIMIT_FSIZE, &old);
-        if (ok || e.kind != ERR_IO)
+        if (ok || e.kind != ERR_DISK_FULL)
             fail_msg("%llu bytes: \"%s\"", (unsigned long long)bytes, e.text);
         assert_int_equal(scratch_entries(folder), 1);
     }

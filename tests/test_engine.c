@@ -282,7 +282,7 @@ static void events_come_in_order(void **state)
     assert_memory_equal(saved->rgb, done->image->rgb, WIDTH * HEIGHT * 3);
     image_free(saved);
 
-    j.preview = false;
+    j.preview = PREVIEW_NONE;
     run_well(p, &j);
     assert_int_equal(count_of(EVENT_PREVIEW), 0);
     job_free(&j);
@@ -589,15 +589,17 @@ static void cancel_of_a_batch(void **state)
 
 /* --- failures ---------------------------------------------------------------------------- */
 
-/* The job fails, its text has both parts, and the pipeline still works. */
-static void fails_with(struct pipeline *p, const struct job *j, void (*on)(struct record *, const struct event *),
-                       bool picture, const char *part, const char *other)
+/* The job fails, its text has both parts, and the pipeline still works. The kind of failure. */
+static enum err_kind fails_with(struct pipeline *p, const struct job *j,
+                                void (*on)(struct record *, const struct event *), bool picture, const char *part,
+                                const char *other)
 {
     enum err_kind kind = run_watched(p, j, on);
     if (kind == ERR_NONE || kind == ERR_CANCELLED || count_of(EVENT_FAILED) != 1 || count_of(EVENT_DONE) != 0)
         fail_msg("expected a failure about %s", part);
     const struct event *ev = &rec.ev[rec.count - 1];
     assert_int_equal(ev->kind, EVENT_FAILED);
+    assert_int_equal(ev->fault, kind);
     if (!strstr(ev->text, part) || !strstr(ev->text, other))
         fail_msg("\"%s\" does not say %s, %s", ev->text, part, other);
     if (getenv("ENGINE_VERBOSE"))
@@ -609,6 +611,7 @@ static void fails_with(struct pipeline *p, const struct job *j, void (*on)(struc
     } else {
         assert_null(ev->image);
     }
+    return kind;
 }
 
 static rlim_t size_limit;
@@ -642,7 +645,8 @@ static void output_that_cannot_be_written(void **state)
     (void)state;
     struct pipeline *p = pipeline_of(&dev);
     struct job j = job_named("no/such/picture.png");
-    fails_with(p, &j, NULL, false, "no/such", "folder");
+    assert_int_equal(fails_with(p, &j, NULL, false, "no/such", "folder"), ERR_MISSING);
+    assert_int_equal(rec.ev[rec.count - 1].stage, STAGE_SAVE); /* it is what cannot be done, though nothing is yet */
     assert_int_equal(count_stage(STAGE_CLIP), 0); /* said before any work */
     mkdir(in_work("afolder.png"), 0777);
     set(&j.out, in_work("afolder.png"));
@@ -674,7 +678,8 @@ static void output_that_cannot_be_written(void **state)
     mkdir(in_work("full"), 0777);
     set(&j.out, in_work("full/picture.png"));
     size_limit = 700;
-    fails_with(p, &j, disk_full_on_save, true, "full/picture.png", "limit");
+    assert_int_equal(fails_with(p, &j, disk_full_on_save, true, "full/picture.png", "limit"), ERR_DISK_FULL);
+    assert_int_equal(rec.ev[rec.count - 1].stage, STAGE_SAVE);
     assert_int_equal(files_in(in_work("full")), 0);
     size_limit = 20000; /* enough for the picture */
     set(&j.dump_stages, in_work("full/dump.safetensors"));
@@ -775,7 +780,7 @@ static void broken_weights_are_named(void **state)
         struct pipeline *p = pipeline_of(&m);
         j.precision = i % 2 ? PRECISION_BF16 : PRECISION_FP32;
         fails_with(p, &j, NULL, false, cases[i].file, cases[i].tensor);
-        fails_with(p, &j, NULL, false, cases[i].part, "element 0");
+        assert_int_equal(fails_with(p, &j, NULL, false, cases[i].part, "element 0"), ERR_DAMAGED);
         pipeline_free(p);
         poke(path, cases[i].tensor, old);
 
@@ -783,7 +788,7 @@ static void broken_weights_are_named(void **state)
         p = pipeline_of(&m);
         path_in(dir, "away", away);
         assert_int_equal(rename(path, away), 0);
-        fails_with(p, &j, NULL, false, cases[i].part, "broken");
+        assert_int_equal(fails_with(p, &j, NULL, false, cases[i].part, "broken"), ERR_MISSING);
         struct model whole;
         assert_false(model_open(&whole, dir, true, &e));
         assert_non_null(strstr(e.text, cases[i].part));
@@ -830,7 +835,8 @@ static void prompts_of_all_kinds(void **state)
     prompt_is_kept(p, "a red apple, \"quoted\" \\ back", "a red apple, \"quoted\" \\ back");
     prompt_is_kept(p, "ein grüner Apfel 🍏 苹果", "ein grüner Apfel 🍏 苹果");
     prompt_is_kept(p, "\x01\x02\t\r\n\x1b[31mred\x7f", "\x01\x02\t\r\n\x1b[31mred\x7f");
-    prompt_is_kept(p, "bad \xff\xfe \xc3( \xed\xa0\x80 end\xf0\x9f", "bad \uFFFD\uFFFD \uFFFD( \uFFFD\uFFFD\uFFFD end\uFFFD");
+    prompt_is_kept(p, "bad \xff\xfe \xc3( \xed\xa0\x80 end\xf0\x9f",
+                   "bad \uFFFD\uFFFD \uFFFD( \uFFFD\uFFFD\uFFFD end\uFFFD");
     char *big = malloc(100 * 1024 + 1);
     assert_non_null(big);
     for (int i = 0; i < 100 * 1024; i++)
@@ -936,15 +942,18 @@ static void jobs_are_checked(void **state)
     }
     job_free(&j);
 
-    static const struct { const char *text; int width, height; } good[] = { { "1024x768", 1024, 768 }, { "16X16", 16, 16 },
-                                                                          { "0x0", 0, 0 }, { "1000000x7", 1000000, 7 } };
+    static const struct { const char *text; int width, height; } good[] = { { "1024x768", 1024, 768 },
+                                                                            { "16X16", 16, 16 },
+                                                                          { "0x0", 0, 0 },
+                                                                          { "1000000x7", 1000000, 7 } };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         int w, h;
         must(job_parse_size(good[i].text, &w, &h, &e), &e);
         assert_int_equal(w, good[i].width);
         assert_int_equal(h, good[i].height);
     }
-    static const char *const bad[] = { "", "x", "1024", "1024x", "x768", "1024*768", "10x20x30", "12x-5", "-12x5", "1e3x5",
+    static const char *const bad[] = { "", "x", "1024", "1024x", "x768", "1024*768", "10x20x30", "12x-5",
+                                       "-12x5", "1e3x5",
                                        "1024 x 768", "99999999999999999999x5", "5x99999999999999999999", "5x1000001" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         int w, h;
@@ -959,7 +968,8 @@ static void paths_of_pictures(void **state)
     (void)state;
     static const struct { const char *out; int index; const char *path; } cases[] = {
         { "a.png", 0, "a.png" }, { "a.png", 1, "a-1.png" },     { "a.PNG", 2, "a-2.PNG" }, { "a", 0, "a" },
-        { "a", 3, "a-3.png" },   { "d.png/a", 1, "d.png/a-1.png" }, { ".png", 1, ".png-1.png" }, { "a.jpg", 10, "a.jpg-10.png" },
+        { "a", 3, "a-3.png" },   { "d.png/a", 1, "d.png/a-1.png" }, { ".png", 1, ".png-1.png" },
+        { "a.jpg", 10, "a.jpg-10.png" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct err e = { 0 };
@@ -986,7 +996,8 @@ static void schedule_is_flux(void **state)
     (void)state;
     /* s t / (1 + (s - 1) t) with s = e^mu, mu 0.5 at 256 tokens to 1.15 at 4096. */
     sigmas_are(&dev.scheduler, 4096, 4, (double[]){ 1, 0.9045307667386397, 0.7595109169491111, 0.5128441015091338, 0 });
-    sigmas_are(&dev.scheduler, 1024, 4, (double[]){ 1, 0.8492348306829303, 0.6524894621927445, 0.38494474881746926, 0 });
+    sigmas_are(&dev.scheduler, 1024, 4,
+               (double[]){ 1, 0.8492348306829303, 0.6524894621927445, 0.38494474881746926, 0 });
     sigmas_are(&dev.scheduler, 256, 2, (double[]){ 1, 0.6224593312018546, 0 });
     sigmas_are(&dev.scheduler, 6, 3, (double[]){ 1, 0.7596623908243416, 0.44140425839588027, 0 });
     sigmas_are(&dev.scheduler, 4096, 1, (double[]){ 1, 0 });
@@ -1196,7 +1207,8 @@ static uint64_t submit(struct engine *g, const struct job *j)
 
 static bool is_end(const struct event *ev)
 {
-    return ev->kind == EVENT_CANCELLED || ev->kind == EVENT_FAILED || (ev->kind == EVENT_DONE && ev->index + 1 == ev->count);
+    return ev->kind == EVENT_CANCELLED || ev->kind == EVENT_FAILED ||
+           (ev->kind == EVENT_DONE && ev->index + 1 == ev->count);
 }
 
 /* Into rec until the first event of this kind (and job, unless 0). */

@@ -377,7 +377,8 @@ static void flux_once(const struct golden *g, enum dtype compute)
 {
     struct err e = { 0 };
     const struct safetensors *from = truth(g, compute);
-    int channels = g->model.vae.latent_channels, h = g->height / g->model.vae.factor, w = g->width / g->model.vae.factor;
+    int channels = g->model.vae.latent_channels, h = g->height / g->model.vae.factor,
+        w = g->width / g->model.vae.factor;
     size_t size = (size_t)channels * (size_t)h * (size_t)w;
     float *packed = values(size * (size_t)g->steps), *unpacked = values(size);
     for (int i = 0; i < g->steps; i++) {
@@ -414,7 +415,8 @@ static void flux_once(const struct golden *g, enum dtype compute)
 static void flat_flux_once(const struct golden *g, enum dtype compute)
 {
     struct err e = { 0 };
-    int channels = g->model.vae.latent_channels, h = g->height / g->model.vae.factor, w = g->width / g->model.vae.factor;
+    int channels = g->model.vae.latent_channels, h = g->height / g->model.vae.factor,
+        w = g->width / g->model.vae.factor;
     size_t size = (size_t)channels * (size_t)h * (size_t)w;
     float *packed = values(size), *unpacked = values(size);
     flux_pack(packed, take(g, g->stages, "flat_velocity_in").data, channels, h, w);

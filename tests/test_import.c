@@ -112,8 +112,8 @@ static void forge_pictures_become_settings(void **unused)
               "a {red|blue} cat, (sharp:1.2)\nsecond line <lora:flux_realism:0.8>\nNegative prompt: blurry, \nugly\n"
               "Steps: 20, Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, "
               "Seed: 4055364232, Size: 896x1152, Model hash: c161224931, Model: flux1-dev-bnb-nf4, Lora hashes: "
-              "\"flux_realism: 2c0ad1c5, x: y\", Beta schedule alpha: 0.6, Diffusion in Low Bits: bnb-nf4, Module 1: ae, "
-              "Hires upscale: 1.5, Hires prompt: \"a, b: c\", Version: f2.0.1v1.10.1-previous-535"),
+              "\"flux_realism: 2c0ad1c5, x: y\", Beta schedule alpha: 0.6, Diffusion in Low Bits: bnb-nf4, "
+              "Module 1: ae, Hires upscale: 1.5, Hires prompt: \"a, b: c\", Version: f2.0.1v1.10.1-previous-535"),
           "a1111 by Forge f2.0.1v1.10.1: \"cat\", model \"FLUX.1-dev\"\n"
           "prompt = a {{red|blue}} cat, (sharp:1.2) second line <- prompt\n"
           "negative = blurry,  ugly <- Negative prompt\n"

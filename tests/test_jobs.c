@@ -412,14 +412,14 @@ static void memory_that_runs_out_in_a_step(void **state)
     struct err e = { 0 };
     memset(&got, 0, sizeof got);
     assert_false(try(&j, &got, &e));
-    assert_int_equal(e.kind, ERR_MEMORY);
+    assert_int_equal(e.kind, ERR_DEVICE_MEMORY);
     assert_non_null(strstr(got.failed, "step 1 of 3: out of memory"));
     said_free(&got);
     j.text_encoders = TEXT_ENCODERS_RESIDENT; /* nor where something was kept below the steps */
     err_clear(&e);
     memset(&got, 0, sizeof got);
     assert_false(try(&j, &got, &e));
-    assert_int_equal(e.kind, ERR_MEMORY);
+    assert_int_equal(e.kind, ERR_DEVICE_MEMORY);
     said_free(&got);
     job_free(&j);
 }

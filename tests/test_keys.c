@@ -55,7 +55,8 @@ static void test_names(void **state)
         { "ctrl-_", "^_" },     { "alt-enter", "Alt-Enter" }, { "ctrl-left", "^Left" }, { "ä", "ä" },
         { "ctrl-alt-x", "^Alt-X" }, { "shift-up", "Shift-Up" },
     };
-    static const char *const bad[] = { "", "pp", "ctrl-", "ctrl-1", "ctrl-ä", "f13", "shift-a", "super-x", "\033", "\xff", " " };
+    static const char *const bad[] = { "", "pp", "ctrl-", "ctrl-1", "ctrl-ä", "f13", "shift-a", "super-x", "\033",
+                                       "\xff", " " };
     struct keys_chord c;
     char buf[KEYS_NAME_MAX];
 
@@ -131,7 +132,8 @@ static void test_texts(void **state)
 
     keys_init(&k, KEYS_EMACS);
     text = keys_text(&k);
-    assert_non_null(strstr(text, "\n  generate          Enter                generate; while one runs, queue another\n"));
+    assert_non_null(strstr(text,
+                           "\n  generate          Enter                generate; while one runs, queue another\n"));
     assert_non_null(strstr(text, "^W Alt-d"));
     for (int a = 1; a < ACTION_COUNT; a++)
         if (keys_action((enum action)a)->help) {

@@ -131,6 +131,8 @@ static void check_ref_by_hand(void **state)
     near(ref_act(ACT_QUICK_GELU, 1), 0.8457957659);
     near(ref_act(ACT_GELU_TANH, 1), 0.8411919906);
     near(ref_act(ACT_GELU_ERF, 1), 0.8413447461);
+    near(ref_act(ACT_RELU, 1), 1);
+    near(ref_act(ACT_RELU, -1), 0);
 
     float x[] = { 1, 2, 3, 4 }, w[] = { 1, 0, -1, 2, 3, 5 }, b[] = { 10, 20, 30 }, y[48] = { 0 };
     device_linear(&d, tensor_2d(y, DT_F32, 2, 3), tensor_2d(x, DT_F32, 2, 2), tensor_2d(w, DT_F32, 3, 2),
@@ -269,9 +271,6 @@ static void check_count_by_hand(void **state)
     struct err e = { 0 };
     assert_true(device_sync(d, &e));
     assert_int_equal(count_sum(&c).calls, 9);
-    for (int i = 0; i < COUNT_OPS_; i++)
-        assert_true(strlen(count_op_name((enum count_op)i)) > 2);
-    assert_string_equal(count_op_name(COUNT_OPS_), "?");
 }
 
 int main(void)

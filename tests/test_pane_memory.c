@@ -18,12 +18,16 @@ static struct plan_summary eight_gb(void)
     return (struct plan_summary){
         .ok = true, .budget = 8000000000, .arena = 6900000000, .link = 250000000000, .seconds = 245, .disk_seconds = 20,
         .top = PHASE_T5, .memory = { 8590000000, 7900000000, 300000000 },
-        .phase = { [PHASE_CLIP] = { .weights = 246000000, .resident = 246000000, .activations = 20000000, .peak = 266000000 },
-                   [PHASE_T5] = { .weights = 9500000000, .ring = 6400000000, .activations = 500000000, .peak = 6900000000 },
-                   [PHASE_MODULATION] = { .weights = 6500000000, .ring = 4000000000, .activations = 200000000, .peak = 4200000000 },
+        .phase = { [PHASE_CLIP] = { .weights = 246000000, .resident = 246000000, .activations = 20000000,
+                                    .peak = 266000000 },
+                   [PHASE_T5] = { .weights = 9500000000, .ring = 6400000000, .activations = 500000000,
+                                  .peak = 6900000000 },
+                   [PHASE_MODULATION] = { .weights = 6500000000, .ring = 4000000000, .activations = 200000000,
+                                          .peak = 4200000000 },
                    [PHASE_STEP] = { .weights = 17300000000, .resident = 3000000000, .ring = 1000000000,
                                     .activations = 2500000000, .peak = 6500000000, .how = "512 tokens at a time" },
-                   [PHASE_VAE] = { .weights = 168000000, .resident = 168000000, .activations = 2000000000, .peak = 2168000000 } },
+                   [PHASE_VAE] = { .weights = 168000000, .resident = 168000000, .activations = 2000000000,
+                                   .peak = 2168000000 } },
     };
 }
 
@@ -98,7 +102,8 @@ static void test_plan(void **state)
 static void test_refusal(void **state)
 {
     (void)state;
-    struct plan_summary p = { .text = "a budget of 500000000 bytes does not do: 1024x1024 needs at least 905216000 (905.2 MB), in VAE" };
+    struct plan_summary p =
+        { .text = "a budget of 500000000 bytes does not do: 1024x1024 needs at least 905216000 (905.2 MB), in VAE" };
     struct pane_memory m = { .plan = &p, .remedy = "Alt-m: other profiles" };
 
     shows(&m, 38, 7, "needs at least");
@@ -111,8 +116,10 @@ static void test_running(void **state)
 {
     (void)state;
     struct plan_summary p = eight_gb();
-    struct event_memory now = { .arena_bytes = 6900000000, .used_bytes = 3000000000, .rss = 400000000, .rss_anonymous = 300000000,
-                                .rss_file = 100000000, .device_total = 8590000000, .device_free = 700000000, .device_held = 400000000, .device_others = 590000000 };
+    struct event_memory now = { .arena_bytes = 6900000000, .used_bytes = 3000000000, .rss = 400000000,
+                                .rss_anonymous = 300000000,
+                                .rss_file = 100000000, .device_total = 8590000000, .device_free = 700000000,
+                                .device_held = 400000000, .device_others = 590000000 };
     struct memory_history h = { 0 };
     bool seen[STAGE_COUNT] = { [STAGE_CLIP] = true, [STAGE_T5] = true };
     struct pane_memory m = { .plan = &p, .now = &now, .history = &h, .running = true, .stage = STAGE_T5, .seen = seen };
@@ -201,6 +208,7 @@ static void test_asked_for(void **state)
     view_planned(v, second, &p);
     golden(v, "memory-refused", 80, 24);
     golden(v, "memory-refused", 120, 40);
+    press(v, K_END);
     type(v, "x"); /* a size that cannot be read */
     assert_false(view_plan_wanted(v, &j, &second));
     has(v, "no plan: a setting cannot be read");
@@ -222,11 +230,15 @@ static void test_any_size(void **state)
 
     for (int i = 0; i < 3000; i++) {
         struct plan_summary p = eight_gb();
-        struct event_memory now = { .arena_bytes = p.arena, .used_bytes = random_next(&seed) * 4ull, .link_bytes = random_next(&seed),
-                                    .device_total = random_next(&seed) % 2 * 8000000000ull, .device_free = random_next(&seed) };
+        struct event_memory now = { .arena_bytes = p.arena, .used_bytes = random_next(&seed) * 4ull,
+                                    .link_bytes = random_next(&seed),
+                                    .device_total = random_next(&seed) % 2 * 8000000000ull,
+                                    .device_free = random_next(&seed) };
         struct memory_history h = { 0 };
-        struct pane_memory m = { .plan = random_next(&seed) % 4 ? &p : NULL, .now = random_next(&seed) % 4 ? &now : NULL,
-                                 .history = &h, .running = random_next(&seed) % 2, .stage = random_next(&seed) % STAGE_COUNT };
+        struct pane_memory m = { .plan = random_next(&seed) % 4 ? &p : NULL,
+                                 .now = random_next(&seed) % 4 ? &now : NULL,
+                                 .history = &h, .running = random_next(&seed) % 2,
+                                 .stage = random_next(&seed) % STAGE_COUNT };
         for (int k = 0; k < 5; k++) {
             p.phase[k].peak = random_next(&seed) * 2ull;
             p.phase[k].activations = random_next(&seed) % (p.phase[k].peak + 1);

@@ -1,13 +1,16 @@
 /* test_plan.c - the pager delivers, and the plan is exact.
  *
  * Random traces under random layouts: every byte arrives in order, whatever is
- * resident, streamed or stopped half-way. Random jobs and budgets on the golden
- * models' shapes: a plan never exceeds its budget, one byte less than the
- * smallest is refused with the number, and pictures are the same bytes under
- * every budget. Does not measure speed (make bench does). SLUICE_SEED replays. */
+ * resident, streamed or stopped half-way. What is remembered while planning is
+ * what would be found anew. Random jobs and budgets on the golden models' shapes:
+ * a plan never exceeds its budget, one byte less than the smallest is refused
+ * with the number, and pictures are the same bytes under every budget. Does not
+ * measure speed (make bench does). SLUICE_SEED replays. */
 #include "engine/pager.h"
 #include "engine/pipeline.h"
+#include "engine/setting.h"
 #include "engine/synth.h"
+#include "kernels/count.h"
 #include "kernels/ref.h"
 #include "tests/golden_model.h"
 
@@ -165,6 +168,120 @@ static void pages_arrive_in_every_layout(void **state)
         }
         assert_true(trace_widest(&m.trace) <= trace_pair(&m.trace));
         made_free(&m);
+    }
+}
+
+/* Against looking through all that was asked before: what is new, and what was there first. */
+static void a_trace_finds_what_it_has(void **state)
+{
+    (void)state;
+    enum { ASKED = 3000, WEIGHTS = 700 };
+    static unsigned char file[WEIGHTS * 64];
+    static struct tensor asked[ASKED];
+    for (int round = 0; round < 20; round++) {
+        struct trace t = { 0 };
+        struct device d;
+        size_t count = 0, held = 0, few = 1 + below(WEIGHTS);
+        bool holding = false;
+        ref_device_init(&d, DT_F32);
+        trace_record(&t, &d);
+        for (int i = 0; i < ASKED; i++) {
+            /* of one place there may be two shapes */
+            struct tensor w = tensor_1d(file + 64 * below(few), DT_U8, below(8) ? 64 : 32), none = { 0 };
+            bool there = false;
+            size_t first = count;
+            if (below(10) == 0) {
+                holding ? device_unhold(&d) : device_hold(&d);
+                holding = !holding;
+                held = count;
+            }
+            for (size_t n = count; n-- > 0;)
+                if (asked[n].data == w.data && asked[n].shape[0] == w.shape[0]) {
+                    there |= holding && n >= held;
+                    first = n;
+                }
+            if (!there)
+                asked[count++] = w;
+            d.weights(&d, &w, &none);
+            assert_int_equal(t.count, count);
+            assert_true(there || t.page[count - 1].first == first);
+        }
+        trace_free(&t);
+    }
+}
+
+/* A target whose answers depend on all that it is told. */
+static size_t told(size_t sum, struct tensor t)
+{
+    sum = sum * 31 + (size_t)t.dtype;
+    for (int i = 0; i < t.ndim; i++)
+        sum = (sum * 31 + (size_t)t.shape[i]) * 31 + (size_t)t.stride[i];
+    return sum;
+}
+
+static size_t scratch_bytes(size_t sum)
+{
+    return (1 + (sum * 0x9e3779b97f4a7c15u >> 40)) * ARENA_ALIGN;
+}
+
+static size_t linear_told(struct device *d, struct tensor y, struct tensor x, struct tensor w)
+{
+    (void)d;
+    return scratch_bytes(told(told(told(1, y), x), w));
+}
+
+static size_t attention_told(struct device *d, struct tensor o, struct tensor q, struct tensor k)
+{
+    (void)d;
+    return scratch_bytes(told(told(told(2, o), q), k));
+}
+
+static size_t conv2d_told(struct device *d, struct tensor y, struct tensor x, struct tensor w, const struct conv2d *c)
+{
+    (void)d;
+    size_t how = (size_t)c->stride + 7 * (size_t)c->top + 49 * (size_t)c->left + 343 * (size_t)c->bottom +
+                 2401 * (size_t)c->right + 16807 * (size_t)c->accumulate;
+    return scratch_bytes(told(told(told(how, y), x), w));
+}
+
+/* What the count device remembers of its target's scratch is what the target says. */
+static void scratch_is_what_the_target_says(void **state)
+{
+    (void)state;
+    static const struct device_ops ops = { .name = "told", .linear_scratch = linear_told,
+                                           .attention_scratch = attention_told, .conv2d_scratch = conv2d_told };
+    static const enum dtype types[] = { DT_F32, DT_BF16, DT_F16 };
+    struct device target = { .ops = &ops, .compute = DT_F32 };
+    struct tensor none = { 0 };
+    struct count_device c;
+    count_device_init(&c, &target);
+    for (int i = 0; i < 200000; i++) {
+        size_t want = 0;
+        enum dtype a = types[below(3)], b = types[below(3)];
+        int64_t m = 1 + (int64_t)below(5), n = 1 + (int64_t)below(5), k = 2 + (int64_t)below(4);
+        c.device.arena.peak = 0;
+        if (below(3) == 0) {
+            struct tensor x = tensor_cols(tensor_2d(NULL, b, m, 2 * k), 0, below(2) ? k : 2 * k);
+            struct tensor y = tensor_2d(NULL, a, m, n), w = tensor_2d(NULL, types[below(3)], n, x.shape[1]);
+            want = linear_told(&target, y, x, w);
+            device_linear(&c.device, y, x, w, none, ACT_NONE);
+        } else if (below(2)) {
+            struct tensor q = tensor_split(tensor_2d(NULL, a, m, n * k), n, k),
+                o = tensor_split(tensor_2d(NULL, b, m, n * k), n, k);
+            struct tensor v = tensor_split(tensor_2d(NULL, a, 1 + (int64_t)below(5), n * k), n, k);
+            want = attention_told(&target, o, q, v);
+            device_attention(&c.device, o, q, v, v, &(struct attention){ .scale = 1 });
+        } else {
+            struct conv2d how = { .stride = 1 + (int)below(2), .top = (int)below(2), .left = (int)below(2),
+                                  .bottom = (int)below(2), .right = (int)below(2), .accumulate = below(2) };
+            struct tensor x = tensor_3d(NULL, a, 3 + m, 3 + n, k), w = tensor_4d(NULL, b, n, k, 3, 3);
+            struct tensor y = tensor_3d(NULL, b, (m + how.top + how.bottom) / how.stride + 1,
+                                        (n + how.left + how.right) / how.stride + 1, n);
+            want = conv2d_told(&target, y, x, w, &how);
+            device_conv2d(&c.device, y, x, w, none, &how);
+        }
+        if (c.device.arena.peak != want)
+            fail_msg("call %d: %zu bytes of scratch, the target says %zu", i, c.device.arena.peak, want);
     }
 }
 
@@ -446,6 +563,7 @@ static void random_job(struct job *j, const struct model *m)
     j->vae_band = PICK(JOB_AUTO, 8, 40, 500);
     j->vae_tile = PICK(16, 64);
     j->vae_overlap = 7;
+    j->preview = (enum preview_mode)PICK(PREVIEW_NONE, PREVIEW_AUTO, PREVIEW_LATENT, PREVIEW_TAEF1);
 }
 
 /* The plan's own pieces once more on the count device, in the arena it asks for. */
@@ -458,6 +576,9 @@ static void runs_within(const struct plan *p)
         assert_true(q->peak <= p->arena_bytes);
         assert_true(q->ring == RING_NONE ? q->placement.ring_bytes == 0 : q->placement.ring_bytes > 0);
     }
+    size_t weights = p->phase[PHASE_STEP].peak - p->phase[PHASE_STEP].activations;
+    assert_true(p->preview.scale ? p->preview.peak == weights + p->preview.activations : p->preview.peak == 0);
+    assert_true(p->preview.peak <= p->arena_bytes);
 }
 
 struct case_models {
@@ -466,13 +587,23 @@ struct case_models {
     struct t5 *t5;
     struct flux *flux;
     struct vae *vae;
+    struct taef1 *taef1; /* where the latents are such as it takes */
 };
 
 static void case_open(struct case_models *c, const char *path)
 {
     struct err e = { 0 };
     if (!model_open(&c->model, path, true, &e) || !clip_open(&c->clip, &c->model, &e) ||
-        !t5_open(&c->t5, &c->model, &e) || !flux_open(&c->flux, &c->model, &e) || !vae_open(&c->vae, &c->model, false, &e))
+        !t5_open(&c->t5, &c->model, &e) || !flux_open(&c->flux, &c->model, &e) ||
+        !vae_open(&c->vae, &c->model, false, &e))
+        fail_msg("%s", e.text);
+    c->taef1 = NULL;
+    if (c->model.vae.latent_channels != 16 || c->model.vae.factor != 8)
+        return;
+    char decoder[FILE_PATH_MAX];
+    path_in(scratch, "decoder.safetensors", decoder);
+    if ((!file_exists(decoder) && !synth_from_header(GOLDEN_DIR "/taef1/sequential.json", decoder, 5, &e)) ||
+        !taef1_open(&c->taef1, decoder, 16, 8, &e))
         fail_msg("%s", e.text);
 }
 
@@ -482,6 +613,15 @@ static void case_close(struct case_models *c)
     t5_close(c->t5);
     flux_close(c->flux);
     vae_close(c->vae);
+    taef1_close(c->taef1);
+}
+
+static size_t resident_bytes(const struct plan *p)
+{
+    size_t bytes = 0;
+    for (enum phase i = 0; i < PHASE_COUNT; i++)
+        bytes += p->phase[i].placement.resident_bytes;
+    return bytes;
 }
 
 /* One job under rising budgets, from the least on. */
@@ -492,7 +632,7 @@ static void budgets_of(const struct case_models *c, const struct job *j, int bud
     struct plan p;
     char number[32];
     ref_device_init(&d, DT_BF16); /* whose operations need no scratch, so that nothing is compiled */
-    struct models m = { &c->model, c->clip, c->t5, c->flux, c->vae };
+    struct models m = { &c->model, c->clip, c->t5, c->flux, c->vae, c->taef1 };
     struct plan_devices devices = { &d, &d };
     struct plan_rates rates = { 1e9 * (double)(1 + below(100000)), 1e9 * (double)(1 + below(100000)),
                                 1e6 * (double)(1 + below(100000)), 0 };
@@ -505,12 +645,15 @@ static void budgets_of(const struct case_models *c, const struct job *j, int bud
         if (!plan_make(&p, &m, j, &devices, &rates, budget, &e))
             fail_msg("budget %zu, least %zu: %s", budget, least, e.text);
         assert_true(p.arena_bytes <= budget);
+        assert_true(j->preview != PREVIEW_TAEF1 || !c->taef1 || p.preview.scale);
+        assert_true(j->preview != PREVIEW_AUTO || p.preview.flops * p.preview.repeats * 10 <=
+                                                      p.phase[PHASE_STEP].flops * p.phase[PHASE_STEP].repeats);
         runs_within(&p);
-        if (plan_resident_bytes(&p) < resident)
-            fail_msg("budget %zu: %zu bytes resident, with less %zu", budget, plan_resident_bytes(&p), resident);
+        if (resident_bytes(&p) < resident)
+            fail_msg("budget %zu: %zu bytes resident, with less %zu", budget, resident_bytes(&p), resident);
         if (seconds >= 0 && plan_seconds(&p) > seconds * (1 + 1e-12))
             fail_msg("budget %zu: %.17g s, with less %.17g s", budget, plan_seconds(&p), seconds);
-        resident = plan_resident_bytes(&p);
+        resident = resident_bytes(&p);
         seconds = plan_seconds(&p);
         plan_free(&p);
     }
@@ -561,18 +704,19 @@ static void sizes_in_words(void **state)
         { "600M", 600000000 }, { "8G", 8000000000 }, { "8GiB", 8589934592 }, { "1.5g", 1500000000 }, { "64k", 64000 },
         { "12345", 12345 }, { "7B", 7 }, { "2KB", 2000 }, { "none", 0 }, { "min", JOB_BUDGET_LEAST },
     };
-    static const char *const bad[] = { "", "0", "-1", "8Q", "G", "8 G", "8GG", "1e30", "nan", "0x10", "minimum" };
+    static const char *const bad[] = { "", "0", "-1", "8Q", "G", "8 G", "8GG", "1e30", "nan", "0x10", "minimal" };
+    const struct setting *budget = setting_find("budget");
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        size_t bytes = 1;
+        struct job j = { .budget = 1 };
         struct err e = { 0 };
-        if (!job_parse_budget(good[i].text, &bytes, &e) || bytes != good[i].bytes)
-            fail_msg("%s: %zu %s", good[i].text, bytes, e.text);
+        if (setting_set(&j, budget, good[i].text, &e) != SETTING_SET || j.budget != good[i].bytes)
+            fail_msg("%s: %zu %s", good[i].text, j.budget, e.text);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        size_t bytes;
+        struct job j = { 0 };
         struct err e = { 0 };
-        if (job_parse_budget(bad[i], &bytes, &e))
-            fail_msg("\"%s\" was taken for %zu bytes", bad[i], bytes);
+        if (setting_set(&j, budget, bad[i], &e) == SETTING_SET)
+            fail_msg("\"%s\" was taken for %zu bytes", bad[i], j.budget);
         assert_true(e.text[0] != 0);
     }
 }
@@ -624,7 +768,8 @@ static void what_is_foreseen_is_what_is_planned(void **state)
         golden_open(&g, goldens[n]);
         for (enum precision precision = PRECISION_FP32; precision < PRECISION_COUNT_; precision++) {
             g.job.precision = precision;
-            size_t least = least_budget(&g), budgets[] = { 0, JOB_BUDGET_LEAST, least, least + below(least), 600000000 };
+            size_t least = least_budget(&g),
+                budgets[] = { 0, JOB_BUDGET_LEAST, least, least + below(least), 600000000 };
             for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
                 g.job.budget = budgets[i];
                 pipeline_foresee(g.pipeline, &g.job, &s);
@@ -690,7 +835,8 @@ static void plans_beside_a_job(void **state)
     assert_int_equal(pthread_create(&thread, NULL, foresee_on, &w), 0);
     for (int i = 0; i < 20 && (i < 2 || atomic_load(&w.plans) < 6); i++) {
         struct seen got = run(&g, 600000000);
-        assert_memory_equal(got.image->rgb, want.image->rgb, (size_t)want.image->width * (size_t)want.image->height * 3);
+        assert_memory_equal(got.image->rgb, want.image->rgb,
+                            (size_t)want.image->width * (size_t)want.image->height * 3);
         image_free(got.image);
     }
     atomic_store(&w.stop, true);
@@ -727,6 +873,8 @@ int main(void)
     print_message("SLUICE_SEED=%llu\n", (unsigned long long)seed);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_arrive_in_every_layout),
+        cmocka_unit_test(a_trace_finds_what_it_has),
+        cmocka_unit_test(scratch_is_what_the_target_says),
         cmocka_unit_test(an_empty_trace_is_nothing),
         cmocka_unit_test(more_memory_streams_no_more),
         cmocka_unit_test(every_budget_gives_the_same_picture),

@@ -112,18 +112,26 @@ static void every_shipped_profile_is_what_it_says(void **unused)
         const char *name, *size;
         size_t budget;
         int text_encoders, vae, attention, count;
-        bool recompute, preview;
+        bool recompute;
+        enum preview_mode preview;
     } cases[] = {
-        { "8gb", "1024x1024", 8000000000, TEXT_ENCODERS_SEQUENTIAL, VAE_BANDS, ATTENTION_AUTO, 1, true, false },
-        { "12gb", "1024x1024", 12000000000, TEXT_ENCODERS_ALTERNATE, VAE_BANDS, ATTENTION_AUTO, 1, true, true },
-        { "16gb", "1024x1024", 16000000000, TEXT_ENCODERS_RESIDENT, VAE_WHOLE, ATTENTION_FLASH, 2, false, true },
-        { "16gb", "1536x1535", 16000000000, TEXT_ENCODERS_RESIDENT, VAE_WHOLE, ATTENTION_FLASH, 2, false, true },
-        { "16gb", "1536x1536", 16000000000, TEXT_ENCODERS_AUTO, VAE_AUTO, ATTENTION_FLASH, 2, true, true },
-        { "16gb", "3072x768", 16000000000, TEXT_ENCODERS_AUTO, VAE_AUTO, ATTENTION_FLASH, 2, true, true },
-        { "24gb", "1024x1024", 24000000000, TEXT_ENCODERS_AUTO, VAE_WHOLE, ATTENTION_FLASH, 2, false, true },
-        { "auto", "1024x1024", JOB_BUDGET_AUTO, TEXT_ENCODERS_AUTO, VAE_AUTO, ATTENTION_AUTO, 1, false, true },
+        { "8gb", "1024x1024", 8000000000, TEXT_ENCODERS_SEQUENTIAL, VAE_BANDS, ATTENTION_AUTO, 1, true, PREVIEW_NONE },
+        { "12gb", "1024x1024", 12000000000, TEXT_ENCODERS_ALTERNATE, VAE_BANDS, ATTENTION_AUTO, 1, true,
+          PREVIEW_LATENT },
+        { "16gb", "1024x1024", 16000000000, TEXT_ENCODERS_RESIDENT, VAE_WHOLE, ATTENTION_FLASH, 2, false,
+          PREVIEW_AUTO },
+        { "16gb", "1536x1535", 16000000000, TEXT_ENCODERS_RESIDENT, VAE_WHOLE, ATTENTION_FLASH, 2, false,
+          PREVIEW_AUTO },
+        { "16gb", "1536x1536", 16000000000, TEXT_ENCODERS_AUTO, VAE_AUTO, ATTENTION_FLASH, 2, true,
+          PREVIEW_AUTO },
+        { "16gb", "3072x768", 16000000000, TEXT_ENCODERS_AUTO, VAE_AUTO, ATTENTION_FLASH, 2, true,
+          PREVIEW_AUTO },
+        { "24gb", "1024x1024", 24000000000, TEXT_ENCODERS_AUTO, VAE_WHOLE, ATTENTION_FLASH, 2, false,
+          PREVIEW_AUTO },
+        { "auto", "1024x1024", JOB_BUDGET_AUTO, TEXT_ENCODERS_AUTO, VAE_AUTO, ATTENTION_AUTO, 1, false,
+          PREVIEW_AUTO },
         { "minimum", "1024x1024", JOB_BUDGET_LEAST, TEXT_ENCODERS_SEQUENTIAL, VAE_BANDS, ATTENTION_AUTO, 1, false,
-          true },
+          PREVIEW_AUTO },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct job j = profile_job(cases[i].name, cases[i].size);
@@ -152,7 +160,7 @@ static void the_article_s_template_becomes_ours(void **unused)
         { "text_encoder_offload", "text_encoders", "alternate" }, { "unet_offload", "transformer", "offload" },
         { "gradient_checkpointing", "recompute", "512" }, { "attention_mode", "attention", "efficient" },
         { "vae_tiling", "vae", "bands" },            { "precision", "precision", "fp16" },
-        { "preview", "preview", "false" },           { "cleanup_interval", NULL, NULL },
+        { "preview", "preview", "none" },            { "cleanup_interval", NULL, NULL },
     };
     enum { ROWS = sizeof golden / sizeof *golden };
     struct profile p;
@@ -202,7 +210,7 @@ static void other_words_of_templates(void **unused)
         { "vae_tiling: true\nvae_tile_overlap: 8\n", "vae_overlap", "8" },
         { "vae_tiling: true\nvae_overlap: 9\n", "vae_overlap", "9" },
         { "{batch_size: 1, sampler: dpm++}", "sampler", "dpmpp_2m" },
-        { "{batch_size: 1, preview: latent}", "preview", "true" }, { "negative_prompt: hands", "negative", "hands" },
+        { "{batch_size: 1, preview: latent}", "preview", "latent" }, { "negative_prompt: hands", "negative", "hands" },
         { "guidance_scale: 3.5", "guidance", "3.5" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -492,7 +500,8 @@ static void a_preset_says_all_it_can(void **unused)
     (void)unused;
     put("beside.yaml", "sluice: 1\nbudget: 12G\nlarge:\n  from: 512x512\n  budget: 13G\n");
     const char *path = put("all.yaml",
-        "\xef\xbb\xbf" "sluice: 1\r\n# with a byte order mark and DOS lines\r\nname: 'All: of it'\r\nabout: \"\\u00e9\"\r\n"
+        "\xef\xbb\xbf"
+        "sluice: 1\r\n# with a byte order mark and DOS lines\r\nname: 'All: of it'\r\nabout: \"\\u00e9\"\r\n"
         "model:\r\n  name: FLUX.1-dev\r\n  sha256:\r\n    vae/a.safetensors: "
         "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef\r\n"
         "profile: beside.yaml\r\nprompt: >\r\n  one\r\n  {two}\r\n\r\n  three {{4}}\r\nnegative: |\r\n  a\r\n  b\r\n"
@@ -522,7 +531,14 @@ static void a_preset_says_all_it_can(void **unused)
     assert_int_equal(profile_row(&p.profile, &j, setting_find("budget"))->line, 5);
     char *own = preset_prompt(&p, "a {fox}", &e);
     assert_string_equal(own, "one a {fox} three {4}");
+    char *words = preset_words(&p, own, &e);
+    assert_string_equal(words, "a {fox}");
+    free(words);
     free(own);
+    /* no words of its: too short, other text before or behind */
+    static const char *const others[] = { "", "one three {4}", "one two three", "One two three {4}", "mine" };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_null(preset_words(&p, others[i], &e));
     job_free(&j);
     preset_free(&p);
     /* without a place, and without a prompt, words are the prompt */
@@ -532,6 +548,7 @@ static void a_preset_says_all_it_can(void **unused)
         char *mine = preset_prompt(&p, "mine", &e), *its = preset_prompt(&p, NULL, &e);
         assert_string_equal(mine, "mine");
         assert_string_equal(its, i ? "" : "as it is");
+        assert_null(preset_words(&p, its, &e));
         free(mine);
         free(its);
         preset_free(&p);

@@ -14,7 +14,8 @@
 struct fake { int total, lists, thumbs; const char *prompt; bool mute; };
 
 static const char *const prompts[] = {
-    "a red apple on a blue background", "a small octopus on a yellow background", "a lighthouse in a storm, oil on canvas",
+    "a red apple on a blue background", "a small octopus on a yellow background",
+    "a lighthouse in a storm, oil on canvas",
     "an old fisherman, 85 mm, soft window light", "",
 };
 
@@ -26,8 +27,10 @@ static struct store_picture picture(const struct fake *f, int i)
     snprintf(path, sizeof path, "/home/me/Pictures/sluice/%05d.png", f->total - i);
     return (struct store_picture){
         .id = f->total - i, .path = strdup(path), .prompt = strdup(prompt), .negative = strdup(i % 7 ? "" : "blurry"),
-        .model = strdup("fake-model"), .preset = strdup(i % 3 ? "" : "portrait"), .record = strdup("{}"), .seed = 1000 + (uint64_t)i,
-        .width = 256, .height = i % 4 ? 256 : 384, .time = 1764000000 - i * 40000, .seconds = 2.5, .mark = i % 6 == 1 ? 3 : 0,
+        .model = strdup("fake-model"), .preset = strdup(i % 3 ? "" : "portrait"), .record = strdup("{}"),
+        .seed = 1000 + (uint64_t)i,
+        .width = 256, .height = i % 4 ? 256 : 384, .time = 1764000000 - i * 40000, .seconds = 2.5,
+        .mark = i % 6 == 1 ? 3 : 0,
     };
 }
 
@@ -48,7 +51,8 @@ static void answer(struct view *v, struct fake *f, const struct wish *w)
         int n = w->history.number;
         memcpy(ids, w->history.ids, (size_t)n * sizeof *ids);
         f->thumbs += n;
-        for (int i = 0; i < n; i++) view_gallery_thumb(v, ids[i], fake_image(64, ids[i] % 4 ? 64 : 96, (uint64_t)ids[i]));
+        for (int i = 0; i < n; i++)
+            view_gallery_thumb(v, ids[i], fake_image(64, ids[i] % 4 ? 64 : 96, (uint64_t)ids[i]));
     }
 }
 
@@ -94,7 +98,9 @@ static void test_goldens(void **state)
     }
     settle(v, &f, 40, 10);
     golden(v, "gallery-list", 40, 10);
-    view_gallery_record(v, "file\t/home/me/Pictures/sluice/1.png\nprompt\ta red apple on a blue background, which is a long line that goes on and on\nseed\t42\n");
+    view_gallery_record(v,
+                        "file\t/home/me/Pictures/sluice/1.png\nprompt\ta red apple on a blue background, "
+                        "which is a long line that goes on and on\nseed\t42\n");
     golden(v, "gallery-record", 80, 24);
     assert_int_equal(press(v, K_ESC).kind, WISH_NONE);
     has_not(v, "prompt      a red");
@@ -292,7 +298,8 @@ static void test_hostile(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_goldens), cmocka_unit_test(test_twenty_thousand), cmocka_unit_test(test_search_newest_wins),
+        cmocka_unit_test(test_goldens), cmocka_unit_test(test_twenty_thousand),
+            cmocka_unit_test(test_search_newest_wins),
         cmocka_unit_test(test_keys),    cmocka_unit_test(test_new_pictures),    cmocka_unit_test(test_hostile),
     };
 

@@ -85,27 +85,27 @@ static void test_fit_and_zoom(void **state)
 
     view_show_image(v, image_copy(im, NULL), "title", "");
     g = draw(v, 80, 24, true); /* 800x480 px, 20 rows for it */
-    assert_int_equal(g->picture->width, 1000);
-    assert_true(g->picture_fine);
-    assert_int_equal(g->picture_at.w, 80);
-    assert_int_equal(g->picture_at.h, 20);
+    assert_int_equal(g->picture[0].image->width, 1000);
+    assert_true(g->picture[0].fine);
+    assert_int_equal(g->picture[0].at.w, 80);
+    assert_int_equal(g->picture[0].at.h, 20);
     has(v, "fit 8 %"); /* in half-blocks */
     type(v, "1");
     g = draw(v, 80, 24, true);
-    assert_int_equal(g->picture->width, 800);
-    assert_int_equal(g->picture->height, 400);
+    assert_int_equal(g->picture[0].image->width, 800);
+    assert_int_equal(g->picture[0].image->height, 400);
     /* the middle, pixel for pixel */
-    assert_memory_equal(g->picture->rgb, im->rgb + (50 * 1000 + 100) * 3, 800 * 3);
-    serial = g->picture_serial;
+    assert_memory_equal(g->picture[0].image->rgb, im->rgb + (50 * 1000 + 100) * 3, 800 * 3);
+    serial = g->picture[0].serial;
     g = draw(v, 80, 24, true);
-    assert_true(g->picture_serial == serial); /* nothing has changed: nothing is sent */
+    assert_true(g->picture[0].serial == serial); /* nothing has changed: nothing is sent */
     for (int i = 0; i < 9; i++) press(v, K_RIGHT), press(v, K_DOWN);
     g = draw(v, 80, 24, true);
-    assert_true(g->picture_serial != serial);
-    assert_memory_equal(g->picture->rgb, im->rgb + (100 * 1000 + 200) * 3, 800 * 3);
+    assert_true(g->picture[0].serial != serial);
+    assert_memory_equal(g->picture[0].image->rgb, im->rgb + (100 * 1000 + 200) * 3, 800 * 3);
     for (int i = 0; i < 9; i++) press(v, K_LEFT), press(v, K_UP);
     g = draw(v, 80, 24, true);
-    assert_memory_equal(g->picture->rgb, im->rgb, 800 * 3);
+    assert_memory_equal(g->picture[0].image->rgb, im->rgb, 800 * 3);
     /* steps of the zoom */
     type(v, "+");
     has(v, " 150 %");
@@ -117,7 +117,7 @@ static void test_fit_and_zoom(void **state)
     draw(v, 80, 24, true);
     type(v, "+");
     g = draw(v, 80, 24, true);
-    assert_int_equal(g->picture->width, 800);
+    assert_int_equal(g->picture[0].image->width, 800);
     type(v, "++++++++++++++++++++");
     has(v, "1600 %");
     draw(v, 80, 24, true);
@@ -130,16 +130,16 @@ static void test_fit_and_zoom(void **state)
     /* without pixels one of them is half a cell */
     type(v, "1");
     g = draw(v, 80, 24, false);
-    assert_int_equal(g->picture->width, 80);
-    assert_int_equal(g->picture->height, 40);
+    assert_int_equal(g->picture[0].image->width, 80);
+    assert_int_equal(g->picture[0].image->height, 40);
     image_free(im);
     /* smaller than the screen: no more cells than it has */
     view_show_image(v, fake_image(64, 64, 1), "small", "/x/y.png");
     draw(v, 80, 24, true);
     type(v, "1");
     g = draw(v, 80, 24, true);
-    assert_int_equal(g->picture_at.w, 7);
-    assert_int_equal(g->picture_at.h, 4);
+    assert_int_equal(g->picture[0].at.w, 7);
+    assert_int_equal(g->picture[0].at.h, 4);
     assert_int_equal(ctrl(v, 's').kind, WISH_NONE);
     has(v, "a file already");
     view_free(v);
@@ -158,7 +158,7 @@ static void test_steps(void **state)
     press(v, K_LEFT);
     has(v, "step 2/20");
     g = draw(v, 80, 24, true);
-    assert_false(g->picture_fine);
+    assert_false(g->picture[0].fine);
     /* looking back is not disturbed by what comes */
     struct event ev = about(EVENT_PREVIEW, 1);
     ev.step = 4;
@@ -241,27 +241,28 @@ static void test_before_and_after(void **state)
     golden(v, "picture-compare", 120, 40);
     golden(v, "picture-compare", 200, 60);
     g = draw(v, 80, 24, true);
-    assert_int_equal(g->picture->width, 800);
-    memcpy(left, g->picture->rgb + (g->picture->height / 2 * 800 + 200) * 3, 3);
+    assert_int_equal(g->picture[0].image->width, 800);
+    memcpy(left, g->picture[0].image->rgb + (g->picture[0].image->height / 2 * 800 + 200) * 3, 3);
     type(v, " ");
     g = draw(v, 80, 24, true);
     /* the sides have changed */
-    assert_memory_equal(left, g->picture->rgb + (g->picture->height / 2 * 800 + 800 - 396 + 200) * 3, 3);
+    assert_memory_equal(left,
+                        g->picture[0].image->rgb + (g->picture[0].image->height / 2 * 800 + 800 - 396 + 200) * 3, 3);
     has(v, "after  seed 42");
     type(v, " w");
     has(v, "before  seed 41");
     g = draw(v, 80, 24, true);
-    at = line_of(g->picture);
-    assert_in_range(at, g->picture->width / 2 - 2, g->picture->width / 2 + 2);
+    at = line_of(g->picture[0].image);
+    assert_in_range(at, g->picture[0].image->width / 2 - 2, g->picture[0].image->width / 2 + 2);
     press(v, K_LEFT);
     g = draw(v, 80, 24, true);
-    assert_true(line_of(g->picture) < at);
-    click(v, MOUSE_LEFT, g->picture_at.x + g->picture_at.w - 1, g->picture_at.y);
+    assert_true(line_of(g->picture[0].image) < at);
+    click(v, MOUSE_LEFT, g->picture[0].at.x + g->picture[0].at.w - 1, g->picture[0].at.y);
     g = draw(v, 80, 24, true);
-    assert_true(line_of(g->picture) > g->picture->width * 9 / 10);
+    assert_true(line_of(g->picture[0].image) > g->picture[0].image->width * 9 / 10);
     type(v, "w"); /* one again */
     g = draw(v, 80, 24, true);
-    assert_int_equal(g->picture->width, 256);
+    assert_int_equal(g->picture[0].image->width, 256);
     /* flipped in place */
     has(v, "seed 42");
     type(v, " ");
@@ -335,12 +336,12 @@ static void test_random_use(void **state)
         else type(v, (char[]){ letters[(r >> 8) % (sizeof letters - 1)], 0 });
         if (r % 11 == 0) view_show_image(v, fake_image(1 + (int)(r >> 5) % 200, 1 + (int)(r >> 9) % 200, r), "t", "p");
         g = draw(v, 40 + (int)(r >> 13) % 60, 10 + (int)(r >> 17) % 30, r & 1024);
-        if (!g->picture) continue;
-        assert_true(g->picture_at.x >= 0 && g->picture_at.x + g->picture_at.w <= g->cols);
-        assert_true(g->picture_at.y >= 1 && g->picture_at.y + g->picture_at.h <= g->rows - 2);
-        for (int y = 0; y < g->picture_at.h; y++)
-            for (int x = 0; x < g->picture_at.w; x++)
-                assert_true(g->cells[(g->picture_at.y + y) * g->cols + g->picture_at.x + x].attr & CELL_PICTURE);
+        if (!g->pictures) continue;
+        assert_true(g->picture[0].at.x >= 0 && g->picture[0].at.x + g->picture[0].at.w <= g->cols);
+        assert_true(g->picture[0].at.y >= 1 && g->picture[0].at.y + g->picture[0].at.h <= g->rows - 2);
+        for (int y = 0; y < g->picture[0].at.h; y++)
+            for (int x = 0; x < g->picture[0].at.w; x++)
+                assert_true(g->cells[(g->picture[0].at.y + y) * g->cols + g->picture[0].at.x + x].attr & CELL_PICTURE);
     }
     view_free(v);
 }

@@ -257,6 +257,74 @@ static void test_an_answer_that_is_late(void **state)
 
 /* --- with files ---------------------------------------------------------------------------- */
 
+static void load(struct view *v, const char *search)
+{
+    press(v, K_F2);
+    settle(v);
+    keys(v, search);
+    key(v, K_ENTER);
+    key(v, K_ENTER);
+}
+
+static void says(struct view *v, const char *prompt, const char *negative, uint64_t seed)
+{
+    struct job j = { 0 };
+
+    assert_true(view_job(v, &j, NULL));
+    assert_string_equal(j.prompt, prompt);
+    assert_string_equal(j.negative, negative);
+    assert_int_equal(j.seed, seed);
+    job_free(&j);
+}
+
+/* A preset that says how a picture is made, not which, takes the user's words along. */
+static void test_own_words_stay(void **state)
+{
+    (void)state;
+    struct view *v = opened();
+    struct job j = { 0 };
+    struct err e = { 0 };
+
+    press(v, K_ESC);
+    assert_true(view_job(v, &j, NULL));
+    assert_true(job_set_string(&j.prompt, "a {red|green} fox", &e) && job_set_string(&j.negative, "people", &e));
+    j.seed = 7;
+    j.random_seed = false;
+    assert_true(view_load(v, &j, "mine", "", &e));
+    job_free(&j);
+    load(v, "/draft");
+    says(v, "a {red|green} fox", "people", 7);
+    load(v, "/sticker");
+    says(v, "Die-cut vinyl sticker of a {red|green} fox, thick white border, bold outlines, flat bright colours, "
+            "on a plain mid-grey background, no text.", "people", 7);
+    press(v, K_F2);
+    settle(v);
+    keys(v, "s");
+    empty_line(v);
+    keys(v, "Fox");
+    key(v, K_ENTER);
+    has(v, "The form is now the preset fox");
+    size_t bytes;
+    char *text = file_read(in("c/sluice/presets/fox.yaml"), 65536, &bytes, NULL);
+    assert_non_null(strstr(text, "Die-cut vinyl sticker of {a {{red|green}} fox}, thick"));
+    free(text);
+    key(v, K_ESC);
+    load(v, "/portrait");
+    says(v, "Portrait photograph of a {red|green} fox, looking past the camera. Soft window light from the left, "
+            "85 mm lens at f/2, natural skin texture, plain dark background.", "people", 7);
+    view_free(v);
+    /* the words that a preset came with are not the user's */
+    v = opened();
+    press(v, K_ESC);
+    load(v, "/sticker");
+    load(v, "/draft");
+    load(v, "/ink");
+    assert_true(view_job(v, &j, NULL));
+    assert_non_null(strstr(j.prompt, "a heron standing in reeds"));
+    job_free(&j);
+    view_free(v);
+}
+
 static void test_keys_and_files(void **state)
 {
     (void)state;
@@ -488,7 +556,9 @@ static void test_random_sizes_and_keys(void **state)
             view_presets(v, &a);
         }
         if (r % 11 == 0) press(v, K_F2);
-        view_resize(v, (struct view_screen){ 40 + (int)(random_next(&seed) % 120), 10 + (int)(random_next(&seed) % 50), 9, 18, 0, 0, false });
+        view_resize(v,
+                    (struct view_screen){ 40 + (int)(random_next(&seed) % 120), 10 + (int)(random_next(&seed) % 50), 9,
+                                          18, 0, 0, false });
         assert_true(view_draw(v, &g, NULL));
         if (g.cursor_shown && (g.cursor_x < 0 || g.cursor_x >= g.cols || g.cursor_y < 0 || g.cursor_y >= g.rows))
             fail_msg("key %d: the cursor is off the screen", i);
@@ -527,10 +597,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_list),          cmocka_unit_test(test_a_strangers_file),
-        cmocka_unit_test(test_an_answer_that_is_late), cmocka_unit_test(test_keys_and_files),
-        cmocka_unit_test(test_import_export),     cmocka_unit_test(test_hashes_are_compared),
-        cmocka_unit_test(test_no_presets_at_all), cmocka_unit_test(test_hostile_names),
-        cmocka_unit_test(test_random_sizes_and_keys),
+        cmocka_unit_test(test_an_answer_that_is_late), cmocka_unit_test(test_own_words_stay),
+        cmocka_unit_test(test_keys_and_files),    cmocka_unit_test(test_import_export),
+        cmocka_unit_test(test_hashes_are_compared), cmocka_unit_test(test_no_presets_at_all),
+        cmocka_unit_test(test_hostile_names),     cmocka_unit_test(test_random_sizes_and_keys),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

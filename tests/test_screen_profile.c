@@ -56,11 +56,15 @@ static void give_list(struct view *v, bool with_own)
 /* Half the budget is used, decoding whole takes a third more; less than 2 GB does not do. */
 static struct plan_summary plan_of(const struct job *j)
 {
-    size_t budget = j->budget == JOB_BUDGET_LEAST ? 1000000000 : j->budget == JOB_BUDGET_AUTO || !j->budget ? 20000000000 : j->budget;
+    size_t budget = j->budget == JOB_BUDGET_LEAST               ? 1000000000
+                    : j->budget == JOB_BUDGET_AUTO || !j->budget ? 20000000000
+                                                                 : j->budget;
     struct plan_summary p = { .ok = budget >= 2000000000 || j->budget == JOB_BUDGET_LEAST, .budget = budget,
                               .arena = budget / 2, .link = 100000000000, .seconds = 60, .top = PHASE_T5 };
 
-    if (!p.ok) strcpy(p.text, "a budget of 1000000000 bytes does not do: 256x256 needs at least 2000000000 (2000.0 MB), in VAE");
+    if (!p.ok)
+        strcpy(p.text,
+               "a budget of 1000000000 bytes does not do: 256x256 needs at least 2000000000 (2000.0 MB), in VAE");
     if (j->vae == VAE_WHOLE) p.arena += 1000000000, p.seconds -= 10;
     if (j->transformer == TRANSFORMER_OFFLOAD) p.link += 50000000000, p.seconds += 200;
     return p;
@@ -335,7 +339,8 @@ static void test_save(void **state)
     assert_int_equal(w.kind, WISH_PROFILE_SAVE);
     assert_string_equal(w.profile.name, "8gb-mine");
     assert_false(w.profile.replace);
-    assert_non_null(strstr(w.profile.text, "sluice: 1\nabout: \"after 8gb\"\nbudget: 10G\ntext_encoders: sequential\n"));
+    assert_non_null(strstr(w.profile.text,
+                           "sluice: 1\nabout: \"after 8gb\"\nbudget: 10G\ntext_encoders: sequential\n"));
     /* a duplicate is the file as it is */
     press(v, K_TAB);
     type(v, "d");
@@ -429,16 +434,20 @@ static void test_random_use(void **state)
 
     for (int i = 0; i < 3000; i++) {
         uint32_t r = random_next(&seed);
-        struct key k = { .kind = r & 1 ? K_CHAR : (enum key_kind)(1 + r % (K_F12 - 1)), .ch = (uint32_t)letters[r / 8 % (sizeof letters - 1)] };
+        struct key k = { .kind = r & 1 ? K_CHAR : (enum key_kind)(1 + r % (K_F12 - 1)),
+                         .ch = (uint32_t)letters[r / 8 % (sizeof letters - 1)] };
         if (k.kind == K_PASTE || k.kind == K_MOUSE) k.kind = K_TAB;
         struct wish w = view_key(v, &k);
         if (w.kind == WISH_PROFILE_SAVE || w.kind == WISH_PROFILE_DELETE) give_list(v, r & 256);
         if (r % 3 == 0) answer(v);
         if (r % 5 == 0) alt(v, 'm');
         if (view_profiles_wanted(v)) give_list(v, true);
-        view_resize(v, (struct view_screen){ 1 + (int)(random_next(&seed) % 150), 1 + (int)(random_next(&seed) % 50), 9, 18, 0, 0, false });
+        view_resize(v,
+                    (struct view_screen){ 1 + (int)(random_next(&seed) % 150), 1 + (int)(random_next(&seed) % 50), 9,
+                                          18, 0, 0, false });
         assert_true(view_draw(v, &g, NULL));
-        if (g.cursor_shown) assert_true(g.cursor_x >= 0 && g.cursor_x < g.cols && g.cursor_y >= 0 && g.cursor_y < g.rows);
+        if (g.cursor_shown)
+            assert_true(g.cursor_x >= 0 && g.cursor_x < g.cols && g.cursor_y >= 0 && g.cursor_y < g.rows);
     }
     grid_free(&g);
     view_free(v);

@@ -1,10 +1,12 @@
 /* test_screen_queue.c - the queue's screen, its questions, the contact sheet and the
  * remedies as text: keys and answers in, cells and wishes out. */
+#include "engine/job_text.h"
 #include "tests/view_help.h"
 
 #include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,13 +17,21 @@ struct row { int64_t id; enum store_state state; const char *prompt, *error; int
 static void fill(struct view *v, const struct row *rows, int n, int64_t at_work)
 {
     struct store_queue q = { .count = n, .at = calloc((size_t)n + 1, sizeof *q.at) };
+    struct job j;
 
+    assert_true(job_init(&j, fake_model(), NULL));
+    j.seed = 42;
+    j.budget = 8000000000;
     for (int i = 0; i < n; i++)
         q.at[i] = (struct store_job){
-            .id = rows[i].id, .state = rows[i].state, .foreign = rows[i].foreign, .text = strdup(""), .model = strdup("/models/fake-model"),
-            .preset = strdup(i == 1 ? "portrait" : ""), .prompt = strdup(rows[i].prompt), .error = strdup(rows[i].error ? rows[i].error : ""),
-            .pictures = rows[i].pictures ? rows[i].pictures : 1, .made = rows[i].made, .step = rows[i].step, .steps = 20, .ended = i,
+            .id = rows[i].id, .state = rows[i].state, .foreign = rows[i].foreign, .text = job_text(&j, NULL),
+            .model = strdup("/models/fake-model"), .preset = strdup(i == 1 ? "portrait" : ""),
+            .prompt = strdup(rows[i].prompt), .error = strdup(rows[i].error ? rows[i].error : ""),
+            .pictures = rows[i].pictures ? rows[i].pictures : 1, .made = rows[i].made, .step = rows[i].step,
+            .steps = 20, .ended = i,
+            .fault = rows[i].state == STORE_FAILED ? ERR_DEVICE_MEMORY : ERR_NONE, .stage = STAGE_VAE,
         };
+    job_free(&j);
     view_queue(v, &q, at_work);
     assert_null(q.at);
 }
@@ -107,9 +117,15 @@ static void test_keys(void **state)
     press(v, K_DOWN);
     has(v, "out of memory");
     is_queue(type(v, "t"), QUEUE_RETRY, 8);
-    is_queue(press(v, K_ENTER), QUEUE_RETRY, 8);
+    press(v, K_ENTER);
+    has(v, "Failed: VAE");
+    press(v, K_ESC);
     press(v, K_DOWN);
     is_queue(type(v, "e"), QUEUE_LOAD, 3);
+    has(v, "Enter Picture");
+    w = press(v, K_ENTER);
+    assert_true(w.kind == WISH_HISTORY && w.history.what == HISTORY_OPEN_JOB);
+    assert_int_equal(w.history.id, 3);
     is_queue(type(v, "D"), QUEUE_CLEAR, 0);
     press(v, K_DOWN); /* no further */
     assert_int_equal(type(v, "r").kind, WISH_NONE);
@@ -117,7 +133,7 @@ static void test_keys(void **state)
     type(v, "2");
     w = press(v, K_ENTER);
     is_queue(w, QUEUE_REPEAT, 3);
-    assert_int_equal(w.queue.number, 12);
+    assert_int_equal(w.queue.number, 2);
     type(v, "r");
     type(v, "x");
     assert_int_equal(press(v, K_ENTER).kind, WISH_NONE);
@@ -212,49 +228,105 @@ static void test_questions(void **state)
     view_free(v);
 }
 
+/* Each kind, in its stage, leads to its remedies (keys, and the settings of the first) whatever the text says. */
+static void test_remedies(void **state)
+{
+    (void)state;
+    static const struct {
+        enum err_kind fault;
+        enum stage stage;
+        const char *given, *keys, *settings, *says;
+    } cases[] = {
+        { ERR_DEVICE_MEMORY, STAGE_VAE, "budget=8G", "bsmt", "vae=bands", "Something else has taken memory" },
+        { ERR_DEVICE_MEMORY, STAGE_VAE, "budget=8G vae=bands", "smt", "budget=6G", "" },
+        { ERR_DEVICE_MEMORY, STAGE_T5, "", "amt", "text_encoders=alternate", "" },
+        { ERR_DEVICE_MEMORY, STAGE_CLIP, "text_encoders=alternate", "amt", "text_encoders=sequential", "" },
+        { ERR_DEVICE_MEMORY, STAGE_FLUX, "budget=24G", "smt", "budget=16G", "" },
+        { ERR_DEVICE_MEMORY, STAGE_LOAD, "budget=min", "t", "", "" },
+        { ERR_MEMORY, STAGE_FLUX, "budget=12G", "smt", "budget=10G", "close other programs" },
+        { ERR_BUDGET, STAGE_LOAD, "budget=1M", "mt", "budget=min", "too small for this size" },
+        { ERR_OVERFLOW, STAGE_FLUX, "precision=fp16", "ft", "precision=fp32", "too large for the type" },
+        { ERR_OVERFLOW, STAGE_VAE, "precision=fp16", "ft", "vae_precision=fp32", "" },
+        { ERR_OVERFLOW, STAGE_VAE, "vae_precision=fp16", "ft", "vae_precision=fp32", "" },
+        { ERR_OVERFLOW, STAGE_FLUX, "precision=fp32", "t", "", "" },
+        { ERR_OVERFLOW, STAGE_VAE, "precision=fp32", "t", "", "" },
+        { ERR_DISK_FULL, STAGE_SAVE, "", "t", "", "make room" },
+        { ERR_IO, STAGE_SAVE, "", "t", "", "cannot be written there" },
+        { ERR_MISSING, STAGE_SAVE, "", "t", "", "cannot be written there" },
+        { ERR_MISSING, STAGE_LOAD, "", "t", "", "not whole" },
+        { ERR_DAMAGED, STAGE_T5, "", "t", "", "is damaged" },
+        { ERR_DEVICE, STAGE_FLUX, "", "ct", "device=cpu", "the doctor" },
+        { ERR_DEVICE_LOST, STAGE_FLUX, "device=cuda", "ct", "device=cpu", "start it again" },
+        { ERR_DEVICE_LOST, STAGE_FLUX, "device=cpu", "t", "", "" },
+        { ERR_INPUT, STAGE_LOAD, "", "t", "", "" },
+        { ERR_NONE, STAGE_LOAD, "", "t", "", "" },
+    };
+    struct view *v = busy();
+
+    press(v, K_ESC); /* on the queue's screen F8 is about the row that is chosen */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct job j = { 0 };
+        struct wish w;
+        struct err e = { 0 };
+        char given[64], line[8], key[2] = { cases[i].keys[0] };
+
+        assert_true(job_init(&j, fake_model(), NULL));
+        snprintf(given, sizeof given, "%s", cases[i].given);
+        for (char *rest = given, *one; *given && (one = strsep(&rest, " "));) {
+            char *value = strchr(one, '=');
+            *value++ = 0;
+            if (setting_set(&j, setting_find(one), value, &e) != SETTING_SET) fail_msg("%s: %s", one, e.text);
+        }
+        view_trouble(v, 8, &j, cases[i].fault, cases[i].stage, "WHY");
+        job_free(&j);
+        press(v, K_F8);
+        has(v, "WHY");
+        has(v, cases[i].says);
+        for (const char *at = "abcdefghijklmnopqrstuvwxyz"; *at; at++) {
+            snprintf(line, sizeof line, " %c  ", *at);
+            if ((strchr(cases[i].keys, *at) != NULL) != (strstr(screen(v, 80, 24), line) != NULL))
+                fail_msg("case %zu: %c\n%s", i, *at, screen(v, 80, 24));
+        }
+        w = type(v, key);
+        is_queue(w, QUEUE_RETRY, 8);
+        assert_string_equal(w.queue.text, cases[i].settings);
+    }
+    view_free(v);
+}
+
 static void test_trouble(void **state)
 {
     (void)state;
     struct view *v = busy();
     struct job j = { 0 };
-    struct wish w;
 
     assert_true(job_init(&j, fake_model(), NULL));
+    press(v, K_ESC);
     alt(v, 't');
     has(v, "Nothing has failed");
     j.budget = 8000000000;
-    view_trouble(v, 8, &j, STAGE_VAE, "VAE: cuda: 1800 MB on the card: out of memory");
-    press(v, K_ESC);
+    view_trouble(v, 8, &j, ERR_DEVICE_MEMORY, STAGE_VAE, "VAE: cuda: 1800 MB on the card: out of memory");
     has(v, "F8 What to do");
     press(v, K_F8);
     golden(v, "trouble", 80, 24);
     has(v, "Failed: VAE");
-    has(v, "b  decode in bands");
-    has(v, "s  a smaller budget, 6 GB");
-    w = type(v, "b");
-    is_queue(w, QUEUE_RETRY, 8);
-    assert_string_equal(w.queue.text, "vae=bands");
+    is_queue(type(v, "b"), QUEUE_RETRY, 8);
     press(v, K_F8);
     has(v, "Nothing has failed"); /* it is being tried */
 
-    view_trouble(v, 8, &j, STAGE_T5, "T5: cuda: 9000 MB on the card: out of memory");
+    /* The failed row itself, as the queue has kept it. */
     alt(v, 'q');
     press(v, K_END);
     press(v, K_UP);
-    press(v, K_ENTER); /* on the failed row itself */
-    has(v, "a  text encoders one after the other");
-    press(v, K_ESC);
-    view_trouble(v, 8, &j, STAGE_FLUX, "transformer, step 3 of 20: the result is not finite");
+    has(v, "F8 What to do");
+    press(v, K_ENTER);
+    has(v, "Failed: VAE");
+    has(v, "decode in bands");
+    has(v, "smaller budget, 6 GB");
+    is_queue(type(v, "s"), QUEUE_RETRY, 8);
+    press(v, K_UP);
     press(v, K_F8);
-    w = type(v, "f");
-    assert_string_equal(w.queue.text, "precision=fp32");
-    view_trouble(v, 8, &j, STAGE_T5, "a budget of 8 bytes does not do: 256x256 needs at least 900");
-    press(v, K_F8);
-    assert_string_equal(type(v, "m").queue.text, "budget=min");
-    view_trouble(v, 8, &j, STAGE_SAVE, "save: cannot write x.png: No space left on device");
-    press(v, K_F8);
-    has(v, "make room");
-    assert_string_equal(press(v, K_ENTER).queue.text, "");
+    has(v, "Nothing has failed"); /* that one has not */
     job_free(&j);
     view_free(v);
 }
@@ -302,7 +374,8 @@ static void test_sheet(void **state)
     has(v, "2 marked");
     assert_int_equal(press(v, K_ENTER).kind, WISH_FINISH);
     assert_int_equal(view_sheet_base(v)->seed, 100);
-    assert_true(view_sheet_good(v, 0) && !view_sheet_good(v, 1) && view_sheet_good(v, 2) && !view_sheet_good(v, 5) && !view_sheet_good(v, -1));
+    assert_true(view_sheet_good(v, 0) && !view_sheet_good(v, 1) && view_sheet_good(v, 2) && !view_sheet_good(v, 5) &&
+                !view_sheet_good(v, -1));
     alt(v, 'k'); /* a new one */
     has(v, "how many seeds");
     press(v, K_ESC);
@@ -340,7 +413,7 @@ static void test_hostile(void **state)
             assert_null(strstr(s, "\xe2\x80\xae"));
             press(v, at == 2 ? K_HOME : K_DOWN);
         }
-    view_trouble(v, 1, &(struct job){ 0 }, STAGE_T5, lengthy);
+    view_trouble(v, 1, &(struct job){ 0 }, ERR_DEVICE_MEMORY, STAGE_T5, lengthy);
     press(v, K_F8);
     screen(v, 40, 10);
     assert_null(strchr(screen(v, 80, 24), '\033'));
@@ -351,9 +424,11 @@ static void test_hostile(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_goldens),  cmocka_unit_test(test_keys),    cmocka_unit_test(test_chosen_stays_with_its_job),
+        cmocka_unit_test(test_goldens),  cmocka_unit_test(test_keys),
+            cmocka_unit_test(test_chosen_stays_with_its_job),
         cmocka_unit_test(test_strip_counts_what_waits_on_disk),          cmocka_unit_test(test_editing),
-        cmocka_unit_test(test_questions), cmocka_unit_test(test_trouble), cmocka_unit_test(test_sheet), cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_questions), cmocka_unit_test(test_remedies),
+        cmocka_unit_test(test_trouble), cmocka_unit_test(test_sheet), cmocka_unit_test(test_hostile),
     };
 
     setenv("LC_ALL", "C.UTF-8", 1);

@@ -134,7 +134,8 @@ static const char *queue_of(const struct studio *s)
     text[0] = 0;
     if (!store_open(&other, s->path, notice, &e) || !store_queue_list(other, &q, &e)) fail_msg("%s", e.text);
     for (int i = 0; i < q.count; i++)
-        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s %s", i ? "|" : "", store_state_name(q.at[i].state), q.at[i].prompt);
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s %s", i ? "|" : "",
+                 store_state_name(q.at[i].state), q.at[i].prompt);
     store_queue_free(&q);
     store_close(other);
     return text;

@@ -109,7 +109,7 @@ static void a_job_comes_back_from_its_text(void **state)
     j.budget = JOB_BUDGET_LEAST;
     j.link = 12345678901.0;
     j.sampler = SAMPLER_DPMPP_2M;
-    j.preview = false;
+    j.preview = PREVIEW_NONE;
     char *text = job_text(&j, NULL);
     CHECK(job_from_text(&back, text, x));
     for (int i = 0; i < setting_count(); i++)
@@ -186,9 +186,16 @@ static void the_queue_is_kept_in_order(void **state)
     store_job_free(&row);
     job_free(&j);
     CHECK(store_queue_step(s, next, 3, x));
-    CHECK(store_queue_state(s, next, STORE_FAILED, "no reason", x));
-    CHECK(store_queue_state(s, id[0], STORE_PAUSED, "", x));
+    CHECK(store_queue_fail(s, next, ERR_DISK_FULL, STAGE_VAE, "no reason", x));
+    CHECK(store_queue_state(s, id[0], STORE_PAUSED, x));
     assert_string_equal(queue_text(s), "d failed, changed waiting, a paused");
+    struct store_queue all;
+    CHECK(store_queue_list(s, &all, x));
+    assert_int_equal(all.at[0].fault, ERR_DISK_FULL);
+    assert_int_equal(all.at[0].stage, STAGE_VAE);
+    assert_string_equal(all.at[0].error, "no reason");
+    assert_int_equal(all.at[1].fault, ERR_NONE);
+    store_queue_free(&all);
     struct job less = make_job("d"); /* other memory, the same pictures: it goes on from where it was */
     less.vae = VAE_BANDS;
     CHECK(store_latent_path(s, next, latent, x));
@@ -197,13 +204,14 @@ static void the_queue_is_kept_in_order(void **state)
     assert_string_equal(queue_text(s), "d waiting, changed waiting, a paused");
     CHECK(store_queue_claim(s, next, &row, &j, x));
     assert_int_equal(j.vae, VAE_BANDS);
+    assert_int_equal(row.fault, ERR_NONE);
     assert_string_equal(j.resume, latent);
     assert_int_equal(row.step, 3);
     assert_false(store_queue_amend(s, next, &less, NULL)); /* not while it runs */
     store_job_free(&row);
     job_free(&j);
     job_free(&less);
-    CHECK(store_queue_state(s, next, STORE_FAILED, "no reason", x));
+    CHECK(store_queue_fail(s, next, ERR_DISK_FULL, STAGE_VAE, "no reason", x));
     CHECK(store_queue_next(s, &next, x));
     assert_int_equal(next, id[2]);
     CHECK(store_queue_clear(s, false, &removed, x));
@@ -273,7 +281,7 @@ static void a_job_has_one_owner_while_it_lives(void **state)
     assert_string_equal(j.resume, path);
     store_job_free(&row);
     job_free(&j);
-    CHECK(store_queue_state(one, id, STORE_DONE, "", x));
+    CHECK(store_queue_state(one, id, STORE_DONE, x));
     assert_false(file_exists(path));
     snprintf(path + strlen(path) - 27, 64, "/999.latent.safetensors"); /* of no job */
     store_close(one);
@@ -302,8 +310,8 @@ static int64_t keep(struct store *s, const char *name, const char *prompt, const
     int64_t id;
     CHECK(job_set_string(&j.negative, negative, x));
     j.cfg = 2;
-    j.width = 160;
-    j.height = 80;
+    j.width = 240;
+    j.height = 120;
     write_picture(path_in(pictures, name, path), &j, shade);
     CHECK(record_make(&record, &j, 0, "tiny", j.steps, x));
     struct image *im = image_read(path, NULL);
@@ -343,21 +351,23 @@ static void the_history_is_found_again(void **state)
     assert_string_equal(p.model, "tiny");
     assert_string_equal(p.preset, "portrait");
     assert_int_equal(p.seed, 5);
-    assert_int_equal(p.width, 160);
+    assert_int_equal(p.width, 240);
     assert_true(p.seconds == 1.5 && !p.trashed && p.mark == 0);
     assert_non_null(strstr(p.record, "\"sampler\":\"euler\""));
     store_picture_free(&p);
     struct image *im = store_thumbnail(s, a, NULL);
-    assert_int_equal(im->width, 128);
-    assert_int_equal(im->height, 64);
+    assert_int_equal(im->width, STORE_THUMBNAIL_PX);
+    assert_int_equal(im->height, STORE_THUMBNAIL_PX / 2);
     assert_in_range(im->rgb[3000], 198, 202);
     image_free(im);
 
     static const struct { const char *search; int64_t count; } cases[] = {
         { "", 3 }, { "  ", 3 }, { "fox", 2 }, { "FOX red", 1 }, { "fo", 2 }, { "f", 2 }, { "cafe", 1 },
         { "caf\xc3\xa9 rai", 1 }, { "blurry", 1 }, { "portr", 3 }, { "tiny sea", 1 }, { "nothing", 0 },
-        { "\"", 0 }, { "\"quoted", 1 }, { "fox OR rain", 0 }, { "NOT fox", 0 }, { "prompt:fox", 0 }, { "fox*", 2 }, { "(((", 0 },
-        { "red AND", 0 }, { "^a", 2 }, { "fox -", 2 }, { "NEAR(a", 0 }, { "{a b}:c", 0 }, { "\xff\xfe", 0 }, { "'; DROP", 0 },
+        { "\"", 0 }, { "\"quoted", 1 }, { "fox OR rain", 0 }, { "NOT fox", 0 }, { "prompt:fox", 0 }, { "fox*", 2 },
+        { "(((", 0 },
+        { "red AND", 0 }, { "^a", 2 }, { "fox -", 2 }, { "NEAR(a", 0 }, { "{a b}:c", 0 }, { "\xff\xfe", 0 },
+        { "'; DROP", 0 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (found(s, cases[i].search) != cases[i].count)
@@ -398,7 +408,12 @@ static void the_trash_gives_back(void **state)
     struct store_page page;
     struct err e = { 0 };
     char path[FILE_PATH_MAX];
-    int64_t id = keep(s, "t.png", "to be thrown away", "", 9, 0);
+    struct store_picture of;
+    struct err none = { 0 };
+    int64_t id = keep(s, "t.png", "to be thrown away", "", 9, 77);
+    CHECK(store_history_of_job(s, 77, &of, x));
+    assert_int_equal(of.id, id);
+    store_picture_free(&of);
     path_in(pictures, "t.png", path);
     CHECK(store_history_trash(s, id, x));
     CHECK(store_history_trash(s, id, x)); /* it is there already */
@@ -410,6 +425,9 @@ static void the_trash_gives_back(void **state)
     store_page_free(&page);
 
     /* Another one has come in its place: neither is lost. */
+    assert_false(store_history_of_job(s, 77, &of, &none)); /* nor what is in the trash */
+    assert_non_null(strstr(none.text, "no picture of job 77"));
+    assert_false(store_history_of_job(s, 0, &of, NULL));
     int64_t other = keep(s, "t.png", "the other", "", 9, 0);
     assert_int_not_equal(other, id);
     assert_false(store_history_restore(s, id, &e));
@@ -588,9 +606,23 @@ static void others_are_waited_for_and_newer_ones_left_alone(void **state)
     err_clear(&e);
     assert_false(store_open(&s, db, notice, &e));
     assert_non_null(strstr(e.text, "a newer sluice has made it"));
-    with_sqlite("PRAGMA user_version = 1");
+    with_sqlite("PRAGMA user_version = 2");
     s = open_store();
     assert_string_equal(queue_text(s), "before waiting, locked out waiting");
+    store_close(s);
+
+    /* What the first version kept: of a failure no kind. */
+    with_sqlite("ALTER TABLE queue DROP COLUMN fault; ALTER TABLE queue DROP COLUMN stage; PRAGMA user_version = 1;"
+                "DROP INDEX history_job; ALTER TABLE history DROP COLUMN job;"
+                "UPDATE queue SET state = 5, error = 'why' WHERE prompt = 'before'");
+    s = open_store();
+    assert_string_equal(queue_text(s), "before failed, locked out waiting");
+    struct store_queue old;
+    CHECK(store_queue_list(s, &old, x));
+    assert_int_equal(old.at[0].fault, ERR_NONE);
+    assert_int_equal(old.at[0].stage, STAGE_LOAD);
+    assert_string_equal(old.at[0].error, "why");
+    store_queue_free(&old);
     store_close(s);
 
     err_clear(&e);

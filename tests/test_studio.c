@@ -32,6 +32,8 @@
 
 #include <cmocka.h>
 
+enum { KITTY_ID = 7341 }; /* the first of term's */
+
 struct pty {
     pid_t pid;
     int fd, keep_open; /* our copy of the child's side, for its termios after the end */
@@ -43,6 +45,7 @@ struct pty {
     char kind, string[64];
     size_t string_bytes, all_bytes;
     int sixels, kitties, syncs;
+    bool kitty_up[256]; /* by id, from KITTY_ID on: placed and not deleted */
     const char *da1;   /* answered instead of libvterm's, or NULL */
     bool mute, ended;  /* mute: answer nothing */
     int status;
@@ -130,7 +133,8 @@ static void start(struct pty *p, int cols, int rows, const char *da1, char **arg
         setenv("LC_ALL", getenv("PTY_LC_ALL") ? getenv("PTY_LC_ALL") : "C.UTF-8", 1);
         setenv("XDG_STATE_HOME", state_dir, 1);
         if (start_in) {
-            static const char *const places[] = { "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR" };
+            static const char *const places[] = { "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME",
+                                                  "XDG_RUNTIME_DIR" };
             for (size_t i = 0; i < sizeof places / sizeof *places; i++) setenv(places[i], start_in, 1);
             setenv("VISUAL", "true", 1);
             if (chdir(start_in)) _exit(126);
@@ -197,9 +201,16 @@ static void resize(struct pty *p, int cols, int rows)
 
 static void string_end(struct pty *p)
 {
+    const char *i;
+    int id;
+
     p->string[p->string_bytes < sizeof p->string ? p->string_bytes : sizeof p->string - 1] = 0;
     if (p->kind == 'P') p->sixels++;
     else if (strstr(p->string, "a=p")) p->kitties++;
+    if (p->kind == '_' && (i = strstr(p->string, ",i=")) && (id = atoi(i + 3) - KITTY_ID) >= 0 && id < 256) {
+        if (strstr(p->string, "a=p")) p->kitty_up[id] = true;
+        if (strstr(p->string, "a=d")) p->kitty_up[id] = false;
+    }
     p->in_string = 0;
 }
 
@@ -497,7 +508,10 @@ static void test_idle_costs_nothing(void **state)
 static void test_bytes_of_a_key(void **state)
 {
     (void)state;
-    static const char *const pressed[] = { "a", "b", " ", "\177", "\001", "\005", "\t", "\t", "\033[C", "\033[D", "7", "\177", "\033[Z", "\033[Z", "c" };
+    static const char *const pressed[] = {
+        "a", "b", " ", "\177", "\001", "\005", "\t", "\t", "\033[C", "\033[D", "7", "8", "\177", "\033[Z",
+        "\033[Z", "c",
+    };
     struct pty p;
 
     start_fake(&p, 80, 24);
@@ -571,7 +585,8 @@ static void test_resizing(void **state)
 {
     (void)state;
     static const struct { int cols, rows; const char *shows; } sizes[] = {
-        { 40, 10, "[ Generate ]" }, { 20, 5, "terminal too small" }, { 1, 1, "" }, { 200, 60, "Memory" }, { 80, 24, "Memory" },
+        { 40, 10, "[ Generate ]" }, { 20, 5, "terminal too small" }, { 1, 1, "" }, { 200, 60, "Memory" },
+        { 80, 24, "Memory" },
     };
     struct pty p;
 
@@ -590,12 +605,14 @@ static void test_resizing(void **state)
     finish(&p);
 }
 
-/* Sizes that only a program would give its terminal: to one that runs (the emulator keeps its own), and at the start. */
+/* Sizes that only a program would give its terminal: to one that runs (the emulator keeps its own), and at the
+ * start. */
 static void test_sizes_beyond_curses(void **state)
 {
     (void)state;
     static const struct winsize sizes[] = {
-        { .ws_col = 65535, .ws_row = 3 }, { .ws_col = 80, .ws_row = 24 }, { .ws_col = 32768, .ws_row = 40 }, { .ws_col = 2, .ws_row = 65535 },
+        { .ws_col = 65535, .ws_row = 3 }, { .ws_col = 80, .ws_row = 24 }, { .ws_col = 32768, .ws_row = 40 },
+        { .ws_col = 2, .ws_row = 65535 },
         { .ws_col = 0, .ws_row = 0 }, { .ws_col = 2001, .ws_row = 5, .ws_xpixel = 65535, .ws_ypixel = 65535 },
     };
     struct pty p;
@@ -618,7 +635,8 @@ static void test_sizes_beyond_curses(void **state)
 
     if (!binary(program)) return;
     setenv("COLUMNS", "99999", 1);
-    start(&p, 80, 24, NULL, (char *[]){ "/bin/sh", "-c", "stty cols 65535 rows 30; exec \"$0\" -m assets/demo", program, NULL });
+    start(&p, 80, 24, NULL,
+          (char *[]){ "/bin/sh", "-c", "stty cols 65535 rows 30; exec \"$0\" -m assets/demo", program, NULL });
     unsetenv("COLUMNS");
     for (int t = 0; t < 100 && !p.alt; t++) listen_ms(&p, 60, false);
     resize(&p, 80, 24);
@@ -836,7 +854,8 @@ static void test_own_editor(void **state)
     (void)state;
     static const struct { const char *lines, *shows; } cases[] = {
         { "printf 'second\\nthird\\n' >> \"$1\"", "│ third" },
-        { "test \"$(stat -c %a \"$1\")\" = 600 && test \"$(cat \"$1\")\" = draft && echo private > \"$1\"", "│ private" },
+        { "test \"$(stat -c %a \"$1\")\" = 600 && test \"$(cat \"$1\")\" = draft && echo private > \"$1\"",
+          "│ private" },
         { "printf '\\033]0;x\\007\\342\\200\\256\\000y' > \"$1\"", "│ ]0;x y" },
         { "kill -STOP $$; echo again > \"$1\"", "│ again" },
         { "exit 3", "ended with status 3" },
@@ -948,7 +967,8 @@ static void test_sixel_only_where_it_is_said(void **state)
         wait_for(&p, strcmp(cases[i].graphics, "none") ? "Describe" : "not shown", 10000);
         keys(&p, "x\r");
         wait_for(&p, "Saved", 10000);
-        for (int t = 0; t < 30 && p.sixels + p.kitties == 0; t++) listen_ms(&p, t < 3 || cases[i].sixel || cases[i].kitty ? 100 : 1, false);
+        for (int t = 0; t < 30 && p.sixels + p.kitties == 0; t++)
+            listen_ms(&p, t < 3 || cases[i].sixel || cases[i].kitty ? 100 : 1, false);
         if ((p.sixels > 0) != cases[i].sixel || (p.kitties > 0) != cases[i].kitty)
             fail_msg("case %zu: %d sixel and %d kitty pictures", i, p.sixels, p.kitties);
         /* the cells show it in any case but none */
@@ -986,6 +1006,70 @@ static void test_pictures_wait_for_the_terminal(void **state)
     finish(&p);
 }
 
+static int kitties_up(const struct pty *p)
+{
+    int n = 0;
+
+    for (int i = 0; i < 256; i++) n += p->kitty_up[i];
+    return n;
+}
+
+/* Until so many pictures are on the screen, and no other comes. */
+static void wait_for_kitties(struct pty *p, int n)
+{
+    for (int t = 0; t < 100 && kitties_up(p) != n; t++) listen_ms(p, 60, false);
+    listen_ms(p, 200, false);
+    assert_int_equal(kitties_up(p), n);
+}
+
+/* Each thumbnail in the terminal's pixels: sent once, sent again only when something has lain over it, taken off when it
+ * is gone. */
+static void test_many_pictures(void **state)
+{
+    (void)state;
+    struct pty p;
+
+    setenv("FAKE_ENGINE_STEP_MS", "4", 1);
+    start(&p, 120, 40, "\033_Gi=31;OK\033\\\033[?62c", (char *[]){ "fake", "auto", NULL });
+    wait_for(&p, "Describe", 10000);
+    keys(&p, "{a|b|c|d|e|f}\r");
+    wait_for(&p, "_6.png", 10000);
+    wait_for(&p, "Queue: empty", 10000);
+    keys(&p, "\033[15~"); /* F5 */
+    wait_for(&p, "Gallery: 6 pictures", 10000);
+    wait_for_kitties(&p, 6);
+    p.kitties = 0;
+    keys(&p, "\033[C\033[C 3"); /* to another one, and marks */
+    wait_for(&p, "*** d", 10000);
+    wait_for_kitties(&p, 6);
+    assert_int_equal(p.kitties, 0);
+    keys(&p, "e"); /* a line to be typed, beside them */
+    wait_for(&p, "Copy it to", 10000);
+    wait_for_kitties(&p, 6);
+    keys(&p, "\033");
+    listen_ms(&p, 300, false);
+    assert_int_equal(p.kitties, 0);
+    keys(&p, "d");
+    wait_for(&p, "Gallery: 5 pictures", 10000);
+    wait_for_kitties(&p, 5);
+    keys(&p, "v");
+    wait_for(&p, "Thumbnails", 10000);
+    wait_for_kitties(&p, 1);
+    keys(&p, "\033[18~"); /* F7 */
+    wait_for(&p, "Doctor", 10000);
+    wait_for_kitties(&p, 0);
+    keys(&p, "\033");
+    wait_for(&p, "[ Generate ]", 10000);
+    keys(&p, "\025a\033k\r");
+    wait_for(&p, "12 of 12 seeds", 10000);
+    wait_for_kitties(&p, 12);
+    keys(&p, "\021");
+    expect_clean_end(&p, 10000);
+    assert_int_equal(kitties_up(&p), 0);
+    finish(&p);
+    unsetenv("FAKE_ENGINE_STEP_MS");
+}
+
 static void test_without_colour(void **state)
 {
     (void)state;
@@ -1005,7 +1089,8 @@ static void test_without_colour(void **state)
     for (int y = 0; y < 24; y++)
         for (int x = 0; x < 80; x++) {
             vterm_screen_get_cell(p.screen, (VTermPos){ y, x }, &c);
-            if (!VTERM_COLOR_IS_DEFAULT_FG(&c.fg) || !VTERM_COLOR_IS_DEFAULT_BG(&c.bg)) fail_msg("colour at %d,%d", x, y);
+            if (!VTERM_COLOR_IS_DEFAULT_FG(&c.fg) || !VTERM_COLOR_IS_DEFAULT_BG(&c.bg))
+                fail_msg("colour at %d,%d", x, y);
         }
     keys(&p, "\021");
     expect_clean_end(&p, 10000);
@@ -1024,7 +1109,8 @@ static void test_theme(void **state)
     wait_for(&p, "Describe", 10000);
     for (int i = 0; i < 24 * 80; i++) {
         vterm_screen_get_cell(p.screen, (VTermPos){ i / 80, i % 80 }, &c);
-        if (!VTERM_COLOR_IS_DEFAULT_FG(&c.fg) || !VTERM_COLOR_IS_DEFAULT_BG(&c.bg)) fail_msg("colour at %d,%d", i % 80, i / 80);
+        if (!VTERM_COLOR_IS_DEFAULT_FG(&c.fg) || !VTERM_COLOR_IS_DEFAULT_BG(&c.bg))
+            fail_msg("colour at %d,%d", i % 80, i / 80);
     }
     keys(&p, "x\r");
     wait_for(&p, "Saved", 10000);
@@ -1195,11 +1281,15 @@ static void test_real_binary(void **state)
 static void test_random_keys_to_the_real_engine(void **state)
 {
     (void)state;
-    /* What leads to other screens and to work. Letters come between; no path outside the studio's folder can be typed. */
+    /* What leads to other screens and to work. Letters come between; no path outside the studio's folder can be
+     * typed. */
     static const char *const words[] = {
-        "\r", "\r", "\r", "\033", "\033", "\t", "\t", "\033[Z", " ", "\177", "\025", "\033OP", "\033OQ", "\033OR", "\033OS", "\033[15~", "\033[17~",
-        "\033[18~", "\033[19~", "\033[20~", "\033[A", "\033[B", "\033[C", "\033[D", "\033[H", "\033[F", "\033[5~", "\033[6~", "\033[3~", "\033k",
-        "\033s", "\033r", "\033n", "\033e", "\033p", "\022", "\023", "\024", "\014", "\001", "\005", "\013", "\031", "{red|blue} ", "a pear ", "y",
+        "\r", "\r", "\r", "\033", "\033", "\t", "\t", "\033[Z", " ", "\177", "\025", "\033OP", "\033OQ", "\033OR",
+        "\033OS", "\033[15~", "\033[17~",
+        "\033[18~", "\033[19~", "\033[20~", "\033[A", "\033[B", "\033[C", "\033[D", "\033[H", "\033[F", "\033[5~",
+        "\033[6~", "\033[3~", "\033k",
+        "\033s", "\033r", "\033n", "\033e", "\033p", "\022", "\023", "\024", "\014", "\001", "\005", "\013", "\031",
+        "{red|blue} ", "a pear ", "y",
         "\033[200~one\ntwo\033[201~", "\033[<0;20;10M", "\033[<64;20;10M", "\xe7\x8c\xab",
     };
     enum { SESSIONS = 5 };
@@ -1217,7 +1307,8 @@ static void test_random_keys_to_the_real_engine(void **state)
     for (int session = 0; session < SESSIONS; session++) {
         start_in = home;
         same_state = session > 0;
-        start(&p, 100, 30, "\033[?62;4c", (char *[]){ whole, "--out-dir", out, "-m", model, "--size", "64x64", "--steps", "20", NULL });
+        start(&p, 100, 30, "\033[?62;4c",
+              (char *[]){ whole, "--out-dir", out, "-m", model, "--size", "64x64", "--steps", "20", NULL });
         start_in = NULL;
         same_state = false;
         wait_for(&p, "Prompt", 20000);
@@ -1232,7 +1323,8 @@ static void test_random_keys_to_the_real_engine(void **state)
             if (letter[0] == '/') letter[0] = 'a';
             keys(&p, r % 3 ? letter : words[r / 3 % (sizeof words / sizeof *words)]);
             if (r % 64 == 0) { /* the emulator, which may not survive it, keeps its size */
-                struct winsize w = { .ws_row = (unsigned short)(1 + (r >> 6) % 50), .ws_col = (unsigned short)(1 + (r >> 14) % 140) };
+                struct winsize w = { .ws_row = (unsigned short)(1 + (r >> 6) % 50),
+                                     .ws_col = (unsigned short)(1 + (r >> 14) % 140) };
                 ioctl(p.fd, TIOCSWINSZ, &w);
             }
             if (r % 128 == 0) listen_ms(&p, 40, false); /* the engine is slower than who types */
@@ -1353,7 +1445,8 @@ static void test_killed_and_gone_on(void **state)
     only_file("killed/20*.png", path);
     assert_int_equal(sscanf(strrchr(path, '/') + 1, "%*[^-]-%*[^-]-%31[0-9]", seed), 1);
     snprintf(other, sizeof other, "%s/other.png", out_dir);
-    snprintf(command, sizeof command, "%s generate -m assets/demo --steps 40 --seed %s -o %s 'a red apple' >/dev/null 2>&1", argv[0],
+    snprintf(command, sizeof command,
+             "%s generate -m assets/demo --steps 40 --seed %s -o %s 'a red apple' >/dev/null 2>&1", argv[0],
              seed, other);
     assert_int_equal(system(command), 0);
     size_t n = bytes_of(path, one, sizeof one);
@@ -1424,6 +1517,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_late_answers_are_not_typed),
         cmocka_unit_test(test_sixel_only_where_it_is_said),
         cmocka_unit_test(test_pictures_wait_for_the_terminal),
+        cmocka_unit_test(test_many_pictures),
         cmocka_unit_test(test_without_colour),
         cmocka_unit_test(test_theme),
         cmocka_unit_test(test_plain_terminal),

@@ -33,11 +33,16 @@ static uint32_t draw(uint32_t below)
 static const char *hostile(void)
 {
     static const char *const bits[] = {
-        "\033[2J", "\033]0;title\007", "\033]52;c;aGk=\033\\", "\033P1;1q~\033\\", "\033[?1049l", "\x9b" "2J", "\xc2\x9b" "31m", "\xc2\x90",
-        "\x07", "\b\b\b", "\r", "\n", "\t", "\x7f", "\x01", "\xe2\x80\xae", "\xe2\x81\xa6", "\xe2\x80\x8b", "\xe2\x80\x8f", "\xe2\x81\xa0",
-        "\xef\xbb\xbf", "\xf3\xa0\x81\x81", "\xd8\x9c", "\xc2\xad", "\xff", "\xc3", "\xe7\x8c", "\xf0\x9f\x98", "\xed\xa0\x80", "\xc0\xaf",
-        "\xf4\x90\x80\x80", "\xcc\x81\xcc\x81\xcc\x81\xcc\x81\xcc\x81\xcc\x81\xcc\x81", "猫", "\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x91\xa7",
-        "\xf0\x9f\x87\xab\xf0\x9f\x87\xb7", "\xe3\x85\xa4", "\xe1\x85\x9f", "word ", "a", " ", "{red|blue}", "%s%n", "../../etc/", "~/x.png",
+        "\033[2J", "\033]0;title\007", "\033]52;c;aGk=\033\\", "\033P1;1q~\033\\", "\033[?1049l", "\x9b" "2J",
+        "\xc2\x9b" "31m", "\xc2\x90",
+        "\x07", "\b\b\b", "\r", "\n", "\t", "\x7f", "\x01", "\xe2\x80\xae", "\xe2\x81\xa6", "\xe2\x80\x8b",
+        "\xe2\x80\x8f", "\xe2\x81\xa0",
+        "\xef\xbb\xbf", "\xf3\xa0\x81\x81", "\xd8\x9c", "\xc2\xad", "\xff", "\xc3", "\xe7\x8c", "\xf0\x9f\x98",
+        "\xed\xa0\x80", "\xc0\xaf",
+        "\xf4\x90\x80\x80", "\xcc\x81\xcc\x81\xcc\x81\xcc\x81\xcc\x81\xcc\x81\xcc\x81", "猫",
+        "\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x91\xa7",
+        "\xf0\x9f\x87\xab\xf0\x9f\x87\xb7", "\xe3\x85\xa4", "\xe1\x85\x9f", "word ", "a", " ", "{red|blue}", "%s%n",
+        "../../etc/", "~/x.png",
     };
     static char text[8][700];
     static int at;
@@ -55,7 +60,8 @@ static const char *hostile(void)
 
 static void wrong(const struct grid *g, int cell, const char *what)
 {
-    fail_msg("SLUICE_SEED=%u, step %d: cell %d,%d of %dx%d %s", first, step, cell % g->cols, cell / g->cols, g->cols, g->rows, what);
+    fail_msg("SLUICE_SEED=%u, step %d: cell %d,%d of %dx%d %s", first, step, cell % g->cols, cell / g->cols, g->cols,
+             g->rows, what);
 }
 
 static void check(const struct grid *g)
@@ -63,7 +69,8 @@ static void check(const struct grid *g)
     for (int i = 0; i < g->cols * g->rows; i++) {
         const struct cell *c = &g->cells[i];
         int x = i % g->cols;
-        if (c->width > 2 || (c->width == 2 && (x == g->cols - 1 || c[1].width)) || (c->width == 0 && (x == 0 || c[-1].width != 2)))
+        if (c->width > 2 || (c->width == 2 && (x == g->cols - 1 || c[1].width)) ||
+            (c->width == 0 && (x == 0 || c[-1].width != 2)))
             wrong(g, i, "is half a character");
         for (const char *s = c->text; *s;) {
             utf8proc_int32_t cp;
@@ -71,13 +78,15 @@ static void check(const struct grid *g)
             bool hidden = false;
             if (n <= 0) wrong(g, i, "is no UTF-8");
             else if (edit_columns(cp, &hidden), hidden) wrong(g, i, "has a character that is not shown as one");
-            else if (s == c->text && wcwidth((wchar_t)cp) != c->width) wrong(g, i, "has another width than its character");
+            else if (s == c->text && wcwidth((wchar_t)cp) != c->width)
+                wrong(g, i, "has another width than its character");
             else if (s != c->text && wcwidth((wchar_t)cp) != 0) wrong(g, i, "has two characters");
             s += n > 0 ? n : 1;
         }
     }
     if (g->cursor_shown && (g->cursor_x < 0 || g->cursor_x >= g->cols || g->cursor_y < 0 || g->cursor_y >= g->rows))
-        fail_msg("SLUICE_SEED=%u, step %d: the cursor is at %d,%d of %dx%d", first, step, g->cursor_x, g->cursor_y, g->cols, g->rows);
+        fail_msg("SLUICE_SEED=%u, step %d: the cursor is at %d,%d of %dx%d", first, step, g->cursor_x, g->cursor_y,
+                 g->cols, g->rows);
 }
 
 /* --- what services answer ----------------------------------------------------------- */
@@ -90,9 +99,12 @@ static void answer_page(struct view *v, const struct wish *w)
     if (p.total < p.count) p.total = p.count;
     p.at = calloc((size_t)p.count + 1, sizeof *p.at);
     for (int i = 0; i < p.count; i++)
-        p.at[i] = (struct store_picture){ .id = i + 1, .path = strdup(hostile()), .prompt = strdup(hostile()), .negative = strdup(hostile()),
-                                          .model = strdup(hostile()), .preset = strdup(hostile()), .record = strdup(hostile()),
-                                          .seed = draw(1000), .width = (int)draw(9000), .height = (int)draw(9000), .time = draw(1u << 27),
+        p.at[i] = (struct store_picture){ .id = i + 1, .path = strdup(hostile()), .prompt = strdup(hostile()),
+                                          .negative = strdup(hostile()),
+                                          .model = strdup(hostile()), .preset = strdup(hostile()),
+                                          .record = strdup(hostile()),
+                                          .seed = draw(1000), .width = (int)draw(9000), .height = (int)draw(9000),
+                                          .time = draw(1u << 27),
                                           .mark = (int)draw(6), .seconds = draw(100) };
     view_gallery_page(v, w ? w->history.query.serial : draw(9), w ? w->history.query.offset : (int)draw(30), &p);
 }
@@ -103,10 +115,14 @@ static void answer_queue(struct view *v)
 
     q.at = calloc((size_t)q.count + 1, sizeof *q.at);
     for (int i = 0; i < q.count; i++)
-        q.at[i] = (struct store_job){ .id = i + 1, .state = (enum store_state)draw(STORE_STATE_COUNT_), .foreign = draw(5) == 0,
-                                      .text = strdup(hostile()), .model = strdup(hostile()), .preset = strdup(hostile()),
-                                      .prompt = strdup(hostile()), .error = strdup(draw(2) ? "" : hostile()), .pictures = 1 + (int)draw(9),
-                                      .made = (int)draw(9), .step = (int)draw(30), .steps = (int)draw(30), .added = draw(1u << 27) };
+        q.at[i] = (struct store_job){ .id = i + 1, .state = (enum store_state)draw(STORE_STATE_COUNT_),
+                                      .foreign = draw(5) == 0,
+                                      .text = strdup(hostile()), .model = strdup(hostile()),
+                                      .preset = strdup(hostile()),
+                                      .prompt = strdup(hostile()), .error = strdup(draw(2) ? "" : hostile()),
+                                      .pictures = 1 + (int)draw(9),
+                                      .made = (int)draw(9), .step = (int)draw(30), .steps = (int)draw(30),
+                                      .added = draw(1u << 27) };
     view_queue(v, &q, draw(9));
 }
 
@@ -195,7 +211,7 @@ static void some_answer(struct view *v)
     case 14: view_ask_many(v, (int)draw(999)); break;
     case 15:
         if (!view_job(v, &j, NULL)) break;
-        view_trouble(v, draw(9), &j, (enum stage)draw(STAGE_COUNT), hostile());
+        view_trouble(v, draw(9), &j, (enum err_kind)draw(ERR_KIND_COUNT), (enum stage)draw(STAGE_COUNT), hostile());
         job_free(&j);
         break;
     default:
@@ -275,8 +291,11 @@ static void test_anything(void **unused)
         if (draw(4) == 0) some_event(v);
         if (draw(6) == 0) some_answer(v);
         if (draw(12) == 0)
-            view_resize(v, (struct view_screen){ .cols = 1 + (int)draw(130), .rows = 1 + (int)draw(50), .cell_w = (int)draw(20),
-                                                 .cell_h = (int)draw(40), .picture_w = (int)draw(400), .picture_h = (int)draw(400) });
+            view_resize(v,
+                        (struct view_screen){ .cols = 1 + (int)draw(130), .rows = 1 + (int)draw(50),
+                                              .cell_w = (int)draw(20),
+                                                 .cell_h = (int)draw(40), .picture_w = (int)draw(400),
+                                                 .picture_h = (int)draw(400) });
         assert_true(view_draw(v, &g, NULL));
         check(&g);
         for (int i = 0; i < 20; i++) {

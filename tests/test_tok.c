@@ -221,7 +221,8 @@ static bool fits_hold(const struct tok *t, const char *text, size_t bytes)
 static void fits_everywhere(void **state)
 {
     (void)state;
-    static const char *const set[] = { "clip_files", "clip_json", "t5_spiece", "t5_json", "t5_bytes", "t5_identity", "t5_first" };
+    static const char *const set[] = { "clip_files", "clip_json", "t5_spiece", "t5_json", "t5_bytes", "t5_identity",
+                                       "t5_first" };
     size_t bytes;
     char *strings = slurp(GOLDEN "strings.txt", &bytes), *copy = malloc(bytes);
     for (int i = 0; i < 7; i++) {
@@ -331,7 +332,7 @@ static void must_fail(const char *dir, bool clip, const char *says)
     bool opened = open_tok(&t, dir, clip, &e);
     if (opened || !strstr(e.text, says))
         fail_msg("expected a failure that says \"%s\", found \"%s\"", says, opened ? "success" : e.text);
-    assert_true(e.kind == ERR_INPUT || e.kind == ERR_IO);
+    assert_true(e.kind == ERR_INPUT || e.kind == ERR_IO || e.kind == ERR_MISSING || e.kind == ERR_DAMAGED);
     assert_null(t.clip);
     assert_null(t.t5);
     close_tok(&t);
@@ -377,11 +378,15 @@ static void errors_name_the_fault(void **state)
         { false, "{\"model\":{\"vocab\":[[\"a\",0]],\"unk_id\":7}}", "unk_id 7" },
         { false, "{\"model\":{\"vocab\":[[\"a\"]]}}", "entry 0" },
         { false, "{\"model\":{\"vocab\":[[\"a\",0]]},\"normalizer\":{\"type\":\"BertNormalizer\"}}", "BertNormalizer" },
-        { false, "{\"model\":{\"vocab\":[[\"a\",0]]},\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AB*D\"}}", "base64" },
-        { false, "{\"model\":{\"vocab\":[[\"a\",0]]},\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"/////w==\"}}", "its trie" },
-        { false, "{\"model\":{\"vocab\":[[\"a\",0]]},\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(a|b)\"},\"content\":\"\"}}", "(a|b)" },
+        { false, "{\"model\":{\"vocab\":[[\"a\",0]]},"
+                 "\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AB*D\"}}", "base64" },
+        { false, "{\"model\":{\"vocab\":[[\"a\",0]]},"
+                 "\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"/////w==\"}}", "its trie" },
+        { false, "{\"model\":{\"vocab\":[[\"a\",0]]},"
+                 "\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(a|b)\"},\"content\":\"\"}}", "(a|b)" },
         { false, "{\"model\":{\"vocab\":[[\"a\",0]]},\"pre_tokenizer\":{\"type\":\"Digits\"}}", "Digits" },
-        { false, "{\"model\":{\"vocab\":[[\"a\",0]]},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[]}}", "found it 0 times" },
+        { false, "{\"model\":{\"vocab\":[[\"a\",0]]},"
+                 "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[]}}", "found it 0 times" },
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         put_text(dir, "tokenizer.json", wrong[i].json);

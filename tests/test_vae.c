@@ -231,7 +231,8 @@ static void check_bands(struct call c, const int *band, int n)
         for (size_t k = 0; k < size; k++)
             if (memcmp(&got[k], &want[k], sizeof *got))
                 fail_msg("%s, %s, %s %dx%d latents in bands of %d: value %zu of %zu is %.9g, whole %.9g", c.s->name,
-                         dtype_name(c.compute), c.encode ? "encode" : "decode", c.h, c.w, band[i], k, size, (double)got[k],
+                         dtype_name(c.compute), c.encode ? "encode" : "decode", c.h, c.w, band[i], k, size,
+                         (double)got[k],
                          (double)want[k]);
         free(got);
     }
@@ -541,19 +542,6 @@ static void tiles_take_the_memory_of_one(void **state)
     assert_int_equal(count_peak(&c), one);
 }
 
-static void options_are_checked(void **state)
-{
-    (void)state;
-    static const struct vae_options good[] = { { 0, 0, 0 }, { 64, 0, 0 }, { 1, 16, 7 }, { 0, 64, 0 }, { 0, 0, 8 } };
-    static const struct vae_options bad[] = { { -1, 0, 0 }, { 0, 15, 2 }, { 0, -64, 8 }, { 0, 16, 8 }, { 0, 64, -1 } };
-    for (int i = 0; i < 5; i++) {
-        struct err e = { 0 };
-        assert_true(vae_options_check(&good[i], &e));
-        assert_false(vae_options_check(&bad[i], &e));
-        assert_int_equal(e.kind, ERR_INPUT);
-    }
-}
-
 int main(void)
 {
     const char *given = getenv("SLUICE_SEED");
@@ -571,7 +559,6 @@ int main(void)
         cmocka_unit_test(tiles_show_no_seams),
         cmocka_unit_test(tiles_blend_what_they_share),
         cmocka_unit_test(tiles_take_the_memory_of_one),
-        cmocka_unit_test(options_are_checked),
     };
     return cmocka_run_group_tests(tests, make_subjects, remove_subjects);
 }

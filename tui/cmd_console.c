@@ -26,8 +26,10 @@ static json_t *memory_json(const struct event_memory *m)
         json_object_set_new(activations, stage_name(s), json_integer((json_int_t)m->activations[s]));
         json_object_set_new(weights, stage_name(s), json_integer((json_int_t)m->weights[s]));
     }
-    json_t *o = json_pack("{s:I, s:I, s:o, s:o, s:I, s:I, s:I}", "arena_bytes", (json_int_t)m->arena_bytes, "used_bytes",
-                          (json_int_t)m->used_bytes, "activation_bytes", activations, "weight_bytes", weights, "rss_bytes",
+    json_t *o = json_pack("{s:I, s:I, s:o, s:o, s:I, s:I, s:I}", "arena_bytes", (json_int_t)m->arena_bytes,
+                          "used_bytes",
+                          (json_int_t)m->used_bytes, "activation_bytes", activations, "weight_bytes", weights,
+                          "rss_bytes",
                      (json_int_t)m->rss, "rss_anonymous_bytes", (json_int_t)m->rss_anonymous, "rss_file_bytes",
                      (json_int_t)m->rss_file);
     json_object_set_new(o, "link_bytes", json_integer((json_int_t)m->link_bytes));
@@ -63,6 +65,8 @@ static void print_json(const struct event *ev)
     }
     if (ev->kind == EVENT_MEMORY)
         json_object_set_new(o, "memory", memory_json(&ev->memory));
+    if (ev->kind == EVENT_FAILED)
+        json_object_set_new(o, "fault", json_string(err_kind_name(ev->fault)));
     if (ev->text[0]) {
         json_t *text = json_string(ev->text);
         json_object_set_new(o, file ? "path" : "text", text ? text : json_string("(not UTF-8)"));

@@ -239,7 +239,8 @@ static int scan(struct store *s, int argc, char **argv)
     return 0;
 }
 
-const char *const cmd_history_verbs[] = { "list", "search", "show", "export", "trash", "restore", "forget", "scan", NULL };
+const char *const cmd_history_verbs[] = { "list", "search", "show", "export", "trash", "restore", "forget",
+                                          "scan", NULL };
 
 int cmd_history(int argc, char **argv)
 {

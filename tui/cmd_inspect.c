@@ -1,6 +1,7 @@
 /* cmd_inspect.c - `sluice inspect`: what a model or a file of weights is. */
 #include "engine/model.h"
 #include "engine/shapes.h"
+#include "engine/taef1.h"
 #include "engine/weights.h"
 #include "tui/cmd.h"
 #include "tui/commands.h"
@@ -164,6 +165,23 @@ static void part_examine(const struct model *m, enum model_part p, bool check, s
     }
 }
 
+/* The model's TAEF1; NULL: it has none, or none that can be used, which is a fault. */
+static struct taef1 *taef1_examine(const struct model *m, bool check, struct faults *faults)
+{
+    struct err e = { 0 };
+    struct taef1 *t = NULL;
+    if (m->taef1[0] && m->present[MODEL_VAE] &&
+        !taef1_open(&t, m->taef1, m->vae.latent_channels, m->vae.factor, &e))
+        fault_add(faults, &e);
+    const struct weights *w = t ? taef1_weights(t) : NULL;
+    for (size_t i = 0; w && check && i < weights_count(w); i++)
+        if (!weights_finite(w, weights_name(w, i), weights_tensor(w, i), &e)) {
+            fault_add(faults, &e);
+            err_clear(&e);
+        }
+    return t;
+}
+
 static json_t *tensors_json(const struct weights *w)
 {
     json_t *list = json_array();
@@ -222,7 +240,16 @@ static json_t *depths_json(const struct model *m, enum model_part p)
     }
 }
 
-static void model_print_json(const struct model *m, const struct part *parts,
+static json_t *taef1_json(const struct model *m, const struct taef1 *t, bool tensors)
+{
+    if (!t)
+        return json_null();
+    struct figures f = figures_of(taef1_weights(t));
+    return json_pack("{s:s, s:i, s:i, s:o}", "path", m->taef1, "width", taef1_width(t), "blocks", taef1_blocks(t),
+                     "weights", figures_json(taef1_weights(t), &f, tensors));
+}
+
+static void model_print_json(const struct model *m, const struct part *parts, const struct taef1 *tiny,
                              const struct faults *faults, bool tensors)
 {
     json_t *list = json_array(), *wrong = json_array();
@@ -241,11 +268,11 @@ static void model_print_json(const struct model *m, const struct part *parts,
     }
     for (size_t i = 0; i < faults->count && i < FAULTS_MAX; i++)
         json_array_append_new(wrong, json_string(faults->text[i]));
-    json_print(json_pack("{s:s, s:s, s:{s:i, s:i, s:i, s:f}, s:o, s:I, s:o}", "name", m->name, "path",
+    json_print(json_pack("{s:s, s:s, s:{s:i, s:i, s:i, s:f}, s:o, s:o, s:I, s:o}", "name", m->name, "path",
                          m->path, "defaults", "width", m->defaults.width, "height",
                          m->defaults.height, "steps", m->defaults.steps, "guidance",
-                         (double)m->defaults.guidance, "parts", list, "fault_count",
-                         (json_int_t)faults->count, "faults", wrong));
+                         (double)m->defaults.guidance, "parts", list, "taef1", taef1_json(m, tiny, tensors),
+                         "fault_count", (json_int_t)faults->count, "faults", wrong));
 }
 
 static void tensors_print(const struct weights *w, const char *indent)
@@ -266,7 +293,24 @@ static void tensors_print(const struct weights *w, const char *indent)
     }
 }
 
-static void model_print(const struct model *m, const struct part *parts,
+/* Below the parts, of which it is none. */
+static void taef1_print(const struct model *m, const struct taef1 *t, bool tensors)
+{
+    char types[128], what[64], bytes[CMD_BYTES_MAX];
+    if (!t)
+        return;
+    struct figures f = figures_of(taef1_weights(t));
+    dtypes_text(&f, types, sizeof types);
+    snprintf(what, sizeof what, "for previews: %d blocks", taef1_blocks(t));
+    printf("%-15s %-40s %6d  %-9s %8zu %6zu %9s\n%16s", "taef1", what, taef1_width(t), types, f.tensors, f.files,
+           cmd_bytes(f.bytes, bytes), "");
+    cmd_print(stdout, m->taef1);
+    putchar('\n');
+    if (tensors)
+        tensors_print(taef1_weights(t), "  ");
+}
+
+static void model_print(const struct model *m, const struct part *parts, const struct taef1 *tiny,
                         const struct faults *faults, bool check, bool tensors)
 {
     cmd_print(stdout, m->name);
@@ -302,6 +346,7 @@ static void model_print(const struct model *m, const struct part *parts,
                 tensors_print(a->weights, "  ");
         }
     }
+    taef1_print(m, tiny, tensors);
     printf("\n%s parameters, %s\n", parameters_text(parameters, count), cmd_bytes(total, bytes));
     if (check && !faults->count)
         puts("checked: every tensor is there, has its shape and is finite");
@@ -334,10 +379,12 @@ static int inspect_model(const char *path, bool check, bool tensors, bool json)
         part_examine(m, (enum model_part)p, check, &parts[p], faults);
     if (check && !model_consistent(m, &e))
         fault_add(faults, &e);
+    struct taef1 *tiny = taef1_examine(m, check, faults);
     if (json)
-        model_print_json(m, parts, faults, tensors);
+        model_print_json(m, parts, tiny, faults, tensors);
     else
-        model_print(m, parts, faults, check, tensors);
+        model_print(m, parts, tiny, faults, check, tensors);
+    taef1_close(tiny);
     for (int p = 0; p < MODEL_PART_COUNT; p++)
         weights_close(parts[p].weights);
     status = faults->count ? 1 : 0;
@@ -368,6 +415,8 @@ static const char *kind_of(const struct weights *w)
         { "embeddings.token_embedding", "CLIP text encoder" },
         { "decoder.up_blocks.0.", "VAE, names of diffusers" },
         { "decoder.up.0.", "VAE, names of the official repository" },
+        { "decoder.layers.0.weight", "TAEF1 or another tiny decoder, names of diffusers" },
+        { "3.conv.4.weight", "TAEF1 or another tiny decoder or encoder, names of taesd" },
     };
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
         for (size_t i = 0; i < weights_count(w); i++)

@@ -94,14 +94,17 @@ static bool names_set(struct job *j, const struct cmd_job *r, struct err *e)
 char *cmd_job_list(void *request, const char *name, struct err *e)
 {
     const struct cmd_job *r = request;
-    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-    bool own = config && *config == '/';
-    char path[FILE_PATH_MAX];
+    char own[FILE_PATH_MAX], path[FILE_PATH_MAX];
     size_t bytes;
-    int n = r->lists ? snprintf(path, sizeof path, "%s/%s.txt", r->lists, name)
-                     : snprintf(path, sizeof path, "%s%s/sluice/wildcards/%s.txt", own ? config : home ? home : "",
-                                own ? "" : "/.config", name);
-    if (n >= (int)sizeof path) {
+    int n = r->lists ? 1 : file_xdg(own, "XDG_CONFIG_HOME", ".config", "wildcards");
+    if (!n) {
+        err_set(e, ERR_INPUT,
+                "list %s: no place for lists: neither XDG_CONFIG_HOME nor HOME is an absolute path", name);
+        return NULL;
+    }
+    if (n < FILE_PATH_MAX)
+        n = snprintf(path, sizeof path, "%s/%s.txt", r->lists ? r->lists : own, name);
+    if (n >= FILE_PATH_MAX) {
         err_set(e, ERR_INPUT, "list %s: the path of its folder is too long", name);
         return NULL;
     }

@@ -27,7 +27,8 @@ int cmd_job_take(struct cmd_job *r, const char *command, int letter, const char 
 /* The name of a file or folder, which is not empty. */
 int cmd_job_name(const char **field, const char *command, const char *option, const char *value);
 
-/* A wildcard's list (wildcard.h): of $XDG_CONFIG_HOME/sluice/wildcards, or as --lists says. request: a struct cmd_job. */
+/* A wildcard's list (wildcard.h): of $XDG_CONFIG_HOME/sluice/wildcards, or as --lists says. request: a struct
+ * cmd_job. */
 char *cmd_job_list(void *request, const char *name, struct err *e);
 
 /* The checked job of these options and arguments, its seed drawn; what is rounded is said. path: of its model. False

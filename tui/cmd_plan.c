@@ -54,12 +54,22 @@ static void print_json(const struct plan *p, const struct job *j)
         json_object_set_new(o, "seconds", q->seconds > 0 ? json_real(q->seconds) : json_null());
         json_array_append_new(phases, o);
     }
-    json_t *o = json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "width", j->width, "height", j->height,
+    const struct plan_preview *v = &p->preview;
+    json_t *preview = v->scale ? json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "scale", v->scale,
+                                     "width", j->width / v->scale, "height", j->height / v->scale, "weight_bytes",
+                                     (json_int_t)v->weights, "activation_bytes", (json_int_t)v->activations,
+                                     "peak_bytes",
+                                     (json_int_t)v->peak, "repeats", (json_int_t)v->repeats, "flops",
+                                     (json_int_t)v->flops,
+                                     "seconds", v->seconds > 0 ? json_real(v->seconds) : json_null()) : json_null();
+    json_t *o = json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "width", j->width, "height",
+                          j->height,
                           "steps", j->steps, "budget_bytes", (json_int_t)p->budget, "arena_bytes",
                           (json_int_t)p->arena_bytes, "kept_bytes", (json_int_t)p->kept_bytes, "link_bytes",
                           (json_int_t)plan_link_bytes(p), "seconds",
                           plan_seconds(p) > 0 ? json_real(plan_seconds(p)) : json_null(), "disk_seconds",
-                          p->disk_seconds > 0 ? json_real(p->disk_seconds) : json_null(), "phases", phases);
+                          p->disk_seconds > 0 ? json_real(p->disk_seconds) : json_null(), "phases", phases,
+                          "preview", preview);
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(o);
@@ -138,6 +148,7 @@ static void print_table(const struct plan *p, const struct job *j, const struct 
 {
     char a[CMD_BYTES_MAX], b[CMD_BYTES_MAX], c[CMD_BYTES_MAX], d[CMD_BYTES_MAX], f[CMD_BYTES_MAX], g[CMD_BYTES_MAX],
          h[CMD_BYTES_MAX];
+    const struct plan_preview *v = &p->preview;
     print_title(p, j, m);
     printf("  %-11s %8s %12s %9s %9s %9s %10s %13s\n", "phase", "weights", "activations", "resident", "ring", "peak",
            "over link", "time");
@@ -148,11 +159,18 @@ static void print_table(const struct plan *p, const struct job *j, const struct 
                cmd_bytes(q->activations, b), bytes_or_dash(q->placement.resident_bytes, c),
                bytes_or_dash(q->placement.ring_bytes, d), cmd_bytes(q->peak, f),
                bytes_or_dash(n.once + n.each * q->repeats, g), seconds_text(q->seconds, h));
+        if (i == PHASE_STEP && v->scale)
+            printf("  %-11s %8s %12s %9s %9s %9s %10s %13s\n", "previews", cmd_bytes(v->weights, a),
+                   cmd_bytes(v->activations, b), "-", "-", cmd_bytes(v->peak, f),
+                   p->budget ? cmd_bytes(v->weights * v->repeats, g) : "-", seconds_text(v->seconds, h));
     }
     putchar('\n');
     print_bars(p);
     if (p->kept_bytes)
         printf("\n  The text encoders stay on the device (%s) for all prompts.\n", cmd_bytes(p->kept_bytes, a));
+    if (v->scale)
+        printf("\n  TAEF1 makes the previews, %dx%d, in the steps' own room.\n", j->width / v->scale,
+               j->height / v->scale);
     if (!p->budget)
         puts("\n  No budget: weights are used where they lie in the mapped files.");
     if (p->disk_seconds > 0)

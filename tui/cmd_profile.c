@@ -27,7 +27,8 @@ static void describe(const struct shelf_item *i, struct cmd_shelf_row *r)
     struct yaml_faults faults = { 0 };
     struct err wrong = { 0 };
     bool ok = profile_load(&p, i->path, &faults, &wrong);
-    snprintf(r->about, sizeof r->about, "%s", !ok ? wrong.text : p.foreign ? "a template of another program: see explain" : p.about);
+    snprintf(r->about, sizeof r->about, "%s",
+             !ok ? wrong.text : p.foreign ? "a template of another program: see explain" : p.about);
     profile_free(&p);
 }
 

@@ -49,12 +49,17 @@ static void list_json(const struct store_queue *q)
     for (int i = 0; i < q->count; i++) {
         const struct store_job *j = &q->at[i];
         json_t *o = json_pack("{s:I, s:s, s:b, s:i, s:i, s:i, s:i, s:I}", "id", (json_int_t)j->id, "state",
-                              store_state_name(j->state), "elsewhere", j->foreign, "pictures", j->pictures, "made", j->made,
+                              store_state_name(j->state), "elsewhere", j->foreign, "pictures", j->pictures,
+                              "made", j->made,
                               "step", j->step, "steps", j->steps, "added", (json_int_t)j->added);
         put_text(o, "prompt", j->prompt);
         put_text(o, "model", j->model);
         put_text(o, "preset", j->preset);
         put_text(o, "error", j->error);
+        if (j->state == STORE_FAILED) {
+            put_text(o, "fault", err_kind_name(j->fault));
+            put_text(o, "stage", stage_name(j->stage));
+        }
         json_array_append_new(all, o);
     }
     json_dumpf(all, stdout, JSON_INDENT(2));
@@ -166,7 +171,8 @@ static int add(struct store *s, int argc, char **argv)
         return cmd_usage("queue add", "the prompt is missing");
     }
     struct job j = { 0 };
-    bool ok = cmd_job_make(&j, &request, &options, argv + optind, path, &e) && (request.output || name_output(&j, &e)) &&
+    bool ok = cmd_job_make(&j, &request, &options, argv + optind, path, &e) &&
+              (request.output || name_output(&j, &e)) &&
               absolute(&j.out, &e) && absolute(&j.init_latents, &e) &&
               store_queue_add(s, &j, realpath(path, real) ? real : path, options.preset.name, &id, &e);
     if (ok)
@@ -236,7 +242,7 @@ static void hear(struct run *r, const struct store_job *row, const struct job *j
         kept(j->history ? store_history_keep(r->store, j, ev, engine_model(r->engine)->name, row->preset, row->id, &e)
                         : store_queue_made(r->store, row->id, &e), &e);
     if (ev->kind == EVENT_FAILED) {
-        kept(store_queue_state(r->store, row->id, STORE_FAILED, ev->text, &e), &e);
+        kept(store_queue_fail(r->store, row->id, ev->fault, ev->stage, ev->text, &e), &e);
         r->failed = true;
     }
 }
@@ -266,7 +272,7 @@ static void refuse(struct run *r, int64_t id, const struct err *why)
 {
     struct err e = { 0 };
     cmd_fail(why);
-    kept(store_queue_state(r->store, id, STORE_FAILED, why->text, &e), &e);
+    kept(store_queue_fail(r->store, id, why->kind, STAGE_LOAD, why->text, &e), &e);
     r->failed = true;
 }
 
@@ -284,7 +290,7 @@ static bool run_one(struct run *r, int64_t id)
         cmd_fail(&e);
         go_on = e.kind == ERR_AGAIN;
         if (e.kind == ERR_INPUT) /* it cannot be read: by no later run, either */
-            go_on = store_queue_state(r->store, id, STORE_FAILED, e.text, NULL);
+            go_on = store_queue_fail(r->store, id, e.kind, STAGE_LOAD, e.text, NULL);
     } else if (!job_check(&j, notice, &e) || !engine_for(r, row.model, &e) ||
                !engine_submit(r->engine, &j, &ignored, &e)) {
         refuse(r, id, &e);

@@ -166,7 +166,8 @@ static void take_size(struct studio *s)
 {
     struct term_size z = term_size(s->term);
 
-    view_resize(s->view, (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h, z.pixels });
+    view_resize(s->view,
+                (struct view_screen){ z.cols, z.rows, z.cell_w, z.cell_h, z.picture_w, z.picture_h, z.pixels });
 }
 
 /* The terminal to another program, and back; meanwhile this one can be stopped. */
@@ -247,7 +248,8 @@ static void grant(struct studio *s, struct wish w)
     case WISH_MOUSE: term_mouse(s->term, w.on); break;
     case WISH_EDITOR: use_editor(s, w.number); break;
     case WISH_QUIT: s->quit = true; break;
-    case WISH_PROFILE_SAVE: service_profile_save(&s->profiles, w.profile.name, w.profile.text, w.profile.replace); break;
+    case WISH_PROFILE_SAVE:
+        service_profile_save(&s->profiles, w.profile.name, w.profile.text, w.profile.replace); break;
     case WISH_PROFILE_DELETE: service_profile_delete(&s->profiles, w.profile.name); break;
     case WISH_PRESETS: service_preset(s->worker, s->view, s->calls->model(s->engine), w.presets); break;
     case WISH_DOCTOR: service_doctor(s->worker, s->view); break;
@@ -356,7 +358,7 @@ static void loop(struct studio *s)
     s->dirty = true;
     while (!s->quit) {
         bool clear = term_flush(s->term); /* half a picture is out: nothing may come between */
-        struct pollfd p[4 + SERVICE_STORE_FDS];
+        struct pollfd p[5 + SERVICE_STORE_FDS];
         int wait;
 
         service_plan_pump(&s->plans);
@@ -367,10 +369,11 @@ static void loop(struct studio *s)
         p[1] = (struct pollfd){ .fd = s->calls->fd(s->engine), .events = POLLIN };
         p[2] = (struct pollfd){ .fd = signal_pipe[0], .events = POLLIN };
         p[3] = (struct pollfd){ .fd = worker_fd(s->worker), .events = POLLIN };
-        service_store_fds(s->store, p + 4);
+        p[4] = (struct pollfd){ .fd = term_encoder_fd(s->term), .events = POLLIN };
+        service_store_fds(s->store, p + 5);
         wait = patience(s);
         if (s->dirty && p[0].events & POLLOUT && wait < FRAME_MS) wait = FRAME_MS;
-        if (poll(p, 4 + SERVICE_STORE_FDS, wait) == 0 && view_busy(s->view)) s->dirty = true;
+        if (poll(p, 5 + SERVICE_STORE_FDS, wait) == 0 && view_busy(s->view)) s->dirty = true;
         if (p[2].revents & POLLIN) take_signals(s);
         take_keys(s);
         take_news(s);
@@ -380,11 +383,9 @@ static void loop(struct studio *s)
 
 static void default_folder(char buf[PATH_BYTES])
 {
-    const char *home = getenv("HOME"), *pictures = getenv("XDG_PICTURES_DIR");
+    int n = file_xdg(buf, "XDG_PICTURES_DIR", "Pictures", "");
 
-    if (pictures && pictures[0] == '/') snprintf(buf, PATH_BYTES, "%s/sluice", pictures);
-    else if (home && home[0] == '/') snprintf(buf, PATH_BYTES, "%s/Pictures/sluice", home);
-    else snprintf(buf, PATH_BYTES, "sluice-pictures");
+    if (!n || n >= PATH_BYTES) snprintf(buf, PATH_BYTES, "sluice-pictures");
 }
 
 /* What the title says until the first plan tells which device it is. */

@@ -7,12 +7,9 @@
 
 bool config_path(char path[FILE_PATH_MAX], const char *name)
 {
-    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-    int n = 0;
+    int n = file_xdg(path, "XDG_CONFIG_HOME", ".config", name);
 
-    if (config && config[0] == '/') n = snprintf(path, FILE_PATH_MAX, "%s/sluice/%s", config, name);
-    else if (home && *home) n = snprintf(path, FILE_PATH_MAX, "%s/.config/sluice/%s", home, name);
-    return n > 0 && n < FILE_PATH_MAX;
+    return n && n < FILE_PATH_MAX;
 }
 
 /* A fault at the value. */

@@ -16,7 +16,7 @@
 #include "tui/keys.h"
 #include "tui/theme.h"
 
-/* Where `name` would be; false: neither XDG_CONFIG_HOME nor HOME says. */
+/* Where `name` would be; false: neither XDG_CONFIG_HOME nor HOME is an absolute path. */
 bool config_path(char path[FILE_PATH_MAX], const char *name);
 
 /* The file's keys into k, on top of its set's (emacs if it names none). */

@@ -33,7 +33,7 @@ void grid_clear(struct grid *g)
     memset(g->cells, 0, (size_t)g->cols * (size_t)g->rows * sizeof *g->cells);
     for (int i = 0; i < g->cols * g->rows; i++) g->cells[i].width = 1;
     g->cursor_shown = false;
-    g->picture = NULL;
+    g->pictures = 0;
 }
 
 char *grid_text(const struct grid *g)
@@ -129,7 +129,8 @@ int draw_bytes(struct grid *g, struct rect clip, int x, int y, enum colour c, in
             bytes = strlen(s);
         }
         if (w == 0) { /* joins the character before; nothing to join, nothing shown */
-            if (last && strlen(last->text) + bytes < sizeof last->text) memcpy(last->text + strlen(last->text), s, bytes);
+            if (last && strlen(last->text) + bytes < sizeof last->text)
+                memcpy(last->text + strlen(last->text), s, bytes);
             continue;
         }
         last = NULL;
@@ -198,9 +199,22 @@ int draw_wrapped(struct grid *g, struct rect clip, int y, int max, enum colour c
     return n;
 }
 
+/* Something is drawn over r: pixels would lie above it. */
+static void cover(struct grid *g, struct rect r)
+{
+    int kept = 0;
+
+    for (int i = 0; i < g->pictures; i++) {
+        struct rect both = meet(g->picture[i].at, r);
+        if (!both.w || !both.h) g->picture[kept++] = g->picture[i];
+    }
+    g->pictures = kept;
+}
+
 void draw_fill(struct grid *g, struct rect r, const char *utf8, enum colour c, int attr)
 {
     r = meet(r, whole(g));
+    cover(g, r);
     for (int y = r.y; y < r.y + r.h; y++)
         for (int x = r.x; x < r.x + r.w; x++) set_cell(g, x, y, c, attr, utf8, strlen(utf8), 1);
 }
@@ -227,7 +241,8 @@ void draw_box(struct grid *g, struct rect r, const char *title, const char *note
     if (title && r.w > 6) {
         int x = r.x + 2;
         x += draw_text(g, all, x, r.y, c, 0, " ");
-        x += draw_fit(g, all, x, r.y, r.w - 6, focused ? COLOUR_ACCENT : COLOUR_TEXT, focused ? CELL_BOLD : 0, title, false);
+        x += draw_fit(g, all, x, r.y, r.w - 6, focused ? COLOUR_ACCENT : COLOUR_TEXT, focused ? CELL_BOLD : 0,
+                      title, false);
         x += draw_text(g, all, x, r.y, c, 0, " ");
         taken = x - r.x;
     }
@@ -279,6 +294,14 @@ bool draw_picture(struct grid *g, struct rect r, const struct image *im, struct 
         }
     image_free(small);
     return true;
+}
+
+void grid_offer(struct grid *g, struct rect r, const struct image *im, uint64_t serial, bool fine)
+{
+    r = meet(r, whole(g));
+    cover(g, r);
+    if (r.w < 1 || r.h < 1 || g->pictures == GRID_PICTURES_MAX) return;
+    g->picture[g->pictures++] = (struct grid_picture){ im, r, serial, fine };
 }
 
 const char *draw_size(size_t bytes, char buf[16])

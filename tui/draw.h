@@ -45,18 +45,22 @@ struct cell {
     uint32_t top, bottom;  /* CELL_PICTURE: 0xRRGGBB */
 };
 
+/* Where a terminal with pixels may paint over the picture cells. */
+enum { GRID_PICTURES_MAX = 64 };
+struct grid_picture {
+    const struct image *image; /* borrowed from the view until its next event */
+    struct rect at;
+    uint64_t serial;           /* the image's own; changes with it */
+    bool fine;                 /* a finished image, worth good dithering */
+};
+
 struct grid {
     int cols, rows;
     struct cell *cells;    /* rows * cols, owned */
     bool cursor_shown;
     int cursor_x, cursor_y;
-    /* Where a terminal with pixels may paint over the picture cells; image is
-     * borrowed from the view until its next event, NULL when there is none or
-     * something covers it. */
-    const struct image *picture;
-    struct rect picture_at;
-    uint64_t picture_serial;   /* changes with the image */
-    bool picture_fine;         /* a finished image, worth good dithering */
+    struct grid_picture picture[GRID_PICTURES_MAX]; /* apart from each other, the most wanted first */
+    int pictures;
 };
 
 bool grid_resize(struct grid *g, int cols, int rows, struct err *e); /* also the first time, from {0} */
@@ -82,12 +86,15 @@ int draw_wrapped(struct grid *g, struct rect clip, int y, int max, enum colour c
 /* A border with a title on its upper edge and a note at that edge's right end
  * (either may be NULL). */
 void draw_box(struct grid *g, struct rect r, const char *title, const char *note, bool focused);
+/* Over all that is there: pictures that it meets are offered no more. */
 void draw_fill(struct grid *g, struct rect r, const char *utf8, enum colour c, int attr);
 /* One row: `part` and then `also` of the width (0..1 each). Only characters that
  * xterm draws itself where the font lacks them, here and in draw_box. */
 void draw_bar(struct grid *g, struct rect clip, int x, int y, int width, double part, double also);
 /* Fills r with the image, two pixels a cell, area-averaged. */
 bool draw_picture(struct grid *g, struct rect r, const struct image *im, struct err *e);
+/* What is drawn so at r may be painted in pixels, too; beyond GRID_PICTURES_MAX it stays cells. */
+void grid_offer(struct grid *g, struct rect r, const struct image *im, uint64_t serial, bool fine);
 
 /* "812 B", "12.3 MB", "23.8 GB" (powers of 1000, as everywhere in sluice); "-"
  * for 0, which here always means unknown. */

@@ -329,6 +329,13 @@ void edit_set(struct edit *e, const char *text)
 {
     put(e, 0, e->bytes, text, strlen(text), false);
     e->cursor = e->bytes;
+    e->offered = false;
+}
+
+void edit_offer(struct edit *e)
+{
+    e->offered = e->bytes > 0;
+    e->cursor = e->bytes;
 }
 
 /* --- cutting and putting back ----------------------------------------------------- */
@@ -524,9 +531,12 @@ static bool alt_key(struct edit *e, uint32_t ch)
 bool edit_key(struct edit *e, const struct key *k)
 {
     bool far = k->mods & (K_CTRL | K_ALT);
+    bool anew = e->offered && ((k->kind == K_CHAR && !far) || k->kind == K_PASTE);
     size_t to;
     char utf8[4];
 
+    e->offered = false;
+    if (anew) edit_set(e, "");
     switch (k->kind) {
     case K_CHAR:
         if (k->mods & K_CTRL) return control_key(e, k->ch);

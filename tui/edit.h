@@ -31,6 +31,7 @@ struct edit {
     size_t cap, max_bytes;
     bool lines;         /* it may have several; to be set after edit_init */
     bool full;          /* the last insertion did not fit, or memory was refused */
+    bool offered;       /* the text is a proposal; see edit_offer */
     int wanted;         /* column that Up and Down aim at; -1: the cursor's own */
     struct edit_change *change; /* [changes]; those from `done` on can be done again */
     int changes, done, change_room;
@@ -45,6 +46,9 @@ bool edit_init(struct edit *e, size_t max_bytes); /* false: memory refused */
 void edit_free(struct edit *e);
 /* Replaces the whole text (cleaned as if typed), cursor at the end; undoable. */
 void edit_set(struct edit *e, const char *text);
+/* What is there is a proposal until a key says more: what is typed or pasted next takes the place of
+ * all of it, any other editing key makes it a text to be changed. */
+void edit_offer(struct edit *e);
 /* Inserts any bytes at the cursor, cleaned. What does not fit is dropped at a
  * grapheme's edge and `full` is set. */
 void edit_insert(struct edit *e, const char *bytes, size_t n);

@@ -278,17 +278,18 @@ static void troff(FILE *f, const char *text)
 
 static void manual_row(FILE *f, const char *name, const char *keys, const char *help)
 {
+    fputs("\\&", f); /* a row may begin with a dot, which is a key and not a request */
     troff(f, keys);
     fputc('|', f);
     troff(f, name);
-    fputc('|', f);
+    fputs("|T{\n", f); /* wrapped */
     troff(f, help);
-    fputc('\n', f);
+    fputs("\nT}\n", f);
 }
 
 static void manual_title(FILE *f, const char *title)
 {
-    fprintf(f, ".PP\n%s:\n.PP\n.TS\ntab(|);\nlb l l.\n", title);
+    fprintf(f, ".PP\n%s:\n.PP\n.TS\ntab(|);\nlb l lx.\n", title);
 }
 
 char *keys_manual(const struct keys *k)

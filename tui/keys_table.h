@@ -26,7 +26,8 @@ ACTION(NEGATIVE, "negative", KEYS_MAIN, "alt-n", NULL, NULL, "to the negative pr
 ACTION(SAVE, "save", KEYS_MAIN | KEYS_PICTURE, "ctrl-s", NULL, "Save a copy", "save the picture shown")
 
 /* the prompt */
-ACTION(HISTORY_SEARCH, "history.search", KEYS_PROMPT | KEYS_SEARCH, "ctrl-r", NULL, "Older", "search prompts used before; again: older")
+ACTION(HISTORY_SEARCH, "history.search", KEYS_PROMPT | KEYS_SEARCH, "ctrl-r", NULL, "Older",
+       "search prompts used before; again: older")
 ACTION(SEARCH_NEWER, "history.search-newer", KEYS_SEARCH, "ctrl-s", NULL, "Newer", "while searching: newer")
 ACTION(HISTORY_OLDER, "history.older", KEYS_PROMPT, "alt-p ctrl-p", NULL, NULL, "the prompt used before this one")
 ACTION(HISTORY_NEWER, "history.newer", KEYS_PROMPT, "ctrl-n", NULL, NULL, "the one used after it")
@@ -38,7 +39,8 @@ ACTION(LESS, "field.less", KEYS_FIELD, "left page-down", "left page-down h", NUL
 
 /* whatever has rows */
 ACTION(UP, "up", KEYS_FIELD | KEYS_BUTTON | KEYS_FULL | KEYS_HELP | KEYS_SEARCH, "up ctrl-p", "up ctrl-p k", NULL, "up")
-ACTION(DOWN, "down", KEYS_FIELD | KEYS_BUTTON | KEYS_FULL | KEYS_HELP | KEYS_SEARCH, "down ctrl-n", "down ctrl-n j", NULL, "down")
+ACTION(DOWN, "down", KEYS_FIELD | KEYS_BUTTON | KEYS_FULL | KEYS_HELP | KEYS_SEARCH, "down ctrl-n", "down ctrl-n j",
+       NULL, "down")
 ACTION(PAGE_UP, "page-up", KEYS_FULL | KEYS_HELP, "page-up", "page-up ctrl-b", NULL, "a screenful up")
 ACTION(PAGE_DOWN, "page-down", KEYS_FULL | KEYS_HELP, "page-down", "page-down ctrl-f", NULL, "a screenful down")
 ACTION(FIRST, "first", KEYS_FULL | KEYS_HELP, "home", "home g", NULL, "to the first")
@@ -67,8 +69,10 @@ ACTION(MOUSE, "mouse", KEYS_SCREENS, "f9 alt-w", NULL, NULL, "mouse on or off")
 ACTION(SUSPEND, "suspend", KEYS_ANYWHERE, "ctrl-z", NULL, NULL, "back to the shell until fg")
 
 /* the picture */
-ACTION(PICTURE, "picture", KEYS_MAIN | KEYS_PICTURE, "f6 alt-v", NULL, "Picture", "the picture on the whole screen, and back")
-ACTION(PICTURE_ACTUAL, "picture.actual", KEYS_PICTURE, "1", NULL, "1:1", "a pixel of the picture, a pixel of the screen")
+ACTION(PICTURE, "picture", KEYS_MAIN | KEYS_PICTURE, "f6 alt-v", NULL, "Picture",
+       "the picture on the whole screen, and back")
+ACTION(PICTURE_ACTUAL, "picture.actual", KEYS_PICTURE, "1", NULL, "1:1",
+       "a pixel of the picture, a pixel of the screen")
 ACTION(PICTURE_FIT, "picture.fit", KEYS_PICTURE, "0 f", NULL, "Fit", "all of it")
 ACTION(PICTURE_SIDE, "picture.side", KEYS_PICTURE, "c", NULL, "Compare", "beside the one before, or the one marked")
 ACTION(PICTURE_WIPE, "picture.wipe", KEYS_PICTURE, "w", NULL, "Wipe", "a line between the two, moved by Left and Right")
@@ -78,15 +82,21 @@ ACTION(PICTURE_IN, "picture.in", KEYS_PICTURE, "+ =", NULL, "In", "larger")
 ACTION(PICTURE_OUT, "picture.out", KEYS_PICTURE, "-", NULL, "Out", "smaller")
 ACTION(PICTURE_EARLIER, "picture.earlier", KEYS_PICTURE, ", <", NULL, "Earlier", "the preview of the step before")
 ACTION(PICTURE_LATER, "picture.later", KEYS_PICTURE, ". >", NULL, NULL, "the preview of the next step")
-ACTION(PICTURE_LEFT, "picture.left", KEYS_PICTURE, "left", "left h", NULL, "left; without more picture there: the step before")
-ACTION(PICTURE_RIGHT, "picture.right", KEYS_PICTURE, "right", "right l", NULL, "right; without more picture there: the next step")
+ACTION(PICTURE_LEFT, "picture.left", KEYS_PICTURE, "left", "left h", NULL,
+       "left; without more picture there: the step before")
+ACTION(PICTURE_RIGHT, "picture.right", KEYS_PICTURE, "right", "right l", NULL,
+       "right; without more picture there: the next step")
 /* profiles: how memory is used */
-ACTION(PROFILES, "profiles", KEYS_MAIN | KEYS_PROFILE, "f3 alt-m", NULL, "Memory", "profiles: what each switch saves and costs")
-ACTION(PROFILE_APPLY, "profile.apply", KEYS_PROFILE, "a", NULL, "Apply", "use the profile, as it is now, for the next picture")
-ACTION(PROFILE_SIDE, "profile.side", KEYS_PROFILE, "tab", NULL, "Switches", "from the profiles to the switches and back")
+ACTION(PROFILES, "profiles", KEYS_MAIN | KEYS_PROFILE, "f3 alt-m", NULL, "Memory",
+       "profiles: what each switch saves and costs")
+ACTION(PROFILE_APPLY, "profile.apply", KEYS_PROFILE, "a", NULL, "Apply",
+       "use the profile, as it is now, for the next picture")
+ACTION(PROFILE_SIDE, "profile.side", KEYS_PROFILE, "tab", NULL, "Switches",
+       "from the profiles to the switches and back")
 ACTION(PROFILE_MORE, "profile.more", KEYS_PROFILE, "right", "right l", "Turn", "turn a switch")
 ACTION(PROFILE_LESS, "profile.less", KEYS_PROFILE, "left", "left h", NULL, "turn a switch back")
-ACTION(PROFILE_RESET, "profile.reset", KEYS_PROFILE, "r", NULL, "Reset", "put a switch back as the file has it; in the list: all")
+ACTION(PROFILE_RESET, "profile.reset", KEYS_PROFILE, "r", NULL, "Reset",
+       "put a switch back as the file has it; in the list: all")
 ACTION(PROFILE_SAVE, "profile.save", KEYS_PROFILE, "s", NULL, "Save as", "save it as a profile of your own")
 ACTION(PROFILE_COPY, "profile.copy", KEYS_PROFILE, "d", NULL, "Duplicate", "duplicate the file under another name")
 ACTION(PROFILE_DELETE, "profile.delete", KEYS_PROFILE, "x delete", NULL, "Delete", "delete a profile of your own")
@@ -96,7 +106,8 @@ ACTION(GALLERY, "gallery", KEYS_SCREENS, "f5 alt-g", NULL, NULL, "the gallery")
 ACTION(SHEET, "sheet", KEYS_MAIN, "alt-k", NULL, NULL, "a contact sheet: many seeds in few steps, to choose from")
 ACTION(QUEUE_PAUSE, "queue.pause", KEYS_QUEUE, "p", NULL, "Pause", "pause it at the end of its step; once more: go on")
 ACTION(QUEUE_CANCEL, "queue.cancel", KEYS_QUEUE, "x", NULL, "Cancel", "cancel it")
-ACTION(QUEUE_EDIT, "queue.edit", KEYS_QUEUE, "e", NULL, "Edit", "change it in the form; Enter puts it back in its place")
+ACTION(QUEUE_EDIT, "queue.edit", KEYS_QUEUE, "e", NULL, "Edit",
+       "change it in the form; Enter puts it back in its place")
 ACTION(QUEUE_RETRY, "queue.retry", KEYS_QUEUE, "t", NULL, "Try again", "once more, from its last step")
 ACTION(QUEUE_REPEAT, "queue.repeat", KEYS_QUEUE, "r", NULL, "Repeat", "the same with new seeds")
 ACTION(QUEUE_EARLIER, "queue.earlier", KEYS_QUEUE, "K alt-up", NULL, "Earlier", "one place earlier")
@@ -118,5 +129,6 @@ ACTION(GALLERY_BIN, "gallery.bin", KEYS_GALLERY, "b", NULL, NULL, "show the tras
 ACTION(GALLERY_EXPORT, "gallery.export", KEYS_GALLERY, "e", NULL, "Export", "copy its file to a folder")
 ACTION(GALLERY_SCAN, "gallery.scan", KEYS_GALLERY, "S", NULL, NULL, "take in the pictures of a folder")
 /* the doctor */
-ACTION(DOCTOR, "doctor", KEYS_SCREENS, "f7 alt-i", NULL, NULL, "the doctor: this machine, this terminal, and what is wrong with them")
+ACTION(DOCTOR, "doctor", KEYS_SCREENS, "f7 alt-i", NULL, NULL,
+       "the doctor: this machine, this terminal, and what is wrong with them")
 ACTION(DOCTOR_AGAIN, "doctor.again", KEYS_DOCTOR, "r", NULL, "Look again", "look at everything again")

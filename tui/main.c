@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <locale.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #ifndef SLUICE_VERSION
@@ -45,6 +46,7 @@ int main(int argc, char **argv)
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) return 1;
     cpu_quiet_threads(argv);
+    prctl(PR_SET_NAME, "sluice"); /* begun once more through /proc, it would be "exe" to top and pkill */
     /* Characters only: numbers are written and read the same way everywhere. */
     setlocale(LC_CTYPE, "");
     if (argc < 2) return cmd_studio(argc, argv);

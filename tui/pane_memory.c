@@ -182,12 +182,15 @@ static void collect(const struct pane_memory *m, const struct plan_summary *p, b
         if (now->device_total)
             figure_device(f, now->device_total, now->device_free, now->device_others);
         else
-            figure_device(f, now->host_total, now->host_free, left(now->host_total, now->host_free, now->rss_anonymous));
-        if (m->history && m->history->link_rate > 0) figure(f, "link", "%s/s", draw_size((size_t)m->history->link_rate, a));
+            figure_device(f, now->host_total, now->host_free,
+                          left(now->host_total, now->host_free, now->rss_anonymous));
+        if (m->history && m->history->link_rate > 0)
+            figure(f, "link", "%s/s", draw_size((size_t)m->history->link_rate, a));
     } else if (p) {
         figure_device(f, p->memory.total, p->memory.free, p->memory.others);
         if (p->link) figure(f, "over link", "%s", draw_size(p->link, a));
         if (!p->budget) figure(f, "weights", "%s, used where they lie", zero_or_size(all_weights(p), a));
+        if (p->preview_scale) figure(f, "previews", "TAEF1, 1/%d, %s", p->preview_scale, draw_size(p->preview_peak, a));
         if (p->seconds > 0 && !time_said) figure(f, "time", "about %s", plan_time_text(p->seconds, a));
     }
     if (now) figure(f, "RSS", "%s", draw_size(now->rss, a));

@@ -42,6 +42,7 @@ bool view_ask_line(struct view *v, const char *label, const char *text,
     a->then_line = then;
     snprintf(a->title, sizeof a->title, "%s", label);
     edit_set(&a->line, text);
+    edit_offer(&a->line);
     return view_open(v, &screen_ask);
 }
 
@@ -151,7 +152,6 @@ static void draw_question(struct view *v, struct grid *g)
         draw_fit(g, r, r.x + 3, y, r.w - 3, COLOUR_TEXT, i == s->chosen ? CELL_BOLD : 0, s->answer[i].text, false);
     }
     g->cursor_shown = false;
-    g->picture = NULL; /* pixels would lie above the box */
 }
 
 static bool ask_draw(struct view *v, struct grid *g, struct err *e)

@@ -15,7 +15,7 @@ struct contact_state {
     struct job base; /* what is finished of it */
     int seeds, made, chosen, row;
     bool left;       /* by Esc, or finished: the key asks for a new one */
-    struct contact_tile { struct image *thumb; bool good; } *at; /* [seeds] */
+    struct contact_tile { struct image *thumb; uint64_t serial; bool good; } *at; /* [seeds] */
     struct tiles tiles;   /* as last drawn */
 };
 
@@ -89,6 +89,7 @@ static void contact_event(struct view *v, const struct event *ev)
         int w, h;
         scale_fit(v->image->width, v->image->height, 1, VIEW_THUMB_PX, VIEW_THUMB_PX, &w, &h);
         s->at[ev->index].thumb = scale_image(v->image, w, h, NULL);
+        s->at[ev->index].serial = ++v->serials;
         s->made++;
     }
     if (ev->kind == EVENT_CANCELLED || ev->kind == EVENT_FAILED) s->id = 0;
@@ -209,10 +210,11 @@ static bool contact_draw(struct view *v, struct grid *g, struct err *e)
     for (int i = 0; i < s->tiles.across * s->tiles.down; i++) {
         int at = s->row * s->tiles.across + i;
         if (at >= s->seeds) break;
+        struct tile tile = { .im = v->pictures ? s->at[at].thumb : NULL, .serial = v->pixels ? s->at[at].serial : 0,
+                             .caption = text, .colour = s->at[at].good ? COLOUR_GOOD : COLOUR_DIM,
+                             .chosen = at == s->chosen };
         snprintf(text, sizeof text, "%s %" PRIu64, s->at[at].good ? "◆" : " ", s->base.seed + (uint64_t)at);
-        if (!tiles_draw(&s->tiles, g, i, v->pictures ? s->at[at].thumb : NULL, v->cell_w, v->cell_h, text,
-                        s->at[at].good ? COLOUR_GOOD : COLOUR_DIM, at == s->chosen, e))
-            return false;
+        if (!tiles_draw(&s->tiles, g, i, &tile, e)) return false;
     }
     return true;
 }

@@ -18,7 +18,7 @@
 enum { PAGE_ROWS = 64, PAGES_MAX = 8, THUMBS_MAX = 384, ASKED_MAX = 256, UNDO_MAX = 64, SEARCH_BYTES = 256 };
 
 struct gallery_page { struct store_page rows; int offset; uint64_t serial, used; }; /* serial 0: empty */
-struct gallery_thumb { int64_t id; struct image *im; uint64_t used; }; /* id 0: empty; im NULL: it has none */
+struct gallery_thumb { int64_t id; struct image *im; uint64_t serial, used; }; /* id 0: empty; im NULL: it has none */
 
 struct gallery_state {
     struct edit search;
@@ -136,7 +136,7 @@ void view_gallery_thumb(struct view *v, int64_t id, struct image *im)
     for (int i = 0; i < THUMBS_MAX && (!to || (to->id && to->id != id)); i++)
         if (!to || s->thumb[i].used < to->used) to = &s->thumb[i];
     image_free(to->im);
-    *to = (struct gallery_thumb){ id, im, ++s->clock };
+    *to = (struct gallery_thumb){ id, im, ++v->serials, ++s->clock };
     s->asked_count = 0;
 }
 
@@ -514,8 +514,9 @@ static bool draw_tiles(struct view *v, struct grid *g, struct rect r, struct err
         const struct gallery_thumb *t = p && v->pictures ? thumb_of(s, p->id) : NULL;
         text[0] = 0;
         if (p) snprintf(text, sizeof text, "%s%s%.200s", stars(p->mark, mark), p->mark ? " " : "", words(p));
-        ok = tiles_draw(&s->tiles, g, i, t ? t->im : NULL, v->cell_w, v->cell_h, text,
-                        p && p->mark ? COLOUR_GOOD : COLOUR_DIM, s->first + i == s->chosen, e);
+        struct tile tile = { .im = t ? t->im : NULL, .serial = t && v->pixels ? t->serial : 0, .caption = text,
+                             .colour = p && p->mark ? COLOUR_GOOD : COLOUR_DIM, .chosen = s->first + i == s->chosen };
+        ok = tiles_draw(&s->tiles, g, i, &tile, e);
     }
     return ok;
 }
@@ -539,6 +540,7 @@ static bool draw_details(struct view *v, struct grid *g, struct rect r, const st
         struct rect at = { r.x, r.y, r.w, picture - 1 };
         at = layout_picture(at, t->im->width, t->im->height, v->cell_w, v->cell_h);
         if (!draw_picture(g, at, t->im, e)) return false;
+        if (v->pixels) grid_offer(g, at, t->im, t->serial, true);
     }
     y += picture;
     snprintf(text, sizeof text, "%" PRIu64, p->seed);

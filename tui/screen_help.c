@@ -161,7 +161,6 @@ static bool help_draw(struct view *v, struct grid *g, struct err *e)
     draw_box(g, box, "Keys", note, true);
     all(v, &l);
     g->cursor_shown = false;
-    g->picture = NULL; /* pixels would lie above the box */
     return true;
 }
 

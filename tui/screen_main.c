@@ -34,7 +34,8 @@ static const struct {
     { "precision", "Precision", "Prec.", "of weights and products", 0 },
 };
 enum { FIELDS = sizeof form / sizeof *form, FIELD_BYTES = 64 };
-enum { FIELD_SIZE = 0, FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 }; /* those with more to them than the table says */
+/* those with more to them than the table says */
+enum { FIELD_SIZE = 0, FIELD_GUIDANCE = 2, FIELD_SEED = 3, FIELD_CFG = 5 };
 enum { FOCUS_PROMPT, FOCUS_NEGATIVE, FOCUS_FIELDS, FOCUS_GENERATE = FOCUS_FIELDS + FIELDS, FOCUS_COUNT };
 
 struct main_state {
@@ -183,6 +184,7 @@ static void field_changed(struct view *v, int i)
 static void field_put(struct view *v, int i, const char *text)
 {
     edit_set(&v->main->field[i], text);
+    edit_offer(&v->main->field[i]);
     field_changed(v, i);
 }
 
@@ -280,8 +282,8 @@ static void set_focus(struct view *v, int f)
 
     /* A field is checked when it is left; its complaint stays beside it. */
     if (f != m->focus && left >= 0 && !field_check(v, left, &e)) view_say(v, VIEW_BAD, e.text);
+    if (f != m->focus && to >= 0) edit_offer(&m->field[to]);
     m->focus = f;
-    if (to >= 0) m->field[to].cursor = m->field[to].bytes;
 }
 
 static void step_focus(struct view *v, int by)
@@ -506,15 +508,14 @@ static void type_prompt(struct view *v, struct edit *prompt, const struct key *k
 static void type_field(struct view *v, int i, const struct key *k)
 {
     struct edit *e = &v->main->field[i];
+    bool letter = k->kind == K_CHAR && !k->mods;
 
     if (setting_of(i)->kind == SETTING_CHOICE) {
-        if (k->kind == K_CHAR && !k->mods) turn_choice(v, i, 1, (int)k->ch);
+        if (letter) turn_choice(v, i, 1, (int)k->ch);
         return;
     }
-    /* The first letter typed over "random" replaces it. */
-    if (i == FIELD_SEED && k->kind == K_CHAR && !k->mods && k->ch >= '0' && k->ch <= '9' &&
-        !strcasecmp(e->text, "random"))
-        edit_set(e, "");
+    /* A digit makes no seed of "random". */
+    if (i == FIELD_SEED && letter && k->ch >= '0' && k->ch <= '9' && !strcasecmp(e->text, "random")) edit_offer(e);
     if (edit_key(e, k)) field_changed(v, i);
 }
 
@@ -572,6 +573,7 @@ static const char *main_hint(const struct view *v, enum action a)
     case ACTION_PRESETS: return unsaved ? NULL : "Presets";
     case ACTION_QUEUE: return unsaved ? NULL : "Queue";
     case ACTION_GALLERY: return unsaved ? NULL : "Gallery";
+    case ACTION_DOCTOR: return unsaved ? NULL : "Doctor";
     case ACTION_RESET: return field >= 0 && field_edited(v, field) ? label : NULL;
     default: return label;
     }
@@ -857,7 +859,9 @@ static bool draw_recent(const struct view *v, struct grid *g, const struct layou
     for (int i = 0; i < v->recent_count && i < across * down; i++) {
         struct rect cell = { r.x + i % across * w, r.y + i / across * h, w - 1, h - 1 };
         const struct image *im = v->recent[i].thumb;
-        if (!draw_picture(g, layout_picture(cell, im->width, im->height, v->cell_w, v->cell_h), im, e)) return false;
+        struct rect at = layout_picture(cell, im->width, im->height, v->cell_w, v->cell_h);
+        if (!draw_picture(g, at, im, e)) return false;
+        if (v->pixels) grid_offer(g, at, im, v->recent[i].serial, true);
     }
     return true;
 }
@@ -890,10 +894,7 @@ static bool draw_picture_panel(const struct view *v, struct grid *g, const struc
     r = layout_picture(view_picture_room(v, l->picture), v->image->width, v->image->height, v->cell_w, v->cell_h);
     if (r.w < 1 || r.h < 1) return true;
     if (!(im = fitted(v, r, e)) || !draw_picture(g, r, im, e)) return false;
-    g->picture = v->image;
-    g->picture_at = r;
-    g->picture_serial = v->serial;
-    g->picture_fine = v->shown != SHOWN_PREVIEW;
+    grid_offer(g, r, v->image, v->serial, v->shown != SHOWN_PREVIEW);
     return true;
 }
 

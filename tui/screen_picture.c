@@ -6,7 +6,7 @@
  * stays. The other of two is the one marked, else the result before.
  *
  * Places are fractions of a picture, so that they stay where the next one has
- * another size: a preview is an eighth of its picture. What is not simply the
+ * another size: a preview is smaller than its picture, down to an eighth. What is not simply the
  * whole picture is composed here, in the screen's own pixels, because a grid has
  * one picture. */
 #include "tui/edit.h"
@@ -614,6 +614,7 @@ static bool draw_pictures(struct view *v, struct grid *g, struct rect room, cons
     struct pane pane = { r.w * px_w, r.h * px_h, p->zoom, aspect, p->x, p->y };
     struct composition want = { { of[0].serial, of[1].serial }, p->look, 0, 0, p->zoom, p->x, p->y };
     int gap = v->pixels ? SIDE_GAP_PX : 2, w, h;
+    bool fine = p->given.image || (v->shown != SHOWN_PREVIEW && !p->back);
     double scale;
 
     if (p->look == LOOK_SIDE) pane.w = (pane.w - gap) / 2;
@@ -628,8 +629,7 @@ static bool draw_pictures(struct view *v, struct grid *g, struct rect room, cons
     if (p->look == LOOK_ONE && !(p->zoom > 0)) {
         r = layout_picture(r, of[0].width, of[0].height, v->cell_w, v->cell_h);
         if (!draw_picture(g, r, of[0].image, e)) return false;
-        g->picture = of[0].image;
-        g->picture_serial = of[0].serial;
+        grid_offer(g, r, of[0].image, of[0].serial, fine);
     } else {
         /* No more cells than the picture has. */
         if (p->look != LOOK_SIDE) {
@@ -642,11 +642,9 @@ static bool draw_pictures(struct view *v, struct grid *g, struct rect room, cons
         want.w = r.w * px_w;
         want.h = r.h * px_h;
         if (!compose(v, of, &want, pane, e) || !draw_picture(g, r, p->made, e)) return false;
-        g->picture = p->made;
-        g->picture_serial = p->made_serial;
+        grid_offer(g, r, p->made, p->made_serial, fine);
     }
-    g->picture_at = p->at_picture = r;
-    g->picture_fine = p->given.image || (v->shown != SHOWN_PREVIEW && !p->back);
+    p->at_picture = r;
     return true;
 }
 

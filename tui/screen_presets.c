@@ -38,7 +38,9 @@ struct presets_state {
 
     char picture_of[SHELF_NAME_MAX];
     struct image *picture;      /* owned; NULL: it has none */
+    uint64_t picture_serial;
     char deleted[SHELF_NAME_MAX];
+    char *words;                /* the user's own, that a preset was filled with last; owned */
 
     struct job wished;          /* of the last wish, and its texts */
     struct presets_ask ask;
@@ -68,6 +70,7 @@ static void presets_free(struct view *v)
     if (!s) return;
     edit_free(&s->search);
     edit_free(&s->line);
+    free(s->words);
     presets_items_free(s->item, s->count);
     forget_import(s);
     image_free(s->picture);
@@ -158,22 +161,63 @@ static bool set_from(struct job *to, const struct job *from, const struct settin
     return ok;
 }
 
+/* What the user wrote in the prompt: all of it, or what stands in a preset's place for words. NULL: nothing.
+ * malloc'd. */
+static char *own_words(const struct presets_state *s, const char *prompt)
+{
+    char *words = NULL, *usual = NULL;
+
+    for (int i = 0; i < s->count && !words; i++) {
+        words = preset_words(&s->item[i].preset, prompt, NULL);
+        if (words) usual = preset_prompt(&s->item[i].preset, NULL, NULL);
+    }
+    if (!words) words = strdup(prompt);
+    bool came = usual && !strcmp(prompt, usual) && !(words && s->words && !strcmp(words, s->words));
+    if (words && (came || !words[strspn(words, " \n")])) {
+        free(words);
+        words = NULL;
+    }
+    free(usual);
+    return words;
+}
+
+/* Is it a whole picture, prompt included, and not only a way of making one? */
+static bool whole(const struct preset *p)
+{
+    char *usual = preset_prompt(p, NULL, NULL), *words = usual ? preset_words(p, usual, NULL) : NULL;
+    bool is = sheet_find(&p->rows, setting_find("prompt")) && !words;
+
+    free(usual);
+    free(words);
+    return is;
+}
+
 /* As sluice --preset would: the model's defaults, the preset, its profile. Without a profile of its own memory is
- * used as it is now, and what is of this run stays in any case. */
+ * used as it is now, and what is of this run stays in any case; so do the user's words, negative prompt and seed
+ * where the preset says how a picture is made but not which. */
 static bool preset_job(const struct view *v, const struct preset *p, struct job *out, struct err *e)
 {
     struct job usual = { 0 };
-    bool ok = form_job(v, out, e) && job_init(&usual, &v->model, e);
+    bool ok = form_job(v, out, e) && job_init(&usual, &v->model, e), all = whole(p);
+    char *words = NULL, *prompt = NULL;
 
+    if (ok && !sheet_find(&p->rows, setting_find("prompt")))
+        ok = (prompt = strdup(out->prompt)) || err_set(e, ERR_MEMORY, "no memory");
+    else if (ok && !all && (words = own_words(v->presets, out->prompt)))
+        ok = (prompt = preset_prompt(p, words, e));
     usual.random_seed = true;
     for (int i = 0; ok && i < setting_count(); i++) {
         const struct setting *s = setting_at(i);
         bool picture = s->scope & SETTING_PRESET, memory = s->scope & SETTING_PROFILE;
+        if (!all && (!strcmp(s->name, "negative") || !strcmp(s->name, "seed"))) continue;
         if (picture && memory ? p->has_profile || sheet_find(&p->rows, s) : picture || (memory && p->has_profile))
             ok = set_from(out, &usual, s, e);
     }
     for (; ok && out->more_count; out->more_count--) free(out->more[out->more_count - 1]);
-    ok = ok && preset_apply(p, out, e) && (!p->has_profile || profile_apply(&p->profile, out, e));
+    ok = ok && preset_apply(p, out, e) && (!p->has_profile || profile_apply(&p->profile, out, e)) &&
+         (!prompt || job_set_string(&out->prompt, prompt, e));
+    free(prompt);
+    free(words);
     job_free(&usual);
     if (!ok) job_free(out);
     return ok;
@@ -204,16 +248,22 @@ static void apply(struct view *v, const struct preset *p)
     char name[PRESET_NAME_MAX], profile[VIEW_NAME_BYTES], text[256];
     const char *its = profile_name(p, profile);
     bool other = other_model(v, p);
+    char *words = form_job(v, &j, NULL) ? own_words(v->presets, j.prompt) : NULL;
 
+    job_free(&j);
     snprintf(name, sizeof name, "%s", p->name);
     snprintf(text, sizeof text, "%s is made for %s, and this is %.64s", name, p->model, v->model.name);
     if (!preset_job(v, p, &j, &e) || !view_load_preset(v, &j, name, its, &e)) {
         view_say(v, VIEW_BAD, e.text);
     } else {
+        free(v->presets->words);
+        v->presets->words = words;
+        words = NULL;
         if (view_top(v, &screen_presets)) view_close(v); /* p may be gone now */
         if (other) view_say(v, VIEW_WARN, text);
         else view_say_two(v, VIEW_INFO, "Loaded ", name);
     }
+    free(words);
     job_free(&j);
 }
 
@@ -304,6 +354,7 @@ static void begin_line(struct view *v, enum presets_op op, const char *text)
     s->doing = op;
     s->over = false;
     edit_set(&s->line, text);
+    if (op != PRESETS_LOOK && op != PRESETS_EXPORT) edit_offer(&s->line); /* a path is gone on with */
     view_say(v, VIEW_INFO, "");
 }
 
@@ -718,6 +769,7 @@ void view_presets(struct view *v, struct presets_answer *a)
         if (a->ok && !strcmp(a->name, s->picture_of)) {
             image_free(s->picture);
             s->picture = a->picture;
+            s->picture_serial = ++v->serials;
             a->picture = NULL;
         }
     } else if (a->op == PRESETS_LOOK) {
@@ -872,7 +924,9 @@ static bool draw_thumbnail(const struct view *v, struct grid *g, struct rect *r,
     room.x = r->x;
     r->y += room.h + 1;
     r->h -= room.h + 1;
-    return draw_picture(g, room, im, e);
+    if (!draw_picture(g, room, im, e)) return false;
+    if (v->pixels) grid_offer(g, room, im, v->presets->picture_serial, true);
+    return true;
 }
 
 static void draw_row(struct grid *g, struct rect r, int y, const struct presets_item *i, bool on)
@@ -934,7 +988,8 @@ static void look_lines(const struct view *v, struct lines *l)
         put(l, 0, l->r.w, COLOUR_WARN, 0, text);
     } else if (h->unread) {
         snprintf(text, sizeof text,
-                 "%d files of the model are too large to be compared in passing: sluice preset verify does.", h->unread);
+                 "%d files of the model are too large to be compared in passing: sluice preset verify does.",
+                 h->unread);
         put(l, 0, l->r.w, COLOUR_DIM, 0, text);
     } else if (h->same) {
         put(l, 0, l->r.w, COLOUR_GOOD, 0, "The model's files are those that it was made with.");

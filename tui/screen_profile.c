@@ -447,6 +447,7 @@ static void begin_line(struct view *v, enum mode mode, const char *text)
     p->mode = mode;
     p->wrong[0] = 0;
     edit_set(&p->line, text);
+    edit_offer(&p->line);
     view_say(v, VIEW_INFO, "");
 }
 

@@ -1,4 +1,5 @@
 /* screen_queue.c - the jobs on disk: the one at work, those that wait, those that have ended. */
+#include "engine/job_text.h"
 #include "tui/edit.h"
 #include "tui/view_internal.h"
 
@@ -280,6 +281,13 @@ static struct wish on_row(struct view *v, const struct store_job *r, enum action
     return view_wish(WISH_NONE);
 }
 
+const struct store_job *queue_failed(const struct view *v)
+{
+    const struct store_job *r = view_top(v, &screen_queue) ? chosen(v) : NULL;
+
+    return r && r->state == STORE_FAILED && !r->foreign ? r : NULL;
+}
+
 static struct wish queue_act(struct view *v, enum action a)
 {
     struct queue_state *q = v->queue;
@@ -295,11 +303,10 @@ static struct wish queue_act(struct view *v, enum action a)
     case ACTION_BACK: view_close(v); break;
     case ACTION_QUEUE_CLEAR: return queue_wish(QUEUE_CLEAR, 0);
     case ACTION_OK:
-        if (r && r->state == STORE_FAILED && r->id == trouble_job(v)) {
-            view_open(v, &screen_trouble);
-            break;
-        }
-        if (r) return on_row(v, r, r->state == STORE_FAILED ? ACTION_QUEUE_RETRY : ACTION_QUEUE_EDIT);
+        if (queue_failed(v)) view_open(v, &screen_trouble);
+        else if (r && r->state == STORE_DONE)
+            return (struct wish){ .kind = WISH_HISTORY, .history = { .what = HISTORY_OPEN_JOB, .id = r->id } };
+        else if (r) return on_row(v, r, ACTION_QUEUE_EDIT);
         break;
     default:
         if (r) return on_row(v, r, a);
@@ -329,6 +336,7 @@ static const char *queue_hint(const struct view *v, enum action a)
     if (a == ACTION_HELP || a == ACTION_BACK || a == ACTION_TROUBLE) return label;
     if (!r || (r->foreign && a != ACTION_QUEUE_REPEAT)) return NULL;
     switch (a) {
+    case ACTION_OK: return r->state == STORE_DONE ? "Picture" : NULL;
     case ACTION_QUEUE_PAUSE: return ended ? NULL : r->state == STORE_PAUSED ? "Go on" : label;
     case ACTION_QUEUE_CANCEL: return ended ? NULL : label;
     case ACTION_QUEUE_EDIT: return working ? NULL : ended ? "Reuse" : label;
@@ -363,7 +371,8 @@ static void draw_row(const struct view *v, struct grid *g, struct rect r, const 
         [STORE_RUNNING] = COLOUR_ACCENT, [STORE_PAUSED] = COLOUR_WARN, [STORE_INTERRUPTED] = COLOUR_WARN,
         [STORE_DONE] = COLOUR_GOOD,      [STORE_FAILED] = COLOUR_BAD,  [STORE_CANCELLED] = COLOUR_DIM,
     };
-    const char *name = j->foreign ? "elsewhere" : store_state_name(j->state), *prompt = *j->prompt ? j->prompt : "(no prompt)";
+    const char *name = j->foreign ? "elsewhere" : store_state_name(j->state),
+        *prompt = *j->prompt ? j->prompt : "(no prompt)";
     enum colour c = j->foreign || has_ended(j) ? COLOUR_DIM : COLOUR_TEXT;
     char right[64];
     int w = (int)strlen(far(v, j, right)), attr = on ? CELL_BOLD : 0;
@@ -395,6 +404,18 @@ static void draw_work(const struct view *v, struct grid *g, struct rect r)
     draw_right(g, r, r.y, COLOUR_TEXT, 0, right);
 }
 
+/* "768x768, 20 steps, guidance 3.5, euler, simple, seed 42". */
+static void told(const struct store_job *r, char buf[192])
+{
+    struct job j = { 0 };
+
+    buf[0] = 0;
+    if (*r->text && job_from_text(&j, r->text, NULL))
+        snprintf(buf, 192, "%dx%d, %d steps, guidance %g, %s, %s, seed %" PRIu64, j.width, j.height, j.steps,
+                 (double)j.guidance, sampler_name(j.sampler), schedule_name(j.schedule), j.seed);
+    job_free(&j);
+}
+
 /* The chosen job, in words. */
 static void draw_details(struct grid *g, struct rect r, const struct store_job *j)
 {
@@ -408,7 +429,9 @@ static void draw_details(struct grid *g, struct rect r, const struct store_job *
     r = (struct rect){ r.x + 2, r.y + 1, r.w - 4, r.h - 2 };
     y = r.y;
     draw_fit(g, r, r.x, y++, r.w, COLOUR_DIM, 0, line, false);
-    if (*j->error) y += draw_wrapped(g, r, y, r.h - 2 < 2 ? r.h - 2 : 2, COLOUR_BAD, 0, j->error);
+    told(j, line);
+    if (*line) draw_fit(g, r, r.x, y++, r.w, COLOUR_DIM, 0, line, false);
+    if (*j->error) y += draw_wrapped(g, r, y, y + 2 < r.y + r.h ? 2 : 1, COLOUR_BAD, 0, j->error);
     draw_wrapped(g, r, y, r.y + r.h - y, COLOUR_TEXT, 0, *j->prompt ? j->prompt : "(no prompt)");
 }
 
@@ -447,7 +470,7 @@ static bool queue_draw(struct view *v, struct grid *g, struct err *e)
         q->at = (struct rect){ 0 };
         return true;
     }
-    details = r.h >= 14 ? 6 : r.h >= 10 ? 5 : 0;
+    details = r.h >= 14 ? 7 : r.h >= 10 ? 5 : 0;
     list = (struct rect){ r.x, r.y, r.w, r.h - details };
     if (v->running && q->at_work) draw_work(v, g, (struct rect){ list.x, list.y, list.w, 1 }), list.y++, list.h--;
     q->rows = list.h;

@@ -136,7 +136,6 @@ static bool search_draw(struct view *v, struct grid *g, struct err *e)
     y = box.y + 2;
     for (int i = first; i >= 0 && y < box.y + h - 1; i = prompts_find(&v->prompts, s->line.text, i + 1, 1))
         draw_found(v, g, (struct rect){ 2, y++, v->cols - 4, 1 }, i);
-    g->picture = NULL; /* pixels would lie above the box */
     return true;
 }
 

@@ -101,6 +101,11 @@ static bool read_picture(struct task *t, struct err *e)
     return get_picture(t, e) && (t->image = image_read(t->picture.path, e));
 }
 
+static bool read_picture_of_job(struct task *t, struct err *e)
+{
+    return store_history_of_job(t->s->store, t->id, &t->picture, e) && (t->image = image_read(t->picture.path, e));
+}
+
 static void picture_read(struct task *t)
 {
     if (!t->ok) {
@@ -285,6 +290,7 @@ void service_history(struct service_store *s, const struct wish *w)
         [HISTORY_EXPORT] = { export, exported, 0 },
         [HISTORY_RECORD] = { describe, described, KIND_RECORD },
         [HISTORY_OPEN] = { read_picture, picture_read, KIND_OPEN },
+        [HISTORY_OPEN_JOB] = { read_picture_of_job, picture_read, KIND_OPEN },
         [HISTORY_LOAD] = { load_picture, picture_loaded, 0 },
     };
     enum history_wish what = w->history.what;

@@ -38,23 +38,21 @@ static void planning_done(struct worker_job *j, void *owner)
     free(p);
 }
 
-static void submit(struct service_plan *s, struct planning *p)
-{
-    p->job = (struct worker_job){ .run = planning_run, .done = planning_done };
-    p->service = s;
-    s->busy = true;
-    worker_submit(s->worker, &p->job);
-}
-
 void service_plan_pump(struct service_plan *s)
 {
-    struct planning *p;
+    struct planning wanted = { .job = { .run = planning_run, .done = planning_done }, .service = s }, *p;
 
-    if (s->busy || !s->calls->foresee || !(p = calloc(1, sizeof *p))) return;
-    p->measure = s->measure && !view_busy(s->view) && view_job(s->view, &p->wanted, NULL);
+    if (s->busy || !s->calls->foresee) return;
+    wanted.measure = s->measure && !view_busy(s->view) && view_job(s->view, &wanted.wanted, NULL);
+    if (!wanted.measure && !view_plan_wanted(s->view, &wanted.wanted, &wanted.ticket)) return;
+    if (!(p = malloc(sizeof *p))) {
+        job_free(&wanted.wanted);
+        if (!wanted.measure) view_plan_again(s->view);
+        return;
+    }
+    *p = wanted;
     s->measured |= p->measure;
     s->measure &= !p->measure;
-    if (p->measure) submit(s, p);
-    else if (view_plan_wanted(s->view, &p->wanted, &p->ticket)) submit(s, p);
-    else free(p);
+    s->busy = true;
+    worker_submit(s->worker, &p->job);
 }

@@ -159,7 +159,7 @@ static bool decide(struct task *t, struct err *e)
 
     for (int i = 0; ok && i < q.count; i++)
         if (service_left(t->s, &q.at[i]))
-            ok = store_queue_state(t->s->store, q.at[i].id, (enum store_state)t->number, "", e) || e->kind == ERR_AGAIN;
+            ok = store_queue_state(t->s->store, q.at[i].id, (enum store_state)t->number, e) || e->kind == ERR_AGAIN;
     store_queue_free(&q);
     return ok;
 }
@@ -230,7 +230,7 @@ static bool repeat(struct task *t, struct err *e)
 
 static bool cancel_waiting(struct task *t, struct err *e)
 {
-    return store_queue_state(t->s->store, t->id, STORE_CANCELLED, "", e);
+    return store_queue_state(t->s->store, t->id, STORE_CANCELLED, e);
 }
 
 /* It may have begun in the meantime. */
@@ -246,7 +246,7 @@ static void cancelled(struct task *t)
 static bool pause_waiting(struct task *t, struct err *e)
 {
     return find_row(t, e) &&
-           store_queue_state(t->s->store, t->id, t->row.state == STORE_PAUSED ? STORE_WAITING : STORE_PAUSED, "", e);
+           store_queue_state(t->s->store, t->id, t->row.state == STORE_PAUSED ? STORE_WAITING : STORE_PAUSED, e);
 }
 
 static bool remove_job(struct task *t, struct err *e)
@@ -331,7 +331,8 @@ static bool make_sheet(struct task *t, struct err *e)
     snprintf(path, sizeof path, "%s/sheet.png", folder);
     job_draw_seed(&t->j);
     bool ok = job_set_string(&t->j.out, path, e) &&
-              contact_sheet(&sheet, &t->j, &(struct contact){ .seeds = t->number }, e) && batch_add(&t->batch, &sheet, e);
+              contact_sheet(&sheet, &t->j, &(struct contact){ .seeds = t->number }, e) &&
+              batch_add(&t->batch, &sheet, e);
     job_free(&sheet);
     if (!ok) rmdir(folder);
     return ok;

@@ -198,7 +198,7 @@ static bool claim(struct task *t, struct err *e)
         if (store_queue_claim(s->store, r->id, &t->row, &t->j, &why) && job_check(&t->j, notice, &why)) break;
         store_job_free(&t->row);
         job_free(&t->j);
-        if (why.kind == ERR_INPUT) ok = store_queue_state(s->store, r->id, STORE_FAILED, why.text, e);
+        if (why.kind == ERR_INPUT) ok = store_queue_fail(s->store, r->id, why.kind, STAGE_LOAD, why.text, e);
         else if (why.kind != ERR_AGAIN) ok = err_set(e, why.kind, "%s", why.text);
     }
     store_queue_free(&q);
@@ -207,16 +207,31 @@ static bool claim(struct task *t, struct err *e)
 
 static bool set_state(struct task *t, struct err *e)
 {
-    return store_queue_state(t->s->store, t->id, (enum store_state)t->number, t->text ? t->text : "", e);
+    return store_queue_state(t->s->store, t->id, (enum store_state)t->number, e);
 }
 
-static void state(struct service_store *s, int64_t id, enum store_state to, const char *error)
+static void state(struct service_store *s, int64_t id, enum store_state to)
 {
     struct task *t = task_of_queue(s, id, set_state, NULL);
 
     if (!t) return;
     t->number = to;
-    t->text = strdup(error);
+    task_start(t, 0);
+}
+
+static bool set_failed(struct task *t, struct err *e)
+{
+    return store_queue_fail(t->s->store, t->id, t->event.fault, t->event.stage, t->event.text, e);
+}
+
+/* ev: an EVENT_FAILED. */
+static void failed(struct service_store *s, int64_t id, const struct event *ev)
+{
+    struct task *t = task_of_queue(s, id, set_failed, NULL);
+
+    if (!t) return;
+    t->event = *ev;
+    t->event.image = NULL; /* stays the caller's */
     task_start(t, 0);
 }
 
@@ -235,7 +250,9 @@ static void claimed(struct task *t)
     if (!s->o.calls->submit(s->o.engine, &t->j, &s->work.engine_id, &e)) {
         s->work.engine_id = 0;
         view_refused(s->o.view, e.text);
-        state(s, t->row.id, STORE_FAILED, e.text);
+        struct event refused = { .fault = e.kind, .stage = STAGE_LOAD };
+        snprintf(refused.text, sizeof refused.text, "%s", e.text);
+        failed(s, t->row.id, &refused);
         return;
     }
     s->work.id = t->row.id;
@@ -354,19 +371,19 @@ void service_store_event(struct service_store *s, const struct event *ev)
             t->id = w->id;
             task_start(t, KIND_STEP);
             break;
-        case EVENT_PAUSED: state(s, w->id, STORE_PAUSED, ""); break;
-        case EVENT_RESUMED: state(s, w->id, STORE_RUNNING, ""); break;
+        case EVENT_PAUSED: state(s, w->id, STORE_PAUSED); break;
+        case EVENT_RESUMED: state(s, w->id, STORE_RUNNING); break;
         case EVENT_DONE:
             keep_picture(s, ev);
             if (ev->index + 1 >= ev->count) work_ended(s);
             break;
         case EVENT_CANCELLED:
-            state(s, w->id, STORE_CANCELLED, "");
+            state(s, w->id, STORE_CANCELLED);
             work_ended(s);
             break;
         case EVENT_FAILED:
-            state(s, w->id, STORE_FAILED, ev->text);
-            view_trouble(s->o.view, w->id, &w->job, ev->stage, ev->text);
+            failed(s, w->id, ev);
+            view_trouble(s->o.view, w->id, &w->job, ev->fault, ev->stage, ev->text);
             work_ended(s);
             break;
         default: break;

@@ -2,10 +2,14 @@
  *
  * Two ways out to one tty: curses (blocking, small writes: cells) and `fd`
  * (non-blocking, our own open file description: queries and pictures). Their
- * order is kept by never letting curses write while `out` holds bytes. */
+ * order is kept by never letting curses write while `out` holds bytes.
+ *
+ * Of a grid's pictures one at a time is encoded (on a thread of its own) and then
+ * sent: first what is not there at all, then what could be better. */
 #include "tui/term.h"
 #include "tui/input.h"
 #include "tui/pace.h"
+#include "tui/worker.h"
 
 #include <curses.h>
 #include <errno.h>
@@ -32,7 +36,32 @@ enum { PREVIEW_MS = 150, FINE_MS = 6000, PIECE_MS = 6, DRAFT_MS = 400, TYPING_MS
 /* Of a larger terminal a part is used: curses counts in shorts, and crashes past them. */
 enum { COLS_MAX = 2000, ROWS_MAX = 1000 };
 enum { CELL_BARE = 128 }; /* in cell.attr: a picture's cell that shows nothing */
-enum { KITTY_ID = 7341 }; /* and the next: a picture and the one that takes its place */
+enum { KITTY_ID = 7341 }; /* and on: two for each place, a picture's and that of the one that comes instead */
+
+/* A picture that is on the screen, or shall be. */
+struct shown {
+    struct rect at;
+    int place;        /* a number of its own, below GRID_PICTURES_MAX */
+    bool up;          /* pixels have been sent: of `serial`, at their best if `fine` */
+    uint64_t serial;
+    bool fine;
+    int id;           /* kitty's; 0: none */
+    bool bare;        /* nothing is painted under the pixels: it would take longer than they do */
+    bool keep;        /* its cells stay as they are in this paint */
+};
+
+/* A picture on its way through the encoder. */
+struct encoding {
+    struct worker_job job;
+    enum graphics kind;
+    struct image *image;
+    struct graphics_how how;
+    int level;        /* what how.level points to */
+    uint64_t serial;
+    bool slow;        /* it takes long to send: it waits while somebody types */
+    struct chunks out;
+    bool ok;
+};
 
 struct term {
     SCREEN *screen;
@@ -62,23 +91,27 @@ struct term {
 
     struct bytes out;
     size_t out_done;
+    struct worker *encoder;
+    bool encoding;            /* it has one */
+    struct encoding *encoded; /* not sent yet; NULL: none */
     struct chunks show; /* the picture that is on its way, and how many of its pieces are */
     int show_next;
+    struct rect show_at;
+    uint64_t show_serial;
     bool sync;          /* its only piece ends what the terminal shows at once */
     bool show_slow;     /* it takes long: it waits while somebody types */
+    bool show_preview;  /* others of it will follow */
     struct pace pace;
     bool awaiting;      /* its answers are not all in */
     int64_t sent_ms, show_ms, not_before_ms, typed_ms;
     bool paint_again, deferred, cursor_shown, unpainted;
     bool draft_up;      /* what waits is the better one of what is shown already */
-    int sixel_level, kitty_id;
+    int sixel_level;
 
-    bool force;         /* the next picture is sent whatever was sent before */
+    bool force;         /* pictures are sent whatever was sent before */
     bool clear;         /* the next paint assumes nothing about the screen */
-    uint64_t serial;
-    struct rect at_rect;
-    bool picture_up, kitty_up, fine_up;
-    bool bare;          /* nothing is painted under the pixels: it would take longer than they do */
+    struct shown shown[GRID_PICTURES_MAX]; /* in the grid's order, as last painted */
+    int shown_count;
     struct cell *held;  /* cells as last painted, for a picture that must wait */
     int held_cols, held_rows;
     int roll_left, roll_at; /* half-blocks by curses: rows to be painted yet, and where the next is */
@@ -159,7 +192,8 @@ static void write_crash_text(const struct term *t)
 
     /* ST first: the crash may have come in the middle of a picture. */
     n = snprintf(crash_text, sizeof crash_text, "%s\033[?2026l\033[?2004l%s%s%s%s", t->strings_safe ? "\033\\" : "",
-                 t->mouse ? mouse_off : "", capability("sgr0", "", normal), capability("rmcup", "\r\n", leave), capability("cnorm", "", cursor));
+                 t->mouse ? mouse_off : "", capability("sgr0", "", normal), capability("rmcup", "\r\n", leave),
+                 capability("cnorm", "", cursor));
     crash_bytes = n > 0 && (size_t)n < sizeof crash_text ? (size_t)n : 0;
 }
 
@@ -209,7 +243,8 @@ static wchar_t plain(wchar_t c)
 {
     static const struct { wchar_t from, to; } map[] = {
         { L'─', '-' }, { L'│', '|' }, { L'┌', '+' }, { L'┐', '+' }, { L'└', '+' }, { L'┘', '+' },
-        { L'├', '+' }, { L'┤', '+' }, { L'█', '#' }, { L'▒', '=' }, { L'»', '>' }, { L'◆', '*' }, { L'·', ' ' }, { L'…', '~' },
+        { L'├', '+' }, { L'┤', '+' }, { L'█', '#' }, { L'▒', '=' }, { L'»', '>' }, { L'◆', '*' }, { L'·', ' ' },
+        { L'…', '~' },
     };
 
     if (c < 128) return c;
@@ -369,14 +404,20 @@ bool term_flush(struct term *t)
     return t->out.count == 0;
 }
 
-/* For the few bytes of a mode switch, while pictures are not in flight. */
-static void send_now(struct term *t, const char *text)
+/* Waits until all is written, but not for ever. */
+static void write_all(struct term *t)
 {
     struct pollfd p = { .fd = t->fd, .events = POLLOUT };
 
     for (int tries = 0; !write_out(t) && tries < 20; tries++) poll(&p, 1, 50);
+}
+
+/* For the few bytes of a mode switch, while pictures are not in flight. */
+static void send_now(struct term *t, const char *text)
+{
+    write_all(t);
     bytes_text(&t->out, text);
-    for (int tries = 0; !write_out(t) && tries < 20; tries++) poll(&p, 1, 50);
+    write_all(t);
 }
 
 static void ask_size(struct term *t)
@@ -445,6 +486,11 @@ int term_fd(const struct term *t)
     return t->fd;
 }
 
+int term_encoder_fd(const struct term *t)
+{
+    return worker_fd(t->encoder);
+}
+
 short term_poll_events(const struct term *t)
 {
     return t->out_done < t->out.count ? POLLIN | POLLOUT : POLLIN;
@@ -490,10 +536,26 @@ static bool may_send_picture(const struct term *t, bool draft)
     return term_now_ms() >= t->not_before_ms && (draft || !somebody_types(t));
 }
 
+static void encoding_free(struct encoding *n)
+{
+    if (!n) return;
+    image_free(n->image);
+    pieces_free(&n->out);
+    free(n);
+}
+
+static void take_encoded(struct term *t)
+{
+    for (struct worker_job *j; (j = worker_take(t->encoder)); t->paint_again = true) {
+        t->encoding = false;
+        t->encoded = (struct encoding *)j;
+    }
+}
+
 bool term_wants_paint(struct term *t)
 {
+    take_encoded(t);
     bool again = t->paint_again || (t->deferred && may_send_picture(t, !t->draft_up));
-
     t->paint_again = false;
     return again;
 }
@@ -521,60 +583,18 @@ static size_t more(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* How long the picture of g would take at its best, as far as one can tell before. */
-static double fine_ms(const struct term *t, const struct grid *g)
+/* How long p would take at its best, as far as one can tell before. */
+static double fine_ms(const struct term *t, const struct grid_picture *p)
 {
-    struct rect r = g->picture_at;
-    double px = (double)r.w * t->cell_w * r.h * t->cell_h, of = (double)g->picture->width * g->picture->height, bytes;
+    double px = (double)p->at.w * t->cell_w * p->at.h * t->cell_h,
+        of = (double)p->image->width * p->image->height, bytes;
 
     switch (term_graphics(t)) {
     case GRAPHICS_SIXEL: bytes = 1.2 * px; break;
     case GRAPHICS_KITTY: bytes = 2.5 * (of < px || !(px > 0) ? of : px); break;
-    default: bytes = 40.0 * r.w * r.h;
+    default: bytes = 40.0 * p->at.w * p->at.h;
     }
     return bytes / (pace_rate(&t->pace) > 0 ? pace_rate(&t->pace) : 64e3) * 1000;
-}
-
-/* Pixels for the picture cells of g, in pieces. False: none, the cells have to do. */
-static bool make_pieces(struct term *t, const struct grid *g, bool fine)
-{
-    enum graphics kind = term_graphics(t);
-    struct graphics_how how = { .at = g->picture_at, .cell_w = t->cell_w ? t->cell_w : 10,
-                                .cell_h = t->cell_h ? t->cell_h : 20, .strips = t->cell_source && !t->in_tmux,
-                                .colours = t->sixel_colours, .fine = fine, .level = &t->sixel_level };
-    bool ok = true;
-
-    /* A terminal that answers nothing gets all of it at once: there is nothing to pace it by. */
-    if (t->known) {
-        how.piece_bytes = more(pace_bytes(&t->pace, PIECE_MS), PIECE_BYTES_LEAST);
-        how.max_bytes = more(pace_bytes(&t->pace, fine ? FINE_MS : PREVIEW_MS), 4 * PIECE_BYTES_LEAST);
-    }
-    t->show_next = 0;
-    switch (kind) {
-    case GRAPHICS_SIXEL:
-        if (t->in_tmux) { /* it drops large ones, and one of which a row, however lightly touched, is written to */
-            how.limit_bytes = TMUX_SIXEL_BYTES;
-            if (how.at.h * how.cell_h >= 6) how.height = how.at.h * how.cell_h / 6 * 6;
-        }
-        if (how.strips && !fine && how.piece_bytes) { /* it cannot be cut any finer */
-            size_t most = GRAPHICS_STRIPS * pace_bytes(&t->pace, PACE_QUEUE_MS);
-            if (how.max_bytes > most) how.max_bytes = most;
-        }
-        ok = graphics_sixel(&t->show, g->picture, &how, NULL);
-        break;
-    case GRAPHICS_KITTY:
-        how.old_id = t->kitty_up ? t->kitty_id : 0;
-        how.id = t->kitty_id == KITTY_ID ? KITTY_ID + 1 : KITTY_ID;
-        ok = graphics_kitty(&t->show, g->picture, &how, NULL);
-        if (ok) {
-            t->kitty_id = how.id;
-            t->kitty_up = true;
-        }
-        break;
-    default: graphics_blocks(&t->show, g, &how);
-    }
-    if (!ok || t->show.b.lost) pieces_clear(&t->show);
-    return t->show.count > 0;
 }
 
 static bool same_rect(struct rect a, struct rect b)
@@ -596,9 +616,10 @@ static bool hold_size(struct term *t, const struct grid *g)
 static size_t row_bytes(const struct term *t, const struct grid *g, int y)
 {
     const struct cell *before = NULL;
+    struct rect r = g->picture[0].at;
     size_t n = 8;
 
-    for (int x = g->picture_at.x; x < g->picture_at.x + g->picture_at.w; x++) {
+    for (int x = r.x; x < r.x + r.w; x++) {
         const struct cell *c = &g->cells[y * g->cols + x], *h = &t->held[y * g->cols + x];
         if (h->attr & CELL_PICTURE && h->top == c->top && h->bottom == c->bottom) continue;
         n += 3;
@@ -608,11 +629,12 @@ static size_t row_bytes(const struct term *t, const struct grid *g, int y)
     return n;
 }
 
-/* Which rows of a picture of half-blocks are painted now: from *first on, so many, in a circle.
- * *bytes: what they take. All of them where that is little. */
+/* Which rows of the first picture are painted now, in half-blocks: from *first on, so many, in a
+ * circle. *bytes: what they take. All of them where that is little. */
 static int rows_now(struct term *t, const struct grid *g, bool held, int *first, size_t *bytes)
 {
-    struct rect r = g->picture_at;
+    const struct shown *s = &t->shown[0];
+    struct rect r = s->at;
     size_t room = pace_bytes(&t->pace, PIECE_MS);
     int n = 0;
 
@@ -622,9 +644,8 @@ static int rows_now(struct term *t, const struct grid *g, bool held, int *first,
         *first = 0;
         return r.h;
     }
-    bool anew = t->force || !held || !t->picture_up || !same_rect(r, t->at_rect);
-    if (anew || g->picture_serial != t->serial) t->roll_left = r.h;
-    if (anew) t->roll_at = 0;
+    if (!held || !s->up || g->picture[0].serial != s->serial) t->roll_left = r.h;
+    if (!held || !s->up) t->roll_at = 0;
     *first = t->roll_at;
     while (!t->awaiting && n < t->roll_left) {
         size_t row = row_bytes(t, g, r.y + (t->roll_at + n) % r.h);
@@ -637,21 +658,232 @@ static int rows_now(struct term *t, const struct grid *g, bool held, int *first,
     return n;
 }
 
+/* --- which picture is sent ------------------------------------------------------------ */
+
+static void kitty_remove(struct bytes *out, struct shown *s)
+{
+    for (int i = 0; s->id && i < 2; i++) graphics_kitty_delete(out, KITTY_ID + 2 * s->place + i);
+    s->id = 0;
+}
+
+static int free_place(const struct term *t)
+{
+    bool used[GRID_PICTURES_MAX] = { false };
+    int place = 0;
+
+    for (int i = 0; i < t->shown_count; i++)
+        if (t->shown[i].place >= 0) used[t->shown[i].place] = true;
+    while (used[place]) place++;
+    return place;
+}
+
+/* Which of the pictures that are there each of g's is: the one in its place. The others go. */
+static void match_shown(struct term *t, const struct grid *g)
+{
+    struct shown old[GRID_PICTURES_MAX];
+    int n = t->shown_count;
+
+    memcpy(old, t->shown, (size_t)n * sizeof *old);
+    t->shown_count = g->pictures;
+    for (int i = 0; i < g->pictures; i++) {
+        struct shown *s = &t->shown[i];
+        *s = (struct shown){ .at = g->picture[i].at, .place = -1 };
+        for (int j = 0; j < n; j++) {
+            if (old[j].place < 0 || !same_rect(old[j].at, s->at)) continue;
+            *s = old[j];
+            old[j].place = -1;
+        }
+        if (t->force) s->up = false;
+    }
+    for (int j = 0; j < n; j++)
+        if (old[j].place >= 0) kitty_remove(&t->out, &old[j]); /* it lies above the cells */
+    for (int i = 0; i < g->pictures; i++)
+        if (t->shown[i].place < 0) t->shown[i].place = free_place(t);
+    t->force = false;
+}
+
+/* What picture i still lacks. */
+struct lack {
+    bool any;   /* something */
+    bool same;  /* it is there already, and could only be better */
+    bool slow;  /* at its best it takes long */
+    bool draft; /* and comes first as a preview would, as all previews do */
+};
+
+static struct lack lack_of(const struct term *t, const struct grid *g, int i)
+{
+    const struct grid_picture *p = &g->picture[i];
+    const struct shown *s = &t->shown[i];
+    struct lack l = { .same = s->up && s->serial == p->serial };
+
+    l.slow = p->fine && t->known && fine_ms(t, p) > DRAFT_MS;
+    l.draft = !p->fine || (l.slow && !l.same);
+    l.any = overlays(t) && (!l.same || p->fine != s->fine);
+    return l;
+}
+
+/* The picture that is next; -1: all are there. */
+static int next_picture(const struct term *t, const struct grid *g, struct lack *l)
+{
+    int better = -1;
+
+    for (int i = 0; i < g->pictures; i++) {
+        *l = lack_of(t, g, i);
+        if (l->any && !l->same) return i;
+        if (l->any && better < 0) better = i;
+    }
+    if (better >= 0) *l = lack_of(t, g, better);
+    return better;
+}
+
+static int picture_in(const struct grid *g, struct rect at)
+{
+    for (int i = 0; i < g->pictures; i++)
+        if (same_rect(g->picture[i].at, at)) return i;
+    return -1;
+}
+
+/* Is the picture on its way to the terminal still worth it? */
+static bool still_wanted(const struct term *t, const struct grid *g)
+{
+    int i = picture_in(g, t->show_at);
+
+    return i >= 0 && !t->force && !(t->show_slow && g->picture[i].serial != t->show_serial);
+}
+
+/* --- encoding ------------------------------------------------------------------------ */
+
+/* On the encoder's thread. */
+static void encode(struct worker_job *j)
+{
+    struct encoding *n = (struct encoding *)j;
+
+    if (n->kind == GRAPHICS_SIXEL) n->ok = graphics_sixel(&n->out, n->image, &n->how, NULL);
+    else n->ok = graphics_kitty(&n->out, n->image, &n->how, NULL);
+}
+
+/* Picture i of g, in pixels or in 24-bit half-blocks, into pieces. */
+static void start_encoding(struct term *t, const struct grid *g, int i, const struct lack *l)
+{
+    const struct grid_picture *p = &g->picture[i];
+    struct shown *s = &t->shown[i];
+    struct encoding *n = calloc(1, sizeof *n);
+    struct graphics_how *how;
+    int first = KITTY_ID + 2 * s->place;
+
+    if (n)
+        *n = (struct encoding){ .job.run = encode, .kind = term_graphics(t), .serial = p->serial, .slow = l->slow &&
+                                !l->draft };
+    if (!n || (n->kind != GRAPHICS_BLOCKS && !(n->image = image_copy(p->image, NULL)))) { /* the cells have to do */
+        s->up = true;
+        s->serial = p->serial;
+        s->fine = p->fine;
+        free(n);
+        return;
+    }
+    how = &n->how;
+    n->level = t->sixel_level;
+    *how = (struct graphics_how){ .at = p->at, .cell_w = t->cell_w ? t->cell_w : 10,
+                                  .cell_h = t->cell_h ? t->cell_h : 20,
+                                  .strips = t->cell_source && !t->in_tmux, .colours = t->sixel_colours,
+                                  .fine = !l->draft, .level = &n->level, .old_id = s->id,
+                                  .id = s->id == first ? first + 1 : first };
+    /* A terminal that answers nothing gets all of it at once: there is nothing to pace it by. */
+    if (t->known) {
+        how->piece_bytes = more(pace_bytes(&t->pace, PIECE_MS), PIECE_BYTES_LEAST);
+        how->max_bytes = more(pace_bytes(&t->pace, how->fine ? FINE_MS : PREVIEW_MS), 4 * PIECE_BYTES_LEAST);
+    }
+    if (n->kind == GRAPHICS_SIXEL && t->in_tmux) {
+        /* it drops large ones, and one of which a row, however lightly touched, is written to */
+        how->limit_bytes = TMUX_SIXEL_BYTES;
+        if (p->at.h * how->cell_h >= 6) how->height = p->at.h * how->cell_h / 6 * 6;
+    }
+    if (n->kind == GRAPHICS_SIXEL && how->strips && !how->fine && how->piece_bytes) { /* it cannot be cut any finer */
+        size_t most = GRAPHICS_STRIPS * pace_bytes(&t->pace, PACE_QUEUE_MS);
+        if (how->max_bytes > most) how->max_bytes = most;
+    }
+    if (n->kind == GRAPHICS_BLOCKS) {
+        graphics_blocks(&n->out, g, how);
+        n->ok = true;
+        t->encoded = n;
+    } else {
+        t->encoding = true;
+        worker_submit(t->encoder, &n->job);
+    }
+}
+
+/* Whose the encoded picture is; -1: it has moved, or there is a better one by now. One that is quickly sent may be
+ * older than what is wanted: else nothing would show of pictures that change faster than they are encoded. */
+static int encoded_for(const struct term *t, const struct grid *g)
+{
+    const struct encoding *n = t->encoded;
+    const struct graphics_how *h = &n->how;
+    int i = picture_in(g, h->at);
+
+    if (i < 0 || n->kind != term_graphics(t) || !lack_of(t, g, i).any) return -1;
+    if ((t->cell_w && h->cell_w != t->cell_w) || (t->cell_h && h->cell_h != t->cell_h)) return -1;
+    if (h->old_id != t->shown[i].id || (h->id - KITTY_ID) / 2 != t->shown[i].place) return -1;
+    return n->serial == g->picture[i].serial || !n->slow ? i : -1;
+}
+
+/* The encoded picture is the one that is sent now; returns which, -1: none. */
+static int take_pieces(struct term *t, const struct grid *g)
+{
+    struct encoding *n = t->encoded;
+    struct chunks before = t->show;
+    struct shown *s;
+    int i;
+
+    if (!n) return -1;
+    if ((i = encoded_for(t, g)) >= 0) {
+        if (t->awaiting || showing(t) || (n->slow && somebody_types(t))) return -1;
+        s = &t->shown[i];
+        t->show = n->out;
+        n->out = before;
+        t->show_next = 0;
+        if (!n->ok || t->show.b.lost) pieces_clear(&t->show);
+        t->show_at = n->how.at;
+        t->show_serial = s->serial = n->serial;
+        t->show_slow = n->slow;
+        t->show_preview = !g->picture[i].fine;
+        s->fine = n->how.fine;
+        s->up = true;
+        if (n->kind == GRAPHICS_KITTY && showing(t)) s->id = n->how.id;
+        if (n->kind == GRAPHICS_SIXEL && !n->how.fine) t->sixel_level = n->level;
+    }
+    t->encoded = NULL;
+    encoding_free(n);
+    return i;
+}
+
+/* --- painting ----------------------------------------------------------------------- */
+
 /* A cell that is not blank (curses would clear those together with the pixels above) and costs nothing. */
 static const struct cell bare_cell = { .width = 1, .attr = CELL_BARE };
 
-static void paint_cells(struct term *t, const struct grid *g, bool keep, bool roll, int first, int rows)
+/* The picture that has this cell, perhaps `last`; -1: none. */
+static int shown_at(const struct term *t, int x, int y, int last)
 {
-    struct rect r = g->picture_at;
+    if (last >= 0 && rect_has(t->shown[last].at, x, y)) return last;
+    for (int i = 0; i < t->shown_count; i++)
+        if (rect_has(t->shown[i].at, x, y)) return i;
+    return -1;
+}
+
+/* Of the first picture `rows` rows from `first` on, in a circle, if it is rolled; rows < 0: it is not. */
+static void paint_cells(struct term *t, const struct grid *g, int first, int rows)
+{
+    int of = -1;
 
     for (int y = 0; y < g->rows && y < t->rows; y++)
         for (int x = 0; x < g->cols && x < t->cols; x++) {
             const struct cell *c = &g->cells[y * g->cols + x];
             struct cell *h = t->held ? &t->held[y * g->cols + x] : NULL;
-            if (c->attr & CELL_PICTURE && g->picture && rect_has(r, x, y)) {
-                bool old = keep || (roll && (y - r.y - first + r.h) % r.h >= rows);
+            if (c->attr & CELL_PICTURE && (of = shown_at(t, x, y, of)) >= 0) {
+                const struct shown *s = &t->shown[of];
+                bool old = s->keep || (rows >= 0 && of == 0 && (y - s->at.y - first + s->at.h) % s->at.h >= rows);
                 if (old && h && h->attr & (CELL_PICTURE | CELL_BARE)) c = h;
-                else if (old || (t->bare && !roll)) c = &bare_cell;
+                else if (old || s->bare) c = &bare_cell;
             }
             if (c->width) put_cell(t, y, x, c);
             if (c->width == 2 && !t->utf8 && x + 1 < t->cols) mvaddch(y, x + 1, ' '); /* its "?" is narrow */
@@ -659,68 +891,66 @@ static void paint_cells(struct term *t, const struct grid *g, bool keep, bool ro
         }
 }
 
+/* What is painted under the pixels of each picture; `now` gets its own with this paint, -1: none does. */
+static void choose_cells(struct term *t, const struct grid *g, bool held, int now)
+{
+    bool instead = certain(t) && !pace_quick(&t->pace);
+
+    for (int i = 0; i < t->shown_count; i++) {
+        struct shown *s = &t->shown[i];
+        s->keep = s->up && held && i != now && overlays(t);
+        if (i == now) s->bare = showing(t) && instead;
+        else if (!s->up) s->bare = lack_of(t, g, i).any && instead;
+    }
+}
+
 void term_paint(struct term *t, const struct grid *g)
 {
-    bool held, fresh, tried, keep = false, roll, same, slow, draft;
-    int first = 0, rows = 0;
+    bool held, roll;
+    int now, next, first = 0, rows = -1;
+    struct lack l;
     size_t rolled = 0;
 
     if (t->gone || !term_flush(t)) return;
     held = hold_size(t, g);
-    same = g->picture && t->picture_up && g->picture_serial == t->serial && same_rect(g->picture_at, t->at_rect);
-    if (showing(t) && (!g->picture || t->force || !same_rect(g->picture_at, t->at_rect) || (t->show_slow && !same)))
-        drop_pieces(t);
-    roll = g->picture && !overlays(t) && term_graphics(t) == GRAPHICS_BLOCKS;
-    fresh = g->picture && overlays(t) && (t->force || !same || g->picture_fine != t->fine_up);
-    slow = g->picture && g->picture_fine && t->known && fine_ms(t, g) > DRAFT_MS;
-    draft = !g->picture_fine || (slow && !same);
-    t->deferred = false;
-    if (fresh && !may_send_picture(t, draft || !slow)) {
-        keep = t->picture_up && !t->force && held && same_rect(g->picture_at, t->at_rect);
-        /* Shown as cells only, until the terminal has answered. */
-        fresh = !keep && !t->awaiting && !showing(t);
-        t->deferred = !fresh;
-        t->draft_up = same && slow;
+    if (showing(t) && !still_wanted(t, g)) drop_pieces(t);
+    match_shown(t, g);
+    now = take_pieces(t, g);
+    next = t->encoding || t->encoded ? -1 : next_picture(t, g, &l);
+    /* What is not there at all need not wait longer than for the terminal to answer. */
+    if (next >= 0 && (may_send_picture(t, l.draft || !l.slow) || (!t->shown[next].up && !t->awaiting && !showing(t)))) {
+        start_encoding(t, g, next, &l);
+        if (now < 0 && term_graphics(t) == GRAPHICS_BLOCKS) now = take_pieces(t, g);
     }
-    tried = fresh;
-    if (fresh) {
-        fresh = make_pieces(t, g, !draft);
-        t->bare = fresh && certain(t) && !pace_quick(&t->pace);
-        t->show_slow = slow && !draft;
-    } else if (!keep && g->picture && !same) {
-        t->bare = t->deferred && certain(t) && !pace_quick(&t->pace);
-    }
+    next = next_picture(t, g, &l);
+    t->deferred = next >= 0 && !t->encoding;
+    t->draft_up = next >= 0 && l.same && l.slow;
+    choose_cells(t, g, held, now);
+    roll = g->pictures && !overlays(t) && term_graphics(t) == GRAPHICS_BLOCKS;
     if (roll) rows = rows_now(t, g, held, &first, &rolled);
     if (t->clear) clearok(curscr, TRUE);
     t->clear = false;
-    paint_cells(t, g, keep, roll, first, rows);
-    if (t->kitty_up && !g->picture) { /* it lies above the cells: take it off */
-        for (int i = 0; i < 2; i++) graphics_kitty_delete(&t->out, KITTY_ID + i);
-        t->kitty_up = false;
-    }
+    paint_cells(t, g, first, rows);
     t->cursor_shown = g->cursor_shown;
-    t->sync = fresh && t->show.count == 1 && (!t->known || pace_open(&t->pace, t->show.b.count + 64));
+    t->sync = now >= 0 && t->show.count == 1 && (!t->known || pace_open(&t->pace, t->show.b.count + 64));
     if (t->sync) bytes_text(&t->out, "\033[?2026h");
-    write_out(t);
+    write_all(t); /* before curses writes */
     curs_set(g->cursor_shown ? 1 : 0);
     move(g->cursor_shown ? g->cursor_y : g->rows - 1, g->cursor_shown ? g->cursor_x : 0);
     wnoutrefresh(stdscr);
     doupdate();
-    if ((fresh && t->known) || rolled) { /* alone: what the way there and back takes */
+    if ((now >= 0 && t->known) || rolled) { /* alone: what the way there and back takes */
         bytes_text(&t->out, "\033[5n");
-        pace_sent(&t->pace, fresh ? t->out.count : rolled, now_us());
+        pace_sent(&t->pace, now >= 0 ? t->out.count : rolled, now_us());
         t->awaiting = true;
         t->sent_ms = t->show_ms = term_now_ms();
         write_out(t);
     }
-    if (tried || roll) {
-        t->serial = g->picture_serial;
-        t->at_rect = g->picture_at;
-        t->fine_up = roll ? g->picture_fine : !draft;
-        if (fresh && slow && draft) t->deferred = t->draft_up = true;
+    if (roll) {
+        t->shown[0].up = true;
+        t->shown[0].serial = g->picture[0].serial;
+        t->show_preview = !g->picture[0].fine;
     }
-    t->picture_up = g->picture && !(t->deferred && !keep && !tried);
-    if (tried || !g->picture || keep || roll) t->force = false;
     t->unpainted = false;
     send_pieces(t);
 }
@@ -835,10 +1065,10 @@ static void answered_piece(struct term *t)
 
     t->sent_ms = now;
     if (t->pace.flights || showing(t)) return;
-    /* At most a third of the time goes into pictures. */
+    /* At most a third of the time goes into previews. */
     t->awaiting = false;
     t->not_before_ms = now + (took > 250 ? 500 : took > 15 ? 2 * took : 30);
-    if (t->roll_left) t->not_before_ms = now;
+    if (t->roll_left || !t->show_preview) t->not_before_ms = now;
     if (t->deferred || t->roll_left) t->paint_again = true;
 }
 
@@ -945,6 +1175,8 @@ static void ask_all(struct term *t)
     if (t->kitty_asked)
         send_now(t, "\033_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\033\\");
     if (t->mouse) send_now(t, mouse_on);
+    /* newterm lets as many rows scroll as terminfo says there are: a picture that ends below them would scroll them. */
+    send_now(t, "\0337\033[r\0338");
     send_now(t, "\033[?2004h\033[16t\033[14t\033[c");
 }
 
@@ -970,20 +1202,32 @@ static enum theme_depth choose_depth(void)
     return COLORS >= 256 && COLOR_PAIRS > 256 ? THEME_256_COLOURS : THEME_8_COLOURS;
 }
 
+static void stop_encoder(struct term *t)
+{
+    if (!t->encoder) return;
+    worker_stop(t->encoder);
+    for (struct worker_job *j; (j = worker_take(t->encoder));) encoding_free((struct encoding *)j);
+    worker_free(t->encoder);
+    encoding_free(t->encoded);
+}
+
 bool term_open(struct term **out, enum graphics wanted, const struct theme *theme, struct err *e)
 {
-    const char *name = getenv("TERM"), *colour = getenv("COLORTERM"), *delay = getenv("ESCDELAY"), *tmux = getenv("TMUX");
+    const char *name = getenv("TERM"), *colour = getenv("COLORTERM"), *delay = getenv("ESCDELAY"),
+        *tmux = getenv("TMUX");
     struct term *t = calloc(1, sizeof *t);
 
     *out = NULL;
     if (!t) return err_set(e, ERR_MEMORY, "no memory for the terminal");
     t->fd = -1;
     if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) {
-        err_set(e, ERR_INPUT, "the studio needs a terminal on standard input and output (sluice generate works without)");
+        err_set(e, ERR_INPUT,
+                "the studio needs a terminal on standard input and output (sluice generate works without)");
         goto failed;
     }
     if (!name || !*name || !strcmp(name, "dumb")) {
-        err_set(e, ERR_INPUT, "the studio needs a terminal that can place the cursor; TERM is \"%s\"", name ? name : "");
+        err_set(e, ERR_INPUT, "the studio needs a terminal that can place the cursor; TERM is \"%s\"",
+                name ? name : "");
         goto failed;
     }
     if (tcgetattr(STDIN_FILENO, &t->saved)) {
@@ -992,7 +1236,8 @@ bool term_open(struct term **out, enum graphics wanted, const struct theme *them
     }
     /* Its own open file: O_NONBLOCK here must not reach curses or the shell. */
     t->fd = open("/dev/tty", O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (t->fd < 0 && ttyname(STDOUT_FILENO)) t->fd = open(ttyname(STDOUT_FILENO), O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (t->fd < 0 && ttyname(STDOUT_FILENO))
+        t->fd = open(ttyname(STDOUT_FILENO), O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (t->fd < 0) {
         err_errno(e, errno, "cannot open the terminal /dev/tty");
         goto failed;
@@ -1010,6 +1255,7 @@ bool term_open(struct term **out, enum graphics wanted, const struct theme *them
     t->sixel_colours = 256;
     t->escape_ms = delay && atoi(delay) > 0 ? atoi(delay) : 50;
     input_init(&t->input);
+    if (!worker_start(&t->encoder, e)) goto failed;
     /* What the tty knows is told below, within bounds; COLUMNS and LINES are for one that does not. */
     use_env(!tty_size(&(struct winsize){ 0 }));
     t->screen = newterm(NULL, stdout, stdin);
@@ -1039,6 +1285,7 @@ bool term_open(struct term **out, enum graphics wanted, const struct theme *them
     *out = t;
     return true;
 failed:
+    stop_encoder(t);
     if (t->fd >= 0) close(t->fd);
     free(t);
     return false;
@@ -1048,23 +1295,14 @@ static void put_back(struct term *t)
 {
     struct bytes text = { 0 };
 
-    for (int i = 0; t->kitty_up && i < 2; i++) graphics_kitty_delete(&text, KITTY_ID + i);
+    for (int i = 0; i < t->shown_count; i++) kitty_remove(&text, &t->shown[i]);
+    t->shown_count = 0;
     if (t->sixel_restore) bytes_format(&text, "\033[?1;3;%dS", t->sixel_restore);
     if (t->mouse) bytes_text(&text, mouse_off);
     bytes_text(&text, "\033[?2004l");
     bytes_add(&text, "", 1);
     if (!t->gone && !text.lost) send_now(t, text.data);
     bytes_free(&text);
-    t->kitty_up = t->picture_up = false;
-}
-
-/* Some terminals come back from the other screen with the cursor as a picture's DECSC has saved it: it may be hidden. */
-static void leave_screen(struct term *t)
-{
-    char cursor[64];
-
-    endwin();
-    send_now(t, capability("cnorm", "", cursor));
 }
 
 /* Answers that come after the end would be typed into the shell. */
@@ -1081,6 +1319,16 @@ static void drain(struct term *t)
     }
 }
 
+/* With the screen of before some terminals bring the cursor back as it was at the last picture: hidden, perhaps. */
+static void leave_screen(void)
+{
+    char shown[64];
+
+    endwin();
+    capability("cnorm", "", shown);
+    if (write(STDOUT_FILENO, shown, strlen(shown)) < 0) {} /* it has gone: so be it */
+}
+
 void term_close(struct term *t)
 {
     if (!t) return;
@@ -1092,10 +1340,11 @@ void term_close(struct term *t)
         put_back(t);
         drain(t);
         move(t->rows - 1, 0);
-        leave_screen(t);
+        leave_screen();
     }
     disarm_crash();
     if (!t->gone) tcsetattr(STDIN_FILENO, TCSAFLUSH, &t->saved);
+    stop_encoder(t);
     delscreen(t->screen);
     close(t->fd);
     input_free(&t->input);
@@ -1141,7 +1390,7 @@ void term_suspend(struct term *t)
     t->out.count = t->out_done = 0;
     put_back(t);
     t->sixel_restore = 0;
-    leave_screen(t);
+    leave_screen();
     crash_armed = 0;
 }
 

@@ -1,17 +1,18 @@
 /* term.h - the terminal: keys from it, cells and pictures to it.
  *
  * The only file (with graphics.c's encoders) that knows curses or the tty.
- * Curses paints the cells; keys are read by tui/input; pixels are written after
- * the cells, on a non-blocking descriptor, one picture at a time, in pieces, each
- * only when the terminal has answered to those before, so that what is typed
- * shows between them (pace.h). How coarse a preview is, is chosen by what that
+ * Curses paints the cells; keys are read by tui/input; pixels are encoded by a
+ * thread of term's own and written after the cells, on a non-blocking descriptor, one
+ * picture at a time, in pieces, each only when the terminal has answered to those
+ * before, so that what is typed shows between them (pace.h). A picture that has moved
+ * or changed meanwhile is not sent. How coarse a preview is, is chosen by what that
  * measures. Half-blocks of 256 colours and less are curses' own: they are painted
  * some rows at a time, paced alike.
  *
  * What the terminal can do is asked at the start and known when it answers,
  * which may be late or never; until then there are half-blocks.
  *
- * One term at a time, one thread. From term_open to term_close a crash (SIGSEGV,
+ * One term at a time, called by one thread. From term_open to term_close a crash (SIGSEGV,
  * SIGBUS, SIGFPE, SIGILL, SIGABRT, exit) restores the terminal. */
 #ifndef SLUICE_TERM_H
 #define SLUICE_TERM_H
@@ -59,13 +60,15 @@ void term_report(const struct term *t, struct term_report *r);
 /* For poll(): the descriptor, the events worth waking for, and how long at most
  * (ms; -1: no limit). */
 int term_fd(const struct term *t);
+int term_encoder_fd(const struct term *t); /* another one, for POLLIN: term_wants_paint takes what is there */
 short term_poll_events(const struct term *t);
 int term_timeout(const struct term *t);
 
 /* Next key; false: none now. Takes in the terminal's own answers on the way. */
 bool term_read(struct term *t, struct key *k);
 /* True once after something the terminal said (its size in pixels, that it has
- * sixel, that it is done with a picture) made another paint worth while. */
+ * sixel, that it is done with a picture), or a picture that is encoded, made another
+ * paint worth while. */
 bool term_wants_paint(struct term *t);
 bool term_gone(const struct term *t); /* hung up: leave quietly */
 

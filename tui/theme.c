@@ -80,7 +80,8 @@ short theme_nearest_256(uint32_t rgb)
 short theme_nearest_16(uint32_t rgb)
 {
     static const uint32_t usual[16] = { 0x000000, 0xcd0000, 0x00cd00, 0xcdcd00, 0x0000ee, 0xcd00cd, 0x00cdcd, 0xe5e5e5,
-                                        0x7f7f7f, 0xff0000, 0x00ff00, 0xffff00, 0x5c5cff, 0xff00ff, 0x00ffff, 0xffffff };
+                                        0x7f7f7f, 0xff0000, 0x00ff00, 0xffff00, 0x5c5cff, 0xff00ff, 0x00ffff,
+                                        0xffffff };
     int best = 0, least = 0;
 
     for (int i = 0; i < 16; i++) {

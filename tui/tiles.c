@@ -12,7 +12,7 @@ static int rows_of(int w, int cell_w, int cell_h)
 
 struct tiles tiles_in(struct rect r, int cell_w, int cell_h)
 {
-    struct tiles t = { .r = r, .across = r.w / COLUMNS < 1 ? 1 : r.w / COLUMNS };
+    struct tiles t = { .r = r, .across = r.w / COLUMNS < 1 ? 1 : r.w / COLUMNS, .cell_w = cell_w, .cell_h = cell_h };
 
     /* two rows of them are worth smaller ones */
     while (2 * rows_of(r.w / t.across, cell_w, cell_h) > r.h && r.w / (t.across + 1) >= COLUMNS_LEAST) t.across++;
@@ -48,16 +48,20 @@ int tiles_scroll(const struct tiles *t, int row, int chosen, int count)
     return row < 0 ? 0 : row;
 }
 
-bool tiles_draw(const struct tiles *t, struct grid *g, int i, const struct image *im, int cell_w, int cell_h,
-                const char *caption, enum colour c, bool chosen, struct err *e)
+bool tiles_draw(const struct tiles *t, struct grid *g, int i, const struct tile *what, struct err *e)
 {
     struct rect at = tiles_at(t, i), room = { at.x, at.y, at.w, at.h - 1 }, line = { at.x, at.y + at.h - 1, at.w, 1 };
-    int attr = chosen ? CELL_BOLD | CELL_REVERSE : 0;
-    bool ok = true;
+    const struct image *im = what->im;
 
-    if (im) ok = draw_picture(g, layout_picture(room, im->width, im->height, cell_w, cell_h), im, e);
-    else draw_text(g, room, room.x + room.w / 2, room.y + room.h / 2, COLOUR_DIM, 0, "·");
-    if (chosen) draw_fill(g, line, " ", COLOUR_ACCENT, CELL_REVERSE);
-    draw_fit(g, line, line.x, line.y, line.w, chosen ? COLOUR_ACCENT : c, attr, caption, false);
-    return ok;
+    if (im) {
+        room = layout_picture(room, im->width, im->height, t->cell_w, t->cell_h);
+        if (!draw_picture(g, room, im, e)) return false;
+        if (what->serial) grid_offer(g, room, im, what->serial, true);
+    } else {
+        draw_text(g, room, room.x + room.w / 2, room.y + room.h / 2, COLOUR_DIM, 0, "·");
+    }
+    if (what->chosen) draw_fill(g, line, " ", COLOUR_ACCENT, CELL_REVERSE);
+    draw_fit(g, line, line.x, line.y, line.w, what->chosen ? COLOUR_ACCENT : what->colour,
+             what->chosen ? CELL_BOLD | CELL_REVERSE : 0, what->caption, false);
+    return true;
 }

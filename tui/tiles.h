@@ -5,7 +5,7 @@
 #include "tui/draw.h"
 
 /* So many fit; each has w x h cells, its caption the last of its rows, and a column free at its right. */
-struct tiles { struct rect r; int across, down, w, h; };
+struct tiles { struct rect r; int across, down, w, h, cell_w, cell_h; };
 
 /* Square ones of some 20 columns, smaller where r is low. Cells of cell_w x cell_h px. At least one. */
 struct tiles tiles_in(struct rect r, int cell_w, int cell_h);
@@ -16,8 +16,14 @@ int tiles_hit(const struct tiles *t, int x, int y);
 /* The first row of tiles on the screen: `row`, but so that `chosen` of `count` shows and no row is wasted. */
 int tiles_scroll(const struct tiles *t, int row, int chosen, int count);
 
-/* im NULL: its place. False only when memory is refused. */
-bool tiles_draw(const struct tiles *t, struct grid *g, int i, const struct image *im, int cell_w, int cell_h,
-                const char *caption, enum colour c, bool chosen, struct err *e);
+struct tile {
+    const struct image *im;  /* NULL: its place is marked; else borrowed as a grid's pictures are */
+    uint64_t serial;         /* the image's own; 0: it is not offered in pixels */
+    const char *caption;
+    enum colour colour;      /* the caption's */
+    bool chosen;
+};
+/* False only when memory is refused. */
+bool tiles_draw(const struct tiles *t, struct grid *g, int i, const struct tile *what, struct err *e);
 
 #endif

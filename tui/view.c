@@ -189,7 +189,7 @@ bool view_request(struct view *v, struct job *out, bool *random_seed, struct err
     random = out->random_seed;
     out->random_seed = false;
     *random_seed = random; /* may be the job's own */
-    out->preview = out->preview && v->pictures;
+    if (!v->pictures) out->preview = PREVIEW_NONE;
     if (notice[0]) view_say(v, VIEW_WARN, notice);
     return true;
 }
@@ -720,7 +720,7 @@ static void say_end(struct view *v, const struct event *ev)
 
 void view_event(struct view *v, struct event *ev)
 {
-    double f;
+    double f, before;
 
     switch (ev->kind) {
     case EVENT_STARTED:
@@ -729,7 +729,7 @@ void view_event(struct view *v, struct event *ev)
         v->index = ev->index;
         v->count = ev->count;
         v->steps = ev->steps;
-        v->step = v->block = v->blocks = 0;
+        v->step = v->block = v->blocks = v->first_step = 0;
         v->seconds = v->fraction = 0;
         v->eta_seconds = -1;
         v->progress_ms = v->now_ms;
@@ -754,7 +754,9 @@ void view_event(struct view *v, struct event *ev)
         v->seconds = ev->seconds;
         v->eta_seconds = ev->eta_seconds;
         v->progress_ms = v->now_ms;
-        f = fraction_of(ev);
+        if (!v->first_step && ev->stage == STAGE_FLUX) v->first_step = ev->step;
+        before = v->first_step && v->steps ? (double)(v->first_step - 1) / v->steps : 0;
+        f = before + (1 - before) * fraction_of(ev);
         if (f > v->fraction) v->fraction = f;
         break;
     case EVENT_PREVIEW: show(v, ev, SHOWN_PREVIEW); break;
@@ -810,7 +812,7 @@ void view_draw_line(struct grid *g, struct rect r, const struct edit *e, enum co
     while (edit_width(e->text + from, e->cursor - from) >= r.w && from < e->cursor)
         from = edit_next(e->text, e->bytes, from);
     if (attr) draw_fill(g, r, " ", COLOUR_ACCENT, attr);
-    draw_bytes(g, r, r.x, r.y, c, attr, e->text + from, e->bytes - from);
+    draw_bytes(g, r, r.x, r.y, c, e->offered ? CELL_REVERSE : attr, e->text + from, e->bytes - from);
     g->cursor_shown = true;
     g->cursor_x = r.x + edit_width(e->text + from, e->cursor - from);
     g->cursor_y = r.y;
@@ -870,7 +872,7 @@ void view_draw_hints(struct view *v, struct grid *g, struct rect r)
     for (int i = 1; i < ACTION_COUNT; i++) {
         enum action a = (enum action)i;
         const char *label = keys_action(a)->label;
-        if (a == ACTION_TROUBLE && !trouble_job(v)) continue;
+        if (a == ACTION_TROUBLE && !trouble_job(v) && !queue_failed(v)) continue;
         if (top(v)->hint) label = top(v)->hint(v, a);
         if (!label || !*keys_name(&v->keys, a, at, name)) continue;
         int w = draw_hint(g, r, x, name, label) - x;

@@ -140,8 +140,9 @@ void view_edited_job(struct view *v);       /* it has been put in its place, or 
 void view_ask_resume(struct view *v, int interrupted, int waiting, int step, int steps);
 /* What was typed stands for so many jobs: are they all wanted? */
 void view_ask_many(struct view *v, int jobs);
-/* The job of that number in the queue has failed, or had, in that stage. text: why. */
-void view_trouble(struct view *v, int64_t id, const struct job *j, enum stage stage, const char *text);
+/* The job of that number in the queue has failed, or had: as in an EVENT_FAILED. */
+void view_trouble(struct view *v, int64_t id, const struct job *j, enum err_kind fault, enum stage stage,
+                  const char *text);
 /* The contact sheet of `base` has been begun as the engine's job `id`. */
 void view_sheet(struct view *v, uint64_t id, const struct job *base, int seeds);
 /* What it was made of, and whether seed `index` is wanted; NULL: there is no sheet. */

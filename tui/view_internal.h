@@ -10,7 +10,7 @@
 #include "tui/screen.h"
 #include "tui/view.h"
 
-enum { VIEW_STACK_MAX = 8, VIEW_HINTS_MAX = 32, VIEW_NAME_BYTES = 256, VIEW_RECENT_MAX = 24, VIEW_THUMB_PX = 128 };
+enum { VIEW_STACK_MAX = 8, VIEW_HINTS_MAX = 32, VIEW_NAME_BYTES = 256, VIEW_RECENT_MAX = 24, VIEW_THUMB_PX = 192 };
 enum shown { SHOWN_NONE, SHOWN_PREVIEW, SHOWN_PARTIAL, SHOWN_UNSAVED, SHOWN_DONE };
 
 /* A job that was submitted and has not ended. */
@@ -68,6 +68,7 @@ struct view {
     uint64_t running_id;
     enum stage stage;
     int step, steps, block, blocks, index, count;
+    int first_step; /* that this run of the picture took: others were taken before an interruption; 0: none yet */
     double seconds, eta_seconds, fraction;
     int64_t progress_ms;
     bool stage_seen[STAGE_COUNT];
@@ -86,7 +87,7 @@ struct view {
 
     struct recent { /* newest first */
         struct image *thumb;
-        uint64_t seed;
+        uint64_t serial, seed;
         char path[VIEW_PATH_BYTES];
     } recent[VIEW_RECENT_MAX];
     int recent_count;
@@ -152,6 +153,7 @@ bool view_ask(struct view *v, const char *title, const char *question, const str
  * after the last). */
 int queue_count(const struct view *v);
 const struct store_job *queue_waiting(const struct view *v, int i);
+const struct store_job *queue_failed(const struct view *v); /* on its screen the one that is chosen, if it has failed */
 int64_t trouble_job(const struct view *v); /* whose failure can be done something about; 0: none */
 bool contact_has(const struct view *v, uint64_t id); /* is it the contact sheet's job? */
 /* A preset's job into the form; profile NULL: it brings none, and memory is used as before. */

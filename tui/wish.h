@@ -19,7 +19,8 @@ enum wish_kind {
     WISH_MOUSE,    /* on or off: `on` */
     WISH_EDITOR,   /* the prompt `number` into the user's own editor; then view_written or view_refused */
     WISH_QUIT,
-    WISH_PROFILE_SAVE,   /* `text` as the user's own profile `name`, `replace`: over one that is there; then view_profiles */
+    /* `text` as the user's own profile `name`, `replace`: over one that is there; then view_profiles */
+    WISH_PROFILE_SAVE,
     WISH_PROFILE_DELETE, /* the user's own profile `name`; then view_profiles */
     /* for service_store.h */
     WISH_QUEUE,    /* `queue`; then view_queue, or view_refused */
@@ -56,6 +57,7 @@ enum history_wish {
     HISTORY_SCAN,    /* the pictures of the folder `text`; view_gallery_changed */
     HISTORY_RECORD,  /* view_gallery_record */
     HISTORY_OPEN,    /* view_show_image */
+    HISTORY_OPEN_JOB, /* the latest of the queue's job `id` */
     HISTORY_LOAD,    /* its settings into the form; view_load */
 };
 

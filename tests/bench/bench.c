@@ -194,14 +194,17 @@ static void bench_blocks(const struct flux *f, enum dtype type)
         double total = 0, operations = 0;
         for (int b = 0; b < 2; b++) {
             double flops = work.at[b + 1] - work.at[b];
-            printf("  %s block %dx%d %-5s %8.0f GFLOP/s %4.0f %% of GEMM %9.1f ms\n", b ? "single" : "double", side, side,
+            printf("  %s block %dx%d %-5s %8.0f GFLOP/s %4.0f %% of GEMM %9.1f ms\n", b ? "single" : "double",
+                   side, side,
                    dtype_name(type), flops / seconds[b] * 1e-9, flops / seconds[b] * 1e-7 / gemm, seconds[b] * 1e3);
             int blocks = b ? 38 : 19; /* FLUX.1's */
             total += blocks * seconds[b];
             operations += blocks * flops;
         }
-        printf("  FLUX.1 step   %dx%d %-5s %8.0f GFLOP/s %4.0f %% of GEMM %9.1f s   (19 double + 38 single; arena %zu MB)\n",
-               side, side, dtype_name(type), operations / total * 1e-9, operations / total * 1e-7 / gemm, total, peak >> 20);
+        printf("  FLUX.1 step   %dx%d %-5s %8.0f GFLOP/s %4.0f %% of GEMM %9.1f s   (19 double + 38 single; "
+               "arena %zu MB)\n",
+               side, side, dtype_name(type), operations / total * 1e-9, operations / total * 1e-7 / gemm, total,
+               peak >> 20);
         free(in);
         free(latent);
         free(memory);
@@ -298,7 +301,8 @@ static void bench_picture(const char *model_path)
         for (int i = 0; i < RUNS; i++)
             if (!pipeline_run(p, &j, 1, &hooks, &e))
                 fail(&e);
-        printf("  demo picture  %dx%d %-5s %d steps %28.2f s   (arena %.1f MB, anonymous memory of the process %.0f MB)\n",
+        printf("  demo picture  %dx%d %-5s %d steps %28.2f s   (arena %.1f MB, anonymous memory of the process "
+               "%.0f MB)\n",
                j.width, j.height, precision_name(precision), j.steps, last.seconds, (double)last.arena * 1e-6,
                (double)last.anonymous * 1e-6);
         job_free(&j);
@@ -327,7 +331,7 @@ static void bench_budgets(const struct model *m)
         fail(&e);
     j.width = j.height = 256;
     j.steps = STEPS;
-    j.preview = false;
+    j.preview = PREVIEW_NONE;
     double in_place = 0;
     size_t ring = 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -393,8 +397,9 @@ static void bench_hoist(const struct flux *f, enum dtype type)
     }
     if (!device_sync(d, &e))
         fail(&e);
-    printf("  modulations hoisted out of the step, %dx%d %-5s, 1 double + 1 single block: %.0f ms a step; evaluated in it: %.0f ms "
-           "(%.2f times)\n", SIDE, SIDE, dtype_name(type), with * 1e3, without * 1e3, without / with);
+    printf("  modulations hoisted out of the step, %dx%d %-5s, 1 double + 1 single block: %.0f ms a step; "
+           "evaluated in it: %.0f ms (%.2f times)\n", SIDE, SIDE, dtype_name(type), with * 1e3, without * 1e3,
+           without / with);
     free(in);
     free(latent);
     free(memory);
@@ -432,7 +437,8 @@ static void bench_vae_modes(const struct vae *v, enum dtype type)
             snprintf(name, sizeof name, "bands of %d px", modes[i].band);
         if (modes[i].tile)
             snprintf(name, sizeof name, "tiles of %d px", modes[i].tile * 8);
-        printf("  VAE decode    %dx%d %-5s %-16s %6.2f s  %.2f of whole   (peak %.0f MB; at 1024x1024 %.0f MB)\n", SIDE, SIDE,
+        printf("  VAE decode    %dx%d %-5s %-16s %6.2f s  %.2f of whole   (peak %.0f MB; at 1024x1024 %.0f MB)\n",
+               SIDE, SIDE,
                dtype_name(type), name, seconds, seconds / whole, (double)peak * 1e-6,
                (double)vae_peak(v, type, &modes[i], 1024, NULL) * 1e-6);
         free(memory);
@@ -555,7 +561,8 @@ static double page_seconds(struct store *s, const char *search, int offset, long
 static void bench_store(void)
 {
     enum { ROWS = 20000 };
-    static const char *const words[] = { "fox", "red", "a", "castle", "in", "the", "rain", "portrait", "of", "an", "old",
+    static const char *const words[] = { "fox", "red", "a", "castle", "in", "the", "rain", "portrait", "of",
+                                         "an", "old",
                                          "fisherman", "soft", "light", "photograph", "mountain", "sea", "detailed" };
     struct err e = { 0 };
     struct store *s;
@@ -576,8 +583,10 @@ static void bench_store(void)
             x = x * 1664525u + 1013904223u;
             strcat(strcat(prompt, words[x >> 16 & 15]), " ");
         }
-        snprintf(record, sizeof record, "{\"prompt\":\"%s w%d\",\"negative\":\"blurry\",\"model\":\"FLUX.1-dev\",\"width\":"
-                 "1024,\"height\":1024,\"steps\":28,\"sampler\":\"euler\",\"schedule\":\"simple\",\"seed\":%d}", prompt, i, i);
+        snprintf(record, sizeof record,
+                 "{\"prompt\":\"%s w%d\",\"negative\":\"blurry\",\"model\":\"FLUX.1-dev\",\"width\":"
+                 "1024,\"height\":1024,\"steps\":28,\"sampler\":\"euler\",\"schedule\":\"simple\",\"seed\":%d}",
+                 prompt, i, i);
         snprintf(path, sizeof path, "%s/%d.png", dir, i);
         fclose(fopen(path, "w"));
         if (!store_history_add(s, &(struct store_new){ path, record, im, "", 1, 0 }, NULL, &e))

@@ -345,7 +345,8 @@ static void measure_whole(struct full *k, int size, size_t budget, const char *n
     if (ok)
         tell_value(k->g, row, k->opening + p.preview, "s",
                    "opening %.2f s, plan %.2f s, CLIP %.2f s, T5 %.2f s, modulation %.2f s, step 1 %.2f s; then "
-                   "%.3f s a step, VAE %.2f s", k->opening, p.plan, p.clip, p.t5, p.modulation, p.first_step, p.step, p.vae);
+                   "%.3f s a step, VAE %.2f s", k->opening, p.plan, p.clip, p.t5, p.modulation, p.first_step,
+                   p.step, p.vae);
     else
         tell(k->g, NOT_POSSIBLE, row, "%s", e.text);
     picture_free(&p);

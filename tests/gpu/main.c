@@ -468,7 +468,8 @@ int main(int argc, char **argv)
     bool written = write_report(&report, &about, seconds, out);
     clean(g.scratch, out);
     char *where = realpath(out, NULL);
-    printf("%s in %.0f s: %s/report.md, report.json\n", report.failed ? "FAILED" : "done", seconds, where ? where : out);
+    printf("%s in %.0f s: %s/report.md, report.json\n", report.failed ? "FAILED" : "done", seconds,
+           where ? where : out);
     free(where);
     return report.failed || !written;
 }

@@ -66,7 +66,7 @@ static bool buffers(struct run *r, struct err *e)
 
 static bool plan_it(struct run *r, struct err *e)
 {
-    struct models models = { &r->m->model, r->m->clip, r->m->t5, r->m->flux, r->m->vae };
+    struct models models = { &r->m->model, r->m->clip, r->m->t5, r->m->flux, r->m->vae, NULL };
     struct plan_devices devices = { r->d, r->d };
     struct plan_rates unknown = { 0 };
     double began = seconds_now();
