@@ -47,11 +47,17 @@ press F1
 sees_none sixel_gone_under_help
 press Escape
 sees sixel_after_help 150 100000
-press F7
+press F4
 sees_none sixel_gone_on_a_text_screen
+window=$(xdotool search --name '^sluice-check$' 2>/dev/null | head -n 1)
+xdotool windowunmap "$window" >/dev/null 2>&1 # xterm brings back what was only cleared when it shows again
+sleep 0.5
+xdotool windowmap "$window" >/dev/null 2>&1
+sleep 1
+sees_none sixel_gone_after_the_window_was_away
+xdotool windowfocus "$window" >/dev/null 2>&1
 press Escape
 sees sixel_after_a_text_screen 150 100000
-window=$(xdotool search --name '^sluice-check$' 2>/dev/null | head -n 1)
 xdotool windowsize "$window" 444 295 >/dev/null 2>&1
 sees sixel_after_a_resize 150 100000
 xdotool windowsize "$window" 490 320 >/dev/null 2>&1

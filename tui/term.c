@@ -666,6 +666,17 @@ static void kitty_remove(struct bytes *out, struct shown *s)
     s->id = 0;
 }
 
+/* Blanks written over a picture that goes: xterm keeps what is only cleared, and would bring it back when its window is
+ * uncovered. Curses writes these rows anew. */
+static void sixel_remove(struct term *t, const struct shown *s)
+{
+    if (!s->up || term_graphics(t) != GRAPHICS_SIXEL) return;
+    bytes_text(&t->out, "\033[m");
+    for (int y = s->at.y; y < s->at.y + s->at.h && y < t->rows; y++)
+        bytes_format(&t->out, "\033[%d;%dH%*s", y + 1, s->at.x + 1, s->at.x + s->at.w <= t->cols ? s->at.w : 0, "");
+    wredrawln(stdscr, s->at.y, s->at.h);
+}
+
 static int free_place(const struct term *t)
 {
     bool used[GRID_PICTURES_MAX] = { false };
@@ -695,8 +706,11 @@ static void match_shown(struct term *t, const struct grid *g)
         }
         if (t->force) s->up = false;
     }
-    for (int j = 0; j < n; j++)
-        if (old[j].place >= 0) kitty_remove(&t->out, &old[j]); /* it lies above the cells */
+    for (int j = 0; j < n; j++) {
+        if (old[j].place < 0) continue;
+        kitty_remove(&t->out, &old[j]); /* it lies above the cells */
+        sixel_remove(t, &old[j]);
+    }
     for (int i = 0; i < g->pictures; i++)
         if (t->shown[i].place < 0) t->shown[i].place = free_place(t);
     t->force = false;

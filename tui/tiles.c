@@ -3,26 +3,38 @@
 
 #include "tui/layout.h"
 
-enum { COLUMNS = 20, COLUMNS_LEAST = 12 };
+enum { COLUMNS = 20, COLUMNS_FULL = 16, COLUMNS_LEAST = 12 };
 
 static int rows_of(int w, int cell_w, int cell_h)
 {
     return ((w - 1) * cell_w + cell_h - 1) / cell_h + 1;
 }
 
-struct tiles tiles_in(struct rect r, int cell_w, int cell_h)
+static struct tiles with(struct rect r, int across, int cell_w, int cell_h)
 {
-    struct tiles t = { .r = r, .across = r.w / COLUMNS < 1 ? 1 : r.w / COLUMNS, .cell_w = cell_w, .cell_h = cell_h };
+    struct tiles t = { .r = r, .w = r.w / across, .cell_w = cell_w, .cell_h = cell_h };
 
-    /* two rows of them are worth smaller ones */
-    while (2 * rows_of(r.w / t.across, cell_w, cell_h) > r.h && r.w / (t.across + 1) >= COLUMNS_LEAST) t.across++;
-    t.w = r.w / t.across;
     t.h = rows_of(t.w, cell_w, cell_h);
     while (t.h > r.h && t.w > 6) t.h = rows_of(--t.w, cell_w, cell_h);
     if (t.h > r.h) t.h = r.h > 2 ? r.h : 2;
     t.across = r.w / t.w < 1 ? 1 : r.w / t.w;
     t.down = r.h / t.h < 1 ? 1 : r.h / t.h;
     return t;
+}
+
+struct tiles tiles_in(struct rect r, int cell_w, int cell_h)
+{
+    int across = r.w / COLUMNS < 1 ? 1 : r.w / COLUMNS;
+    struct tiles best = with(r, across, cell_w, cell_h), t;
+
+    /* Somewhat smaller where more of r is theirs then, and small ones for a second row; those beyond what a grid offers
+     * would be of another kind. */
+    while (r.w / ++across >= (best.down < 2 ? COLUMNS_LEAST : COLUMNS_FULL)) {
+        t = with(r, across, cell_w, cell_h);
+        if (t.across * t.down <= GRID_PICTURES_MAX && t.across * t.w * t.down * t.h > best.across * best.w * best.down * best.h)
+            best = t;
+    }
+    return best;
 }
 
 struct rect tiles_at(const struct tiles *t, int i)
