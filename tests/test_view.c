@@ -1141,6 +1141,30 @@ static void test_help(void **state)
     view_free(v);
 }
 
+/* Each of the recent ones has a number of its own, so that a new one takes the place of an old one on the screen. */
+static void test_recent_pictures_are_offered(void **state)
+{
+    (void)state;
+    struct view *v = make();
+    struct grid g = { 0 };
+    uint64_t seen[8] = { 0 };
+
+    view_resize(v, (struct view_screen){ 200, 60, 8, 16, 0, 0, true });
+    for (uint64_t id = 1; id <= 4; id++) {
+        struct event ev = about(EVENT_DONE, id);
+        ev.image = fake_image(64, 64, id);
+        news(v, ev);
+        assert_true(view_draw(v, &g, NULL));
+        assert_int_equal(g.pictures, 1 + id);
+        for (uint64_t i = 1; i < id; i++) assert_int_not_equal(g.picture[1].serial, seen[i]);
+        assert_int_not_equal(g.picture[1].serial, 0);
+        if (id > 1) assert_int_equal(g.picture[2].serial, seen[id - 1]);
+        seen[id] = g.picture[1].serial;
+    }
+    grid_free(&g);
+    view_free(v);
+}
+
 /* The overlay hides the picture from the terminal's pixels. */
 static void test_pixels_are_offered(void **state)
 {
@@ -1765,6 +1789,7 @@ int main(void)
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_result_does_not_hide_a_complaint),
         cmocka_unit_test(test_help),
+        cmocka_unit_test(test_recent_pictures_are_offered),
         cmocka_unit_test(test_pixels_are_offered),
         cmocka_unit_test(test_device),
         cmocka_unit_test(test_random_use),

@@ -635,7 +635,7 @@ struct wish view_key(struct view *v, const struct key *k)
 /* A small copy of a finished picture; without memory for it, none. */
 static void remember(struct view *v, const struct event *ev)
 {
-    struct recent new = { .seed = ev->seed };
+    struct recent new = { .serial = ++v->serials, .seed = ev->seed };
     int w, h;
 
     scale_fit(ev->image->width, ev->image->height, 1, VIEW_THUMB_PX, VIEW_THUMB_PX, &w, &h);
