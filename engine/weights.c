@@ -265,7 +265,7 @@ bool weights_get(const struct weights *w, struct tensor *out, const char *name, 
     const struct safetensors *s = find(w, name, &t);
     if (!s)
         return err_set(e, ERR_DAMAGED, "%s: %.160s%s: tensor %.100s: expected %s, found no such tensor; "
-                       "the weights do not fit config.json", w->component,
+                       "the weights do not fit the model's config", w->component,
                        w->shards ? safetensors_path(w->shard[0]) : "no file",
                        w->shards > 1 ? " (and its other shards)" : "", name, wanted);
     bool fits = t.ndim == ndim;
@@ -273,7 +273,7 @@ bool weights_get(const struct weights *w, struct tensor *out, const char *name, 
         fits = shape[i] < 0 || shape[i] == t.shape[i];
     if (!fits)
         return err_set(e, ERR_DAMAGED, "%s: %.160s: tensor %.100s: expected shape %s, found %s; the "
-                       "weights do not fit config.json", w->component, safetensors_path(s), name,
+                       "weights do not fit the model's config", w->component, safetensors_path(s), name,
                        wanted, tensor_describe(t, found, sizeof found));
     if (t.dtype != DT_F32 && t.dtype != DT_BF16 && t.dtype != DT_F16)
         return err_set(e, ERR_INPUT, "%s: %.160s: tensor %.100s: expected F32, BF16 or F16, found %s; "
