@@ -40,7 +40,7 @@ x11_begin() # NAME WIDTHxHEIGHT TOOL...
     [ -s "$dir/display" ] || skip "$name" "Xvfb does not start: $(tail -n 1 "$dir/xvfb.log")"
     DISPLAY=:$(cat "$dir/display")
     export DISPLAY LC_ALL=C.UTF-8
-    unset TMUX COLORTERM NO_COLOR WAYLAND_DISPLAY
+    unset TMUX COLORTERM NO_COLOR WAYLAND_DISPLAY XDG_STATE_HOME # each studio begins with an empty gallery
 }
 
 verdict() { # name, condition's exit status, what was seen

@@ -3,7 +3,7 @@
 
 #include "tui/layout.h"
 
-enum { COLUMNS = 20, COLUMNS_FULL = 16, COLUMNS_LEAST = 12 };
+enum { COLUMNS = 20, COLUMNS_FULL = 18, COLUMNS_LEAST = 12 };
 
 static int rows_of(int w, int cell_w, int cell_h)
 {

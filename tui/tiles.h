@@ -7,7 +7,7 @@
 /* So many fit; each has w x h cells, its caption the last of its rows, and a column free at its right. */
 struct tiles { struct rect r; int across, down, w, h, cell_w, cell_h; };
 
-/* Square ones of 20 columns or more, or of 16, for two rows 12, where they leave less of r empty. Cells of cell_w x cell_h px. At least
+/* Square ones of 20 columns or more, or of 18, for two rows 12, where they leave less of r empty. Cells of cell_w x cell_h px. At least
  * one. */
 struct tiles tiles_in(struct rect r, int cell_w, int cell_h);
 /* Where tile i is, counted from the first on the screen. */
