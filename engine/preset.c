@@ -81,6 +81,14 @@ char *preset_prompt(const struct preset *p, const char *words, struct err *e)
     return text;
 }
 
+bool preset_has_place(const struct preset *p)
+{
+    struct place place;
+    const char *wrong;
+    free(fill(prompt_of(p), NULL, &place, &wrong, NULL));
+    return place.count;
+}
+
 char *preset_words(const struct preset *p, const char *prompt, struct err *e)
 {
     struct place place;

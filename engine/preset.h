@@ -50,6 +50,9 @@ bool preset_apply(const struct preset *p, struct job *j, struct err *e);
  * braces of the prompt's own. malloc'd; NULL: memory is refused. */
 char *preset_prompt(const struct preset *p, const char *words, struct err *e);
 
+/* Has its prompt a place for words? Else it is one picture's, or there is none. */
+bool preset_has_place(const struct preset *p);
+
 /* The words that make p's prompt this one. malloc'd; NULL: it has no place for words,
  * other text around it, or (e is set) memory is refused. */
 char *preset_words(const struct preset *p, const char *prompt, struct err *e);

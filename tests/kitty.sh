@@ -32,15 +32,6 @@ resize() # while it is resized kitty stretches what it shows
     sleep 1.5
 }
 
-end() # NAME
-{
-    press ctrl+q
-    sees_none "$1_gone_after_quit"
-    kill "$terminal" 2>/dev/null
-    wait "$terminal" 2>/dev/null
-    terminal=''
-}
-
 begin 80 24
 type_text "a disc"
 press Return

@@ -23,15 +23,6 @@ begin() # TERMINAL-ID GEOMETRY STEP_MS
     xdotool mousemove 200 200 >/dev/null 2>&1
 }
 
-end() # NAME
-{
-    press ctrl+q
-    sees_none "$1_gone_after_quit"
-    kill "$terminal" 2>/dev/null
-    wait "$terminal" 2>/dev/null
-    terminal=''
-}
-
 begin vt340 80x24 40
 type_text "a disc"
 press Return

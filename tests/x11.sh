@@ -94,6 +94,16 @@ sees_none() # NAME
     verdict "$1" $ok "$d pixels of the disc, $c colours"
 }
 
+# Quits: nothing may be left.
+end() # NAME
+{
+    press ctrl+q
+    sees_none "$1_gone_after_quit"
+    kill "$terminal" 2>/dev/null
+    wait "$terminal" 2>/dev/null
+    terminal=''
+}
+
 # So many discs, of so many colours at least.
 sees_discs() # NAME HOW_MANY LEAST
 {

@@ -181,30 +181,18 @@ static char *own_words(const struct presets_state *s, const char *prompt)
     return words;
 }
 
-/* Is it a whole picture, prompt included, and not only a way of making one? */
-static bool whole(const struct preset *p)
-{
-    char *usual = preset_prompt(p, NULL, NULL), *words = usual ? preset_words(p, usual, NULL) : NULL;
-    bool is = sheet_find(&p->rows, setting_find("prompt")) && !words;
-
-    free(usual);
-    free(words);
-    return is;
-}
-
 /* As sluice --preset would: the model's defaults, the preset, its profile. Without a profile of its own memory is
  * used as it is now, and what is of this run stays in any case; so do the user's words, negative prompt and seed
- * where the preset says how a picture is made but not which. */
-static bool preset_job(const struct view *v, const struct preset *p, struct job *out, struct err *e)
+ * where the preset says how a picture is made but not which. *words (it may be NULL): the user's, malloc'd, or NULL. */
+static bool preset_job(const struct view *v, const struct preset *p, struct job *out, char **words, struct err *e)
 {
     struct job usual = { 0 };
-    bool ok = form_job(v, out, e) && job_init(&usual, &v->model, e), all = whole(p);
-    char *words = NULL, *prompt = NULL;
+    bool ok = form_job(v, out, e) && job_init(&usual, &v->model, e);
+    bool silent = !sheet_find(&p->rows, setting_find("prompt")), all = !silent && !preset_has_place(p);
+    char *own = ok ? own_words(v->presets, out->prompt) : NULL, *prompt = NULL;
 
-    if (ok && !sheet_find(&p->rows, setting_find("prompt")))
-        ok = (prompt = strdup(out->prompt)) || err_set(e, ERR_MEMORY, "no memory");
-    else if (ok && !all && (words = own_words(v->presets, out->prompt)))
-        ok = (prompt = preset_prompt(p, words, e));
+    if (ok && silent) ok = (prompt = strdup(out->prompt)) || err_set(e, ERR_MEMORY, "no memory");
+    else if (ok && !all && own) ok = (prompt = preset_prompt(p, own, e));
     usual.random_seed = true;
     for (int i = 0; ok && i < setting_count(); i++) {
         const struct setting *s = setting_at(i);
@@ -217,9 +205,10 @@ static bool preset_job(const struct view *v, const struct preset *p, struct job 
     ok = ok && preset_apply(p, out, e) && (!p->has_profile || profile_apply(&p->profile, out, e)) &&
          (!prompt || job_set_string(&out->prompt, prompt, e));
     free(prompt);
-    free(words);
     job_free(&usual);
     if (!ok) job_free(out);
+    if (words) *words = own;
+    else free(own);
     return ok;
 }
 
@@ -248,12 +237,11 @@ static void apply(struct view *v, const struct preset *p)
     char name[PRESET_NAME_MAX], profile[VIEW_NAME_BYTES], text[256];
     const char *its = profile_name(p, profile);
     bool other = other_model(v, p);
-    char *words = form_job(v, &j, NULL) ? own_words(v->presets, j.prompt) : NULL;
+    char *words = NULL;
 
-    job_free(&j);
     snprintf(name, sizeof name, "%s", p->name);
     snprintf(text, sizeof text, "%s is made for %s, and this is %.64s", name, p->model, v->model.name);
-    if (!preset_job(v, p, &j, &e) || !view_load_preset(v, &j, name, its, &e)) {
+    if (!preset_job(v, p, &j, &words, &e) || !view_load_preset(v, &j, name, its, &e)) {
         view_say(v, VIEW_BAD, e.text);
     } else {
         free(v->presets->words);
@@ -853,7 +841,7 @@ static void differences(const struct view *v, const struct preset *p, struct lin
 {
     struct job form = { 0 }, then = { 0 };
     int begin = l->at;
-    bool ok = form_job(v, &form, NULL) && preset_job(v, p, &then, NULL);
+    bool ok = form_job(v, &form, NULL) && preset_job(v, p, &then, NULL, NULL);
 
     for (int texts = 0; ok && texts < 2; texts++)
         for (int i = 0; i < setting_count(); i++) {
